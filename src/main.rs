@@ -1,0 +1,2 @@
+//! The `spikemix` command.
+fn main() {}
