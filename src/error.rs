@@ -75,36 +75,19 @@ impl Error {
     }
     /// A system error about `path`.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        ErrorKind::Io {
-            path: path.as_ref().to_path_buf(),
-            source,
-        }
-        .into()
+        ErrorKind::Io { path: path.as_ref().to_path_buf(), source }.into()
     }
     /// A malformed file: what is wrong at byte `offset` of `path`.
     pub fn format(path: impl AsRef<Path>, offset: u64, message: impl Into<String>) -> Self {
-        ErrorKind::Format {
-            path: path.as_ref().to_path_buf(),
-            offset,
-            message: message.into(),
-        }
-        .into()
+        ErrorKind::Format { path: path.as_ref().to_path_buf(), offset, message: message.into() }.into()
     }
     /// An impossible setting at `place` (file and key).
     pub fn config(place: impl Into<String>, message: impl Into<String>) -> Self {
-        ErrorKind::Config {
-            place: place.into(),
-            message: message.into(),
-        }
-        .into()
+        ErrorKind::Config { place: place.into(), message: message.into() }.into()
     }
     /// Shapes that do not fit operation `op`.
     pub fn shape(op: impl Into<String>, message: impl Into<String>) -> Self {
-        ErrorKind::Shape {
-            op: op.into(),
-            message: message.into(),
-        }
-        .into()
+        ErrorKind::Shape { op: op.into(), message: message.into() }.into()
     }
     /// Something about a device.
     pub fn device(message: impl Into<String>) -> Self {
@@ -116,10 +99,6 @@ impl Error {
     }
     /// The exit status of `spikemix` after this error: 2 for wrong usage, else 1.
     pub fn exit_status(&self) -> u8 {
-        if matches!(*self.0, ErrorKind::Usage(_)) {
-            2
-        } else {
-            1
-        }
+        if matches!(*self.0, ErrorKind::Usage(_)) { 2 } else { 1 }
     }
 }

@@ -4,4 +4,10 @@
 pub mod error;
 pub mod rng;
 
+pub mod kernel;
+
+pub mod device;
+
+pub mod registry;
+
 pub use error::{Error, Result};

@@ -44,9 +44,7 @@ impl StreamName for i32 {
 impl StreamName for &str {
     /// FNV-1a of the bytes.
     fn bits(&self) -> u64 {
-        self.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
-        })
+        self.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
     }
 }
 
@@ -54,10 +52,7 @@ impl StreamName for &str {
 pub fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
     let ks = [key[0], key[1], 0x1BD1_1BDA ^ key[0] ^ key[1]];
-    let (mut x, mut y) = (
-        counter[0].wrapping_add(ks[0]),
-        counter[1].wrapping_add(ks[1]),
-    );
+    let (mut x, mut y) = (counter[0].wrapping_add(ks[0]), counter[1].wrapping_add(ks[1]));
     for round in 0..20 {
         x = x.wrapping_add(y);
         y = y.rotate_left(ROTATIONS[round % 8]) ^ x;
@@ -77,22 +72,14 @@ fn split(v: u64) -> [u32; 2] {
 impl Rng {
     /// The stream of a seed.
     pub fn new(seed: u64) -> Self {
-        Rng {
-            key: split(seed),
-            counter: 0,
-            spare: None,
-        }
+        Rng { key: split(seed), counter: 0, spare: None }
     }
     /// An independent stream named by `name`; it does not depend on how much this one was used.
     pub fn stream(&self, name: impl StreamName) -> Rng {
         // The top bit of the counter is never reached by drawing numbers, so names and numbers do not collide.
         let [lo, hi] = split(name.bits());
         let mixed = threefry(self.key, [lo, hi | 1 << 31]);
-        Rng {
-            key: threefry(mixed, [hi, lo]),
-            counter: 0,
-            spare: None,
-        }
+        Rng { key: threefry(mixed, [hi, lo]), counter: 0, spare: None }
     }
     /// 64 uniform bits.
     pub fn u64(&mut self) -> u64 {
@@ -172,14 +159,8 @@ mod tests {
     #[test]
     fn threefry_known_answers() {
         assert_eq!(threefry([0, 0], [0, 0]), [0x6b20_0159, 0x99ba_4efe]);
-        assert_eq!(
-            threefry([u32::MAX; 2], [u32::MAX; 2]),
-            [0x1cb9_96fc, 0xbb00_2be7]
-        );
-        assert_eq!(
-            threefry([0x1319_8a2e, 0x0370_7344], [0x243f_6a88, 0x85a3_08d3]),
-            [0xc492_3a9c, 0x483d_f7a0]
-        );
+        assert_eq!(threefry([u32::MAX; 2], [u32::MAX; 2]), [0x1cb9_96fc, 0xbb00_2be7]);
+        assert_eq!(threefry([0x1319_8a2e, 0x0370_7344], [0x243f_6a88, 0x85a3_08d3]), [0xc492_3a9c, 0x483d_f7a0]);
     }
 
     #[test]

@@ -1,0 +1,119 @@
+//! Where tensors live and kernels run: the CPU (rayon) or a GPU (wgpu). Only [`Device::launch`] and its neighbours here know which.
+
+mod cpu;
+mod gpu;
+
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use std::sync::Arc;
+
+pub use cpu::CpuBuf;
+pub use gpu::{AdapterRow, Gpu, GpuBuf, adapters};
+
+/// Where work is done.
+#[derive(Clone)]
+pub enum Device {
+    /// Native threads of this machine (rayon's current pool).
+    Cpu,
+    /// An adapter that wgpu reached.
+    Gpu(Arc<Gpu>),
+}
+
+/// A buffer of 32-bit words on a device; clones share it. It returns to its device's pool when the last clone is dropped.
+#[derive(Clone)]
+pub enum Storage {
+    /// In this process's memory.
+    Cpu(Arc<CpuBuf>),
+    /// On a GPU.
+    Gpu(Arc<GpuBuf>),
+}
+
+impl Storage {
+    /// Length in 32-bit words.
+    pub fn len(&self) -> usize {
+        match self {
+            Storage::Cpu(b) => b.words().len(),
+            Storage::Gpu(b) => b.len(),
+        }
+    }
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Device {
+    /// Opens `auto`, `cpu`, `gpu` or `gpu:N`. `auto` is the first real GPU, else the CPU; a software adapter is taken only when its
+    /// number is named.
+    ///
+    /// # Errors
+    /// A name that is none of these (usage), or an adapter that is not there.
+    pub fn open(name: &str) -> Result<Device> {
+        match name {
+            "cpu" => Ok(Device::Cpu),
+            "auto" => Ok(Gpu::first_real()?.map_or(Device::Cpu, |g| Device::Gpu(Arc::new(g)))),
+            "gpu" => Gpu::first_real()?.map(|g| Device::Gpu(Arc::new(g))).ok_or_else(|| {
+                Error::device(
+                    "no GPU found; `spikemix devices` lists the adapters, and a software one is used when named as gpu:N",
+                )
+            }),
+            _ => {
+                let n = name.strip_prefix("gpu:").and_then(|n| n.parse().ok()).ok_or_else(|| {
+                    Error::usage(format!("device {name:?} is none of auto, cpu, gpu, gpu:N (N as `spikemix devices` lists them)"))
+                })?;
+                Ok(Device::Gpu(Arc::new(Gpu::open(n)?)))
+            }
+        }
+    }
+
+    /// What a person calls this device.
+    pub fn describe(&self) -> String {
+        match self {
+            Device::Cpu => format!("cpu ({} threads)", rayon::current_num_threads()),
+            Device::Gpu(g) => g.describe(),
+        }
+    }
+
+    /// Runs kernel `k` on `inputs` and returns its outputs, whose lengths in words are `outputs`.
+    ///
+    /// # Errors
+    /// A buffer of another device, a number of buffers other than the kernel's, a tensor beyond the adapter's limits, a lost device.
+    pub fn launch<K: Kernel>(&self, k: &K, u: &K::Uniform, inputs: &[&Storage], outputs: &[usize]) -> Result<Vec<Storage>> {
+        let outs = k.bindings().iter().filter(|b| b.1.is_output()).count();
+        if inputs.len() + outs != k.bindings().len() || outs != outputs.len() {
+            return Err(Error::shape(
+                k.name(),
+                format!("{} inputs and {} outputs given for {} bindings", inputs.len(), outputs.len(), k.bindings().len()),
+            ));
+        }
+        match self {
+            Device::Cpu => cpu::launch(k, u, inputs, outputs),
+            Device::Gpu(g) => g.launch(k, bytemuck::bytes_of(u), inputs, outputs),
+        }
+    }
+
+    /// Copies words to the device.
+    pub fn upload(&self, words: &[u32]) -> Result<Storage> {
+        match self {
+            Device::Cpu => Ok(Storage::Cpu(Arc::new(CpuBuf::copy_of(words)))),
+            Device::Gpu(g) => g.upload(words),
+        }
+    }
+
+    /// Copies words back; on a GPU this submits what is queued and waits for it.
+    pub fn read(&self, s: &Storage) -> Result<Vec<u32>> {
+        match (self, s) {
+            (_, Storage::Cpu(b)) => Ok(b.words().to_vec()),
+            (Device::Gpu(g), Storage::Gpu(b)) => g.read(b),
+            (Device::Cpu, Storage::Gpu(_)) => Err(Error::device("a GPU buffer was read through the CPU device")),
+        }
+    }
+
+    /// Waits until everything launched so far has run.
+    pub fn synchronize(&self) -> Result<()> {
+        match self {
+            Device::Cpu => Ok(()),
+            Device::Gpu(g) => g.synchronize(),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Kernels: every piece of arithmetic, twice. A WGSL shader and a native CPU twin under one name, held together by tests that walk
+//! over [`crate::registry`].
+//!
+//! # How to add a kernel
+//! 1. `shaders/<family>/<kernel>.wgsl`: `@group(0) @binding(0) var<uniform> u: U;`, then the storage buffers at bindings 1.. in the
+//!    order of [`Kernel::bindings`] with the same names, entry point `main`.
+//! 2. A struct in `kernel/<family>.rs` that implements [`Kernel`]: the CPU twin, and the [`Case`]s that parity runs.
+//! 3. A line in `registry.rs`.
+//!
+//! Everything else (parity on each device, naga reflection, `spikemix devices --check`, the profiler) follows by iteration.
+//!
+//! # Rules
+//! - A kernel writes every element of its outputs: they arrive with whatever the pool held before.
+//! - A CPU twin gives the same bits on any number of threads: work is cut by the problem's size, never by the thread count, and partial
+//!   sums are added in a fixed order.
+//! - Spikes are packed 32 channels to a u32, least significant first; each row (all channels of one place and step) is padded to whole
+//!   words with zero bits; integer spikes are several planes, plane-major `[planes, rows, words]`, whose sum is the value.
+
+pub mod elementwise;
+
+use crate::rng::Rng;
+
+/// How a kernel uses a storage buffer, and what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read `array<f32>`.
+    ReadF32,
+    /// Read `array<u32>` (packed spikes, labels, counts).
+    ReadU32,
+    /// Written `array<f32>`.
+    WriteF32,
+    /// Written `array<u32>`.
+    WriteU32,
+}
+
+impl Access {
+    /// Whether the kernel writes the buffer.
+    pub fn is_output(self) -> bool {
+        matches!(self, Access::WriteF32 | Access::WriteU32)
+    }
+    /// Whether the buffer holds floats.
+    pub fn is_f32(self) -> bool {
+        matches!(self, Access::ReadF32 | Access::WriteF32)
+    }
+}
+
+/// A flat struct of u32, i32 and f32 whose `repr(C)` layout is that of the WGSL struct `U`; made by [`uniform!`](crate::uniform).
+pub trait Uniform: bytemuck::Pod + Send + Sync {
+    /// Field names and WGSL types in order.
+    const FIELDS: &'static [(&'static str, &'static str)];
+}
+
+/// Declares a [`Uniform`]: `uniform! { /// doc pub struct AddU { /// doc n: u32 } }`.
+#[macro_export]
+macro_rules! uniform {
+    ($(#[$m:meta])* pub struct $name:ident { $($(#[$fm:meta])* $field:ident : $ty:ident),+ $(,)? }) => {
+        $(#[$m])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct $name { $($(#[$fm])* pub $field: $ty),+ }
+        impl $crate::kernel::Uniform for $name {
+            const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($field), stringify!($ty))),+];
+        }
+    };
+}
+
+/// The buffers of one CPU launch, inputs and outputs each counted from 0 in the order of [`Kernel::bindings`].
+pub struct Args<'a> {
+    inputs: Vec<&'a [u32]>,
+    outputs: Vec<&'a mut [u32]>,
+}
+
+impl<'a> Args<'a> {
+    /// Buffers as raw words.
+    pub fn new(inputs: Vec<&'a [u32]>, outputs: Vec<&'a mut [u32]>) -> Self {
+        Args { inputs, outputs }
+    }
+    /// Input `i` as floats.
+    pub fn f32(&self, i: usize) -> &'a [f32] {
+        bytemuck::cast_slice(self.inputs[i])
+    }
+    /// Input `i` as words.
+    pub fn u32(&self, i: usize) -> &'a [u32] {
+        self.inputs[i]
+    }
+    /// Output `i` as floats; each output can be taken once.
+    pub fn out_f32(&mut self, i: usize) -> &'a mut [f32] {
+        bytemuck::cast_slice_mut(self.out_u32(i))
+    }
+    /// Output `i` as words; each output can be taken once.
+    pub fn out_u32(&mut self, i: usize) -> &'a mut [u32] {
+        std::mem::take(&mut self.outputs[i])
+    }
+}
+
+/// Host data of a [`Case`].
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// Floats.
+    F32(Vec<f32>),
+    /// Words.
+    U32(Vec<u32>),
+}
+
+impl Data {
+    /// The data as raw words.
+    pub fn words(&self) -> &[u32] {
+        match self {
+            Data::F32(v) => bytemuck::cast_slice(v),
+            Data::U32(v) => v,
+        }
+    }
+}
+
+/// One set of inputs on which the twins are compared.
+#[derive(Clone, Debug)]
+pub struct Case<U> {
+    /// What is special about it: `odd channels`, `empty`, `dyadic`.
+    pub name: String,
+    /// The uniform.
+    pub uniform: U,
+    /// Inputs in binding order.
+    pub inputs: Vec<Data>,
+    /// Lengths of the outputs in words.
+    pub outputs: Vec<usize>,
+    /// Inputs are dyadic, so that every sum is exact and the twins must agree to the bit whatever the kernel's tolerance.
+    pub exact: bool,
+}
+
+impl<U> Case<U> {
+    /// A case under the kernel's tolerance.
+    pub fn new(name: impl Into<String>, uniform: U, inputs: Vec<Data>, outputs: Vec<usize>) -> Self {
+        Case { name: name.into(), uniform, inputs, outputs, exact: false }
+    }
+    /// The same case, to be equal to the bit.
+    pub fn exact(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+}
+
+/// How far the twins may differ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tolerance {
+    /// Not at all.
+    Exact,
+    /// By this fraction of the largest magnitude in the CPU twin's output.
+    Relative(f32),
+}
+
+/// A kernel: one WGSL shader and its CPU twin.
+pub trait Kernel: Send + Sync + 'static {
+    /// The uniform at binding 0.
+    type Uniform: Uniform;
+    /// `family/kernel`, the stem of its shader.
+    fn name(&self) -> &'static str;
+    /// What tells this instance from others of the same shader: `lif, sigmoid`.
+    fn variant(&self) -> String {
+        String::new()
+    }
+    /// The shader: `include_str!("../../shaders/family/kernel.wgsl")`.
+    fn wgsl(&self) -> &'static str;
+    /// Texts that replace lines `#import name` in the shader, besides those of `shaders/common`.
+    fn imports(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+    /// Values of the shader's `override` constants.
+    fn overrides(&self) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
+    /// Storage buffers at bindings 1.., inputs before outputs.
+    fn bindings(&self) -> &'static [(&'static str, Access)];
+    /// Invocations per workgroup, as in the shader's `@workgroup_size`.
+    fn workgroup(&self) -> u32 {
+        64
+    }
+    /// Invocations needed.
+    fn threads(&self, u: &Self::Uniform) -> usize;
+    /// The CPU twin.
+    fn cpu(&self, u: &Self::Uniform, args: &mut Args<'_>);
+    /// What parity runs: odd sizes, empty, padding, extremes.
+    fn cases(&self) -> Vec<Case<Self::Uniform>>;
+    /// How far the twins may differ where a case is not exact.
+    fn tolerance(&self) -> Tolerance;
+}
+
+/// A [`Kernel`] without its uniform's type: what the registry holds and the GPU launches.
+pub trait AnyKernel: Send + Sync {
+    /// See [`Kernel::name`].
+    fn name(&self) -> &'static str;
+    /// Name with the variant: `neuron/forward (lif, sigmoid)`.
+    fn label(&self) -> String;
+    /// The shader with its imports replaced.
+    fn source(&self) -> String;
+    /// See [`Kernel::overrides`].
+    fn overrides(&self) -> Vec<(&'static str, f64)>;
+    /// See [`Kernel::bindings`].
+    fn bindings(&self) -> &'static [(&'static str, Access)];
+    /// Field names and WGSL types of the uniform.
+    fn fields(&self) -> &'static [(&'static str, &'static str)];
+    /// See [`Kernel::workgroup`].
+    fn workgroup(&self) -> u32;
+    /// Invocations for a uniform given as bytes.
+    fn threads(&self, uniform: &[u8]) -> usize;
+    /// Runs the CPU twin.
+    fn cpu(&self, uniform: &[u8], args: &mut Args<'_>);
+    /// The cases, their uniforms as bytes.
+    fn cases(&self) -> Vec<Case<Vec<u8>>>;
+    /// See [`Kernel::tolerance`].
+    fn tolerance(&self) -> Tolerance;
+}
+
+/// Texts any shader can `#import`.
+const COMMON: &[(&str, &str)] = &[("index", include_str!("../../shaders/common/index.wgsl"))];
+
+impl<K: Kernel> AnyKernel for K {
+    fn name(&self) -> &'static str {
+        Kernel::name(self)
+    }
+    fn label(&self) -> String {
+        let v = self.variant();
+        if v.is_empty() { Kernel::name(self).to_string() } else { format!("{} ({v})", Kernel::name(self)) }
+    }
+    fn source(&self) -> String {
+        let imports = self.imports();
+        let find = |name: &str| {
+            imports
+                .iter()
+                .find(|i| i.0 == name)
+                .map(|i| i.1.as_str())
+                .or_else(|| COMMON.iter().find(|c| c.0 == name).map(|c| c.1))
+        };
+        // A missing import stays in the text, and the reflection test and the pipeline compiler both name the line.
+        let expand = |l| l_import(l).and_then(find).unwrap_or(l);
+        self.wgsl().lines().map(expand).collect::<Vec<_>>().join("\n")
+    }
+    fn overrides(&self) -> Vec<(&'static str, f64)> {
+        Kernel::overrides(self)
+    }
+    fn bindings(&self) -> &'static [(&'static str, Access)] {
+        Kernel::bindings(self)
+    }
+    fn fields(&self) -> &'static [(&'static str, &'static str)] {
+        K::Uniform::FIELDS
+    }
+    fn workgroup(&self) -> u32 {
+        Kernel::workgroup(self)
+    }
+    fn threads(&self, uniform: &[u8]) -> usize {
+        Kernel::threads(self, &bytemuck::pod_read_unaligned(uniform))
+    }
+    fn cpu(&self, uniform: &[u8], args: &mut Args<'_>) {
+        Kernel::cpu(self, &bytemuck::pod_read_unaligned(uniform), args)
+    }
+    fn cases(&self) -> Vec<Case<Vec<u8>>> {
+        Kernel::cases(self)
+            .into_iter()
+            .map(|c| Case {
+                name: c.name,
+                uniform: bytemuck::bytes_of(&c.uniform).to_vec(),
+                inputs: c.inputs,
+                outputs: c.outputs,
+                exact: c.exact,
+            })
+            .collect()
+    }
+    fn tolerance(&self) -> Tolerance {
+        Kernel::tolerance(self)
+    }
+}
+
+fn l_import(line: &str) -> Option<&str> {
+    line.trim().strip_prefix("#import ").map(str::trim)
+}
+
+/// Words that hold a row of `channels` spikes.
+pub fn words(channels: usize) -> usize {
+    channels.div_ceil(32)
+}
+
+/// Runs `f` compiled for the widest vectors of this machine (AVX-512, AVX2 or the baseline, chosen at run time).
+///
+/// Everything `f` calls on its hot path must be `#[inline(always)]`, and so must the closure itself, or it is compiled for the
+/// baseline. Arithmetic is the same on each: multiplications and additions are never contracted.
+#[inline(always)]
+pub fn simd<R>(f: impl FnOnce() -> R) -> R {
+    static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
+    ARCH.get_or_init(pulp::Arch::new).dispatch(f)
+}
+
+/// Makes the data of cases.
+pub struct Gen(Rng);
+
+impl Gen {
+    /// A generator for the cases of kernel `name`.
+    pub fn new(name: &str) -> Self {
+        Gen(Rng::new(0).stream(name))
+    }
+    /// Uniform floats in [-1, 1).
+    pub fn f32s(&mut self, n: usize) -> Data {
+        self.range(n, -1.0, 1.0)
+    }
+    /// Uniform floats in [low, high).
+    pub fn range(&mut self, n: usize, low: f64, high: f64) -> Data {
+        Data::F32((0..n).map(|_| self.0.uniform(low, high) as f32).collect())
+    }
+    /// Dyadic floats k/64 in [-1, 1): sums and products of a few thousand of them are exact.
+    pub fn dyadic(&mut self, n: usize) -> Data {
+        Data::F32((0..n).map(|_| (self.0.below(128) as f32 - 64.0) / 64.0).collect())
+    }
+    /// Small non-negative integers as floats, most of them zero, as event counts are.
+    pub fn counts(&mut self, n: usize) -> Data {
+        Data::F32((0..n).map(|_| if self.0.f32() < 0.9 { 0.0 } else { self.0.below(4) as f32 }).collect())
+    }
+    /// Packed spikes of the given rate, padding bits zero: [rows, words(channels)].
+    pub fn bits(&mut self, rows: usize, channels: usize, rate: f32) -> Data {
+        let w = words(channels);
+        let mut v = vec![0u32; rows * w];
+        for r in 0..rows {
+            for c in 0..channels {
+                v[r * w + c / 32] |= u32::from(self.0.f32() < rate) << (c % 32);
+            }
+        }
+        Data::U32(v)
+    }
+    /// Integers below `n`.
+    pub fn below(&mut self, count: usize, n: usize) -> Data {
+        Data::U32((0..count).map(|_| self.0.below(n) as u32).collect())
+    }
+}
