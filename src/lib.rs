@@ -4,10 +4,22 @@
 pub mod error;
 pub mod rng;
 
+pub mod surrogate;
+
+pub mod neuron;
+
 pub mod kernel;
 
 pub mod device;
 
 pub mod registry;
+
+pub mod tensor;
+
+pub mod params;
+
+pub mod counts;
+
+pub mod ctx;
 
 pub use error::{Error, Result};
