@@ -16,9 +16,14 @@
 //! - Spikes are packed 32 channels to a u32, least significant first; each row (all channels of one place and step) is padded to whole
 //!   words with zero bits; integer spikes are several planes, plane-major `[planes, rows, words]`, whose sum is the value.
 
+pub mod attention;
+pub mod conv;
+pub mod depthwise;
 pub mod elementwise;
+pub mod matmul;
 pub mod neuron;
 pub mod par;
+pub mod product;
 
 use crate::rng::Rng;
 
@@ -213,7 +218,12 @@ pub trait AnyKernel: Send + Sync {
 }
 
 /// Texts any shader can `#import`.
-const COMMON: &[(&str, &str)] = &[("index", include_str!("../../shaders/common/index.wgsl"))];
+const COMMON: &[(&str, &str)] = &[
+    ("index", include_str!("../../shaders/common/index.wgsl")),
+    ("patch", include_str!("../../shaders/common/patch.wgsl")),
+    ("spike", include_str!("../../shaders/common/spike.wgsl")),
+    ("tile", include_str!("../../shaders/common/tile.wgsl")),
+];
 
 impl<K: Kernel> AnyKernel for K {
     fn name(&self) -> &'static str {
