@@ -10,4 +10,6 @@ pub mod device;
 
 pub mod registry;
 
+pub mod parity;
+
 pub use error::{Error, Result};
