@@ -4,6 +4,10 @@
 pub mod error;
 pub mod rng;
 
+pub mod surrogate;
+
+pub mod neuron;
+
 pub mod kernel;
 
 pub mod device;
@@ -11,5 +15,13 @@ pub mod device;
 pub mod registry;
 
 pub mod parity;
+
+pub mod tensor;
+
+pub mod params;
+
+pub mod counts;
+
+pub mod ctx;
 
 pub use error::{Error, Result};

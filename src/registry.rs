@@ -1,8 +1,10 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
-use crate::kernel::{AnyKernel, elementwise};
+use crate::kernel::{AnyKernel, elementwise, neuron};
 
 /// All kernels, one instance for each variant.
 pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
-    vec![Box::new(elementwise::Add)]
+    let mut all: Vec<Box<dyn AnyKernel>> = vec![Box::new(elementwise::Add)];
+    all.extend(neuron::all());
+    all
 }

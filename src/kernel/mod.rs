@@ -17,6 +17,8 @@
 //!   words with zero bits; integer spikes are several planes, plane-major `[planes, rows, words]`, whose sum is the value.
 
 pub mod elementwise;
+pub mod neuron;
+pub mod par;
 
 use crate::rng::Rng;
 

@@ -1,0 +1,224 @@
+//! What a run needs besides its input: parameters, a tape, neuron state, statistics, counts.
+//!
+//! A [`Module`] never asks in which mode it runs: [`Ctx::apply`] records an operation when there is a tape and counts it when there is
+//! a profile; norms ask [`Ctx::is_training`]; neurons take their state from here when the context carries it from chunk to chunk.
+
+use crate::counts::{Cost, Counts};
+use crate::device::Device;
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::elementwise::{Add, AddU};
+use crate::params::{ParamId, Params};
+use crate::tensor::{Repr, Tensor, launch1};
+use std::collections::{HashMap, HashSet};
+
+/// What [`Op::forward`] returns.
+pub struct Forward {
+    /// Results.
+    pub outputs: Vec<Tensor>,
+    /// What backward will want; dropped at once where there is no tape.
+    pub saved: Vec<Tensor>,
+}
+
+impl Forward {
+    /// One result and what backward wants.
+    pub fn one(output: Tensor, saved: Vec<Tensor>) -> Self {
+        Forward { outputs: vec![output], saved }
+    }
+}
+
+/// A differentiable operation: forward, and backward written by hand under it.
+pub trait Op: Send + Sync + 'static {
+    /// Name for errors and the profile.
+    fn name(&self) -> &'static str;
+    /// Computes the outputs.
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward>;
+    /// Gradients of the inputs from those of the outputs; `None` where an output had none, and where `needs` says that an input's is
+    /// not wanted.
+    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>>;
+    /// Synaptic operations, counted from the spikes at hand. Reads buffers back: called only where a profile is kept.
+    fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
+        let _ = x;
+        Ok(Cost::default())
+    }
+}
+
+/// Anything that maps `[T, B, ..]` to `[T, B, ..]`.
+pub trait Module: Send + Sync {
+    /// Runs all T steps of `x`.
+    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor>;
+}
+
+struct Record {
+    place: String,
+    op: Box<dyn Op>,
+    inputs: Vec<u64>,
+    outputs: Vec<u64>,
+    saved: Vec<Tensor>,
+    needs: Vec<bool>,
+}
+
+#[derive(Default)]
+struct Tape {
+    records: Vec<Record>,
+    wanted: HashSet<u64>,
+}
+
+/// Gradients by tensor identity.
+#[derive(Default)]
+pub struct Gradients(HashMap<u64, Tensor>);
+
+impl Gradients {
+    /// The gradient of `t`, if any reached it.
+    pub fn of(&self, t: &Tensor) -> Option<&Tensor> {
+        self.0.get(&t.id())
+    }
+    fn add(&mut self, id: u64, g: Tensor) -> Result<()> {
+        let g = match self.0.remove(&id) {
+            None => g,
+            Some(have) => launch1(&Add, &AddU { n: g.len() as u32 }, &[&have, &g], g.shape(), Repr::F32)?,
+        };
+        self.0.insert(id, g);
+        Ok(())
+    }
+}
+
+/// Everything a run needs besides its input.
+pub struct Ctx<'p> {
+    params: &'p Params,
+    tape: Option<Tape>,
+    state: Option<HashMap<String, Tensor>>,
+    updates: Vec<(ParamId, Tensor)>,
+    counts: Option<Counts>,
+}
+
+impl<'p> Ctx<'p> {
+    /// For inference: running statistics, no tape; each clip starts from rest.
+    pub fn infer(params: &'p Params) -> Self {
+        Ctx { params, tape: None, state: None, updates: Vec::new(), counts: None }
+    }
+    /// For training: batch statistics and a tape.
+    pub fn train(params: &'p Params) -> Self {
+        Ctx { tape: Some(Tape::default()), ..Self::infer(params) }
+    }
+    /// For streaming: like [`Ctx::infer`], with neuron state taken up from `state` (empty at the start of a clip).
+    pub fn stream(params: &'p Params, state: HashMap<String, Tensor>) -> Self {
+        Ctx { state: Some(state), ..Self::infer(params) }
+    }
+    /// Counts spikes and operations from now on.
+    pub fn with_counts(mut self, counts: Counts) -> Self {
+        self.counts = Some(counts);
+        self
+    }
+    /// Whether norms take batch statistics.
+    pub fn is_training(&self) -> bool {
+        self.tape.is_some()
+    }
+    /// Whether neuron state is carried from call to call.
+    pub fn carries_state(&self) -> bool {
+        self.state.is_some()
+    }
+    /// The device of the parameters.
+    pub fn device(&self) -> &Device {
+        self.params.device()
+    }
+    /// A parameter's value.
+    pub fn param(&self, id: ParamId) -> Tensor {
+        self.params.get(id).value.clone()
+    }
+    /// Asks for the gradient of an input (parameters' are always kept).
+    pub fn watch(&mut self, x: &Tensor) {
+        if let Some(t) = &mut self.tape {
+            t.wanted.insert(x.id());
+        }
+    }
+    /// The carried state under `name`.
+    pub fn take_state(&mut self, name: &str) -> Option<Tensor> {
+        self.state.as_mut()?.remove(name)
+    }
+    /// Leaves state for the next call.
+    pub fn put_state(&mut self, name: &str, v: Tensor) {
+        if let Some(s) = &mut self.state {
+            s.insert(name.to_string(), v);
+        }
+    }
+    /// The carried state, to hand to the next [`Ctx::stream`].
+    pub fn into_state(self) -> HashMap<String, Tensor> {
+        self.state.unwrap_or_default()
+    }
+    /// A new value for a buffer (running statistics), applied by [`Params::update`] after the step.
+    pub fn update(&mut self, id: ParamId, value: Tensor) {
+        self.updates.push((id, value));
+    }
+    /// The counts, if any are kept.
+    pub fn counts(&mut self) -> Option<&mut Counts> {
+        self.counts.as_mut()
+    }
+    /// Ends the run: new values of buffers, and the counts.
+    pub fn finish(self) -> (Vec<(ParamId, Tensor)>, Option<Counts>) {
+        (self.updates, self.counts)
+    }
+
+    /// Runs an operation under the name of the module that asks.
+    pub fn apply(&mut self, place: &str, op: impl Op, x: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let located = |e: Error| match e.kind() {
+            ErrorKind::Shape { op, message } => Error::shape(format!("{place}: {op}"), message.clone()),
+            _ => e,
+        };
+        let f = op.forward(x).map_err(located)?;
+        if let Some(counts) = &mut self.counts {
+            counts.operation(place, op.name(), op.cost(x).map_err(located)?);
+            if let Some(spikes) = f.outputs.first().filter(|t| t.planes() == 1 && op.name() == "neuron") {
+                counts.spikes(place, spikes)?;
+            }
+        }
+        if let Some(tape) = &mut self.tape {
+            let learned = |t: &&Tensor| self.params.is_learned(t.id()) || tape.wanted.contains(&t.id());
+            let needs: Vec<bool> = x.iter().map(learned).collect();
+            if needs.contains(&true) {
+                tape.wanted.extend(f.outputs.iter().map(Tensor::id));
+                tape.records.push(Record {
+                    place: place.to_string(),
+                    op: Box::new(op),
+                    inputs: x.iter().map(|t| t.id()).collect(),
+                    outputs: f.outputs.iter().map(Tensor::id).collect(),
+                    saved: f.saved,
+                    needs,
+                });
+            }
+        }
+        Ok(f.outputs)
+    }
+    /// [`Ctx::apply`] for an operation with one result.
+    pub fn apply1(&mut self, place: &str, op: impl Op, x: &[&Tensor]) -> Result<Tensor> {
+        let name = op.name();
+        self.apply(place, op, x)?.into_iter().next().ok_or_else(|| Error::shape(name, "no output"))
+    }
+
+    /// Walks the tape backwards from `y`, whose gradient is `dy`. Gradients of parameters and watched inputs are left, and what
+    /// backward wanted is freed on the way.
+    ///
+    /// # Errors
+    /// A context without a tape, or an operation's own.
+    pub fn backward(&mut self, y: &Tensor, dy: Tensor) -> Result<Gradients> {
+        let tape = self.tape.take().ok_or_else(|| Error::shape("backward", "this context keeps no tape"))?;
+        let mut grads = Gradients::default();
+        grads.add(y.id(), dy)?;
+        for r in tape.records.into_iter().rev() {
+            let dy: Vec<Option<Tensor>> = r.outputs.iter().map(|id| grads.0.remove(id)).collect();
+            if dy.iter().all(Option::is_none) {
+                continue;
+            }
+            let dx = r.op.backward(&r.saved, &dy, &r.needs).map_err(|e| match e.kind() {
+                ErrorKind::Shape { op, message } => Error::shape(format!("{}: {op} (backward)", r.place), message.clone()),
+                _ => e,
+            })?;
+            drop(dy);
+            for ((id, g), needed) in r.inputs.iter().zip(dx).zip(&r.needs) {
+                if let (Some(g), true) = (g, needed) {
+                    grads.add(*id, g)?;
+                }
+            }
+        }
+        Ok(grads)
+    }
+}

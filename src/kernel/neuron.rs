@@ -1,0 +1,411 @@
+//! Multi-step neurons: charge, fire and reset fused over all T in one kernel, forward and backward.
+//!
+//! `x` is `[T, rows, C]`, spikes leave packed as `[T, rows, words(C)]`. The current is `a[c] * x + b[c]` when `affine` is set, which is how
+//! a batch norm reaches the neuron without being stored. Backward recomputes the membrane from `x`: nothing but `x` is kept.
+
+use super::par::Shared;
+use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
+use crate::neuron::{Charging, Model, Neuron, NeuronKind};
+use crate::surrogate::{Surrogate, SurrogateKind, logistic, with_surrogate};
+use crate::{uniform, with_model};
+use rayon::prelude::*;
+
+uniform! {
+    /// Uniform of [`Forward`] and [`Backward`].
+    pub struct NeuronU {
+        /// T.
+        steps: u32,
+        /// Places x samples.
+        rows: u32,
+        /// Channels.
+        c: u32,
+        /// Whether `a` and `b` apply.
+        affine: u32,
+        /// Whether `v0` holds the membrane to start from.
+        has_v0: u32,
+        /// Whether the last membrane is wanted.
+        store_v: u32,
+        /// Whether the membrane after each step is wanted (forward), or has a gradient (backward).
+        store_v_seq: u32,
+        /// Whether 1/tau = logistic(w).
+        learned: u32,
+        /// 1/tau where it is not learned.
+        k: f32,
+        /// Where the leak pulls to, and the start.
+        rest: f32,
+        /// Threshold.
+        v_threshold: f32,
+        /// Whether the reset subtracts the threshold.
+        soft: u32,
+        /// Whether the input is divided by tau.
+        decay_input: u32,
+        /// Whether the reset is left out of the gradient.
+        detach_reset: u32,
+        /// Steepness of the surrogate.
+        alpha: f32
+    }
+}
+
+impl NeuronU {
+    /// The uniform of a neuron layer over `[steps, rows, c]`.
+    pub fn new(n: &Neuron, steps: usize, rows: usize, c: usize) -> Self {
+        NeuronU {
+            steps: steps as u32,
+            rows: rows as u32,
+            c: c as u32,
+            affine: 0,
+            has_v0: 0,
+            store_v: 0,
+            store_v_seq: 0,
+            learned: u32::from(n.neuron.learns_tau()),
+            k: 1.0 / n.tau,
+            rest: n.rest(),
+            v_threshold: n.v_threshold,
+            soft: u32::from(n.v_reset.is_none()),
+            decay_input: u32::from(n.decay_input),
+            detach_reset: u32::from(n.detach_reset),
+            alpha: n.alpha,
+        }
+    }
+    fn charging(&self, w: &[f32]) -> Charging {
+        let k = if self.learned != 0 { logistic(w[0]) } else { self.k };
+        Charging { k, rest: self.rest, decay_input: self.decay_input != 0 }
+    }
+    /// Rows of a tile: about 2048 neurons, so that a tile's T steps stay in the second-level cache.
+    fn tile(&self) -> usize {
+        (2048 / (self.c as usize).max(1)).max(1)
+    }
+}
+
+/// x\[T, rows, C\], a\[C\], b\[C\], w\[1\], v0\[rows, C\] -> s bits\[T, rows, C\], v\[rows, C\], v_seq\[T, rows, C\].
+///
+/// `a`, `b`, `w` and `v0` may be empty where their flag is off, and the membranes are empty where they are not wanted.
+pub struct Forward {
+    /// Charge function.
+    pub kind: NeuronKind,
+}
+
+#[inline(always)]
+fn step<M: Model>(v: &mut f32, x: f32, c: Charging, u: &NeuronU) -> bool {
+    let h = M::charge(*v, x, c);
+    let fired = h >= u.v_threshold;
+    let reset = if u.soft != 0 { h - u.v_threshold } else { u.rest };
+    *v = if fired { reset } else { h };
+    fired
+}
+
+/// One step of one row: the membrane moves, the spikes come back packed.
+#[inline(always)]
+fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32], s: &mut [u32], c: Charging, u: &NeuronU) {
+    for (w, word) in s.iter_mut().enumerate() {
+        let (i, j) = (w * 32, (w * 32 + 32).min(x.len()));
+        let (x, v) = (&x[i..j], &mut v[i..j]);
+        let mut bits = 0u32;
+        if u.affine != 0 {
+            let (a, b) = (&a[i..j], &b[i..j]);
+            for k in 0..x.len() {
+                bits |= u32::from(step::<M>(&mut v[k], a[k] * x[k] + b[k], c, u)) << k;
+            }
+        } else {
+            for k in 0..x.len() {
+                bits |= u32::from(step::<M>(&mut v[k], x[k], c, u)) << k;
+            }
+        }
+        *word = bits;
+    }
+}
+
+impl Forward {
+    fn run<M: Model>(u: &NeuronU, args: &mut Args<'_>) {
+        let (x, a, b, w, v0) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4));
+        let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
+        let (nw, tile, charging) = (words(c), u.tile(), u.charging(w));
+        let s = Shared::new(args.out_u32(0));
+        let v_end = Shared::new(args.out_f32(1));
+        let v_seq = Shared::new(args.out_f32(2));
+        (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
+            let (r0, n) = (i * tile, tile.min(rows - i * tile));
+            let mut v = vec![u.rest; n * c];
+            if u.has_v0 != 0 {
+                v.copy_from_slice(&v0[r0 * c..(r0 + n) * c]);
+            }
+            for t in 0..steps {
+                let at = t * rows + r0;
+                // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
+                let s = unsafe { s.slice(at * nw, n * nw) };
+                simd(
+                    #[inline(always)]
+                    || {
+                        for r in 0..n {
+                            let (x, v) = (&x[(at + r) * c..(at + r + 1) * c], &mut v[r * c..(r + 1) * c]);
+                            step_row::<M>(x, a, b, v, &mut s[r * nw..(r + 1) * nw], charging, u);
+                        }
+                    },
+                );
+                if u.store_v_seq != 0 {
+                    // SAFETY: as above.
+                    unsafe { v_seq.slice(at * c, n * c) }.copy_from_slice(&v);
+                }
+            }
+            if u.store_v != 0 {
+                // SAFETY: as above.
+                unsafe { v_end.slice(r0 * c, n * c) }.copy_from_slice(&v);
+            }
+        });
+    }
+}
+
+impl Kernel for Forward {
+    type Uniform = NeuronU;
+    fn name(&self) -> &'static str {
+        "neuron/forward"
+    }
+    fn variant(&self) -> String {
+        self.kind.key().into()
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/neuron/forward.wgsl")
+    }
+    fn imports(&self) -> Vec<(&'static str, String)> {
+        vec![("model", self.kind.wgsl().into())]
+    }
+    fn bindings(&self) -> &'static [(&'static str, Access)] {
+        &[
+            ("x", Access::ReadF32),
+            ("a", Access::ReadF32),
+            ("b", Access::ReadF32),
+            ("w", Access::ReadF32),
+            ("v0", Access::ReadF32),
+            ("s", Access::WriteU32),
+            ("v", Access::WriteF32),
+            ("v_seq", Access::WriteF32),
+        ]
+    }
+    fn threads(&self, u: &NeuronU) -> usize {
+        // One invocation a channel, rows padded to whole words.
+        u.rows as usize * words(u.c as usize) * 32
+    }
+    fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
+        with_model!(self.kind, M => Self::run::<M>(u, args));
+    }
+    fn cases(&self) -> Vec<Case<NeuronU>> {
+        let mut g = Gen::new("neuron/forward");
+        let mut out = Vec::new();
+        for (name, n) in settings(self.kind, SurrogateKind::Sigmoid, 4.0) {
+            for (steps, rows, c) in [(4, 3, 32), (5, 7, 41), (1, 2, 1), (3, 0, 8), (2, 70, 100)] {
+                let mut u = NeuronU::new(&n, steps, rows, c);
+                let flags = (rows % 3 == 1, steps % 2 == 1);
+                u.affine = u32::from(flags.0);
+                u.has_v0 = u32::from(flags.1);
+                u.store_v = u32::from(flags.1);
+                u.store_v_seq = u32::from(flags.0);
+                let (count, all) = (rows * c, steps * rows * c);
+                let len = |on: bool, n: usize| if on { n } else { 0 };
+                // Dyadic throughout, tau a power of two: spikes and membranes must be equal (a learned tau is not dyadic).
+                let inputs = vec![
+                    scaled(g.dyadic(all), 2.0),
+                    g.dyadic(len(flags.0, c)),
+                    g.dyadic(len(flags.0, c)),
+                    Data::F32(vec![-0.3; usize::from(self.kind.learns_tau())]),
+                    g.dyadic(len(flags.1, count)),
+                ];
+                let outputs = vec![steps * rows * words(c), len(flags.1, count), len(flags.0, all)];
+                let case = Case::new(format!("{name} [{steps}, {rows}, {c}]"), u, inputs, outputs);
+                out.push(if self.kind.learns_tau() { case } else { case.exact() });
+            }
+        }
+        out
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Relative(1e-5)
+    }
+}
+
+fn scaled(d: Data, k: f32) -> Data {
+    match d {
+        Data::F32(v) => Data::F32(v.into_iter().map(|x| x * k).collect()),
+        d => d,
+    }
+}
+
+/// Settings that between them take every branch.
+fn settings(kind: NeuronKind, surrogate: SurrogateKind, alpha: f32) -> Vec<(&'static str, Neuron)> {
+    let n = Neuron { neuron: kind, surrogate, alpha, ..Neuron::default() };
+    vec![
+        ("hard", Neuron { v_threshold: 0.5, ..n }),
+        ("soft, no decay", Neuron { v_threshold: 0.5, v_reset: None, decay_input: false, detach_reset: false, ..n }),
+        ("reset -0.25, tau 4", Neuron { tau: 4.0, v_reset: Some(-0.25), detach_reset: false, ..n }),
+    ]
+}
+
+/// x, a, b, w as in [`Forward`], ds\[T, rows, C\], dv_seq -> dz\[T, rows, C\] (the gradient of the current), dk\[rows, C\] (of 1/tau; empty
+/// where it is not learned).
+///
+/// dL/dH\[t\] = dS g(H - Vth) + (dV + dL/dH\[t+1\] dH\[t+1\]/dV\[t\]) dV\[t\]/dH\[t\]. Clips start from rest: there is no `v0`.
+pub struct Backward {
+    /// Charge function.
+    pub kind: NeuronKind,
+    /// Surrogate gradient.
+    pub surrogate: SurrogateKind,
+}
+
+/// Backward of one tile of `n` neurons at one step: `h` holds H\[t\] and receives dz, `carry` is dL/dV from the step after.
+#[inline(always)]
+fn step_back<M: Model, S: Surrogate>(
+    h: &mut [f32],
+    ds: &[f32],
+    dv: Option<&[f32]>,
+    carry: &mut [f32],
+    c: Charging,
+    u: &NeuronU,
+    out: &mut [f32],
+) {
+    let keep = if u.detach_reset != 0 { 0.0 } else { 1.0 };
+    for i in 0..h.len() {
+        let x = h[i] - u.v_threshold;
+        let sg = S::grad(x, u.alpha);
+        let through = keep * sg;
+        let hard = (if x >= 0.0 { 0.0 } else { 1.0 }) + through * (u.rest - h[i]);
+        let dv_dh = if u.soft != 0 { 1.0 - through * u.v_threshold } else { hard };
+        let gv = carry[i] + dv.map_or(0.0, |d| d[i]);
+        let gh = ds[i] * sg + gv * dv_dh;
+        carry[i] = gh * M::dh_dv(c);
+        h[i] = gh;
+        out[i] = gh * M::dh_dx(c);
+    }
+}
+
+impl Backward {
+    fn run<M: Model, S: Surrogate>(u: &NeuronU, args: &mut Args<'_>) {
+        let (x, a, b, w, ds, dv) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
+        let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
+        let (tile, charging) = (u.tile(), u.charging(w));
+        let dz = Shared::new(args.out_f32(0));
+        let dk = Shared::new(args.out_f32(1));
+        (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
+            let (r0, n) = (i * tile, tile.min(rows - i * tile) * c);
+            let mut h = vec![0.0f32; steps * n];
+            let mut v = vec![u.rest; n];
+            simd(
+                #[inline(always)]
+                || {
+                    for t in 0..steps {
+                        let at = (t * rows + r0) * c;
+                        let h = &mut h[t * n..(t + 1) * n];
+                        let x = &x[at..at + n];
+                        for r in 0..n / c.max(1) {
+                            let range = r * c..(r + 1) * c;
+                            let (x, h, v) = (&x[range.clone()], &mut h[range.clone()], &mut v[range]);
+                            for k in 0..c {
+                                let z = if u.affine != 0 { a[k] * x[k] + b[k] } else { x[k] };
+                                h[k] = M::charge(v[k], z, charging);
+                                let reset = if u.soft != 0 { h[k] - u.v_threshold } else { u.rest };
+                                v[k] = if h[k] >= u.v_threshold { reset } else { h[k] };
+                            }
+                        }
+                    }
+                },
+            );
+            let mut carry = vec![0.0f32; n];
+            for t in (0..steps).rev() {
+                let at = (t * rows + r0) * c;
+                // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
+                let out = unsafe { dz.slice(at, n) };
+                let dv = (u.store_v_seq != 0).then(|| &dv[at..at + n]);
+                simd(
+                    #[inline(always)]
+                    || step_back::<M, S>(&mut h[t * n..(t + 1) * n], &ds[at..at + n], dv, &mut carry, charging, u, out),
+                );
+            }
+            if u.learned != 0 {
+                // The membrane before each step, once more: h now holds dL/dH.
+                // SAFETY: as above.
+                let dk = unsafe { dk.slice(r0 * c, n) };
+                v.fill(u.rest);
+                dk.fill(0.0);
+                for t in 0..steps {
+                    let at = (t * rows + r0) * c;
+                    for i in 0..n {
+                        let z = if u.affine != 0 { a[i % c] * x[at + i] + b[i % c] } else { x[at + i] };
+                        dk[i] += h[t * n + i] * M::dh_dk(v[i], z, charging);
+                        step::<M>(&mut v[i], z, charging, u);
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Kernel for Backward {
+    type Uniform = NeuronU;
+    fn name(&self) -> &'static str {
+        "neuron/backward"
+    }
+    fn variant(&self) -> String {
+        format!("{}, {}", self.kind.key(), self.surrogate.key())
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/neuron/backward.wgsl")
+    }
+    fn imports(&self) -> Vec<(&'static str, String)> {
+        vec![("model", self.kind.wgsl().into()), ("surrogate", self.surrogate.wgsl().into())]
+    }
+    fn bindings(&self) -> &'static [(&'static str, Access)] {
+        &[
+            ("x", Access::ReadF32),
+            ("a", Access::ReadF32),
+            ("b", Access::ReadF32),
+            ("w", Access::ReadF32),
+            ("ds", Access::ReadF32),
+            ("dv_seq", Access::ReadF32),
+            ("dz", Access::WriteF32),
+            ("dk", Access::WriteF32),
+        ]
+    }
+    fn threads(&self, u: &NeuronU) -> usize {
+        (u.rows * u.c) as usize
+    }
+    fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
+        with_surrogate!(self.surrogate, S => with_model!(self.kind, M => Self::run::<M, S>(u, args)));
+    }
+    fn cases(&self) -> Vec<Case<NeuronU>> {
+        let mut g = Gen::new("neuron/backward");
+        let mut out = Vec::new();
+        for (name, n) in settings(self.kind, self.surrogate, 2.0) {
+            for (steps, rows, c) in [(4, 3, 32), (5, 7, 41), (1, 1, 1), (3, 0, 8)] {
+                let mut u = NeuronU::new(&n, steps, rows, c);
+                let flag = rows % 3 == 1;
+                u.affine = u32::from(flag);
+                u.store_v_seq = u32::from(flag);
+                let all = steps * rows * c;
+                let len = |n: usize| if flag { n } else { 0 };
+                let inputs = vec![
+                    scaled(g.dyadic(all), 2.0),
+                    g.dyadic(len(c)),
+                    g.dyadic(len(c)),
+                    Data::F32(vec![-0.3; usize::from(self.kind.learns_tau())]),
+                    g.f32s(all),
+                    g.f32s(len(all)),
+                ];
+                let outputs = vec![all, if self.kind.learns_tau() { rows * c } else { 0 }];
+                out.push(Case::new(format!("{name} [{steps}, {rows}, {c}]"), u, inputs, outputs));
+            }
+        }
+        out
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Relative(2e-5)
+    }
+}
+
+/// Every variant of both kernels.
+pub fn all() -> Vec<Box<dyn super::AnyKernel>> {
+    let mut v: Vec<Box<dyn super::AnyKernel>> = Vec::new();
+    for &kind in NeuronKind::ALL {
+        v.push(Box::new(Forward { kind }));
+        for &surrogate in SurrogateKind::ALL {
+            v.push(Box::new(Backward { kind, surrogate }));
+        }
+    }
+    v
+}

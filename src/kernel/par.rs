@@ -1,0 +1,32 @@
+//! Writing disjoint parts of one buffer from several threads.
+
+use std::marker::PhantomData;
+
+/// A mutable slice that threads cut disjoint pieces from, where the pieces are not contiguous runs that `par_chunks_mut` could hand out
+/// (a tile of rows at every time step, for example).
+pub struct Shared<'a, T> {
+    ptr: *mut T,
+    len: usize,
+    life: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: the pieces handed out are disjoint (the contract of `slice`), so sending them to threads is sending `&mut [T]`.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    /// Borrows the slice for as long as pieces are used.
+    pub fn new(slice: &'a mut [T]) -> Self {
+        Shared { ptr: slice.as_mut_ptr(), len: slice.len(), life: PhantomData }
+    }
+    /// The piece of `len` elements from `start`.
+    ///
+    /// # Safety
+    /// No two pieces alive at once may overlap.
+    #[allow(clippy::mut_from_ref)] // disjointness is the caller's promise
+    #[inline(always)]
+    pub unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
+        assert!(start + len <= self.len);
+        // SAFETY: in bounds by the assertion; disjoint by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len) }
+    }
+}
