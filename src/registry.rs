@@ -1,10 +1,11 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
-use crate::kernel::{AnyKernel, elementwise, neuron};
+use crate::kernel::{AnyKernel, elementwise, neuron, spike};
 
 /// All kernels, one instance for each variant.
 pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
     let mut all: Vec<Box<dyn AnyKernel>> = vec![Box::new(elementwise::Add)];
     all.extend(neuron::all());
+    all.extend(spike::all());
     all
 }
