@@ -1,6 +1,6 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
-use crate::kernel::{AnyKernel, attention, conv, depthwise, elementwise, matmul, neuron};
+use crate::kernel::{AnyKernel, attention, conv, depthwise, elementwise, matmul, neuron, spike};
 
 /// All kernels, one instance for each variant.
 pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
@@ -20,5 +20,6 @@ pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
         Box::new(attention::Product),
     ];
     all.extend(neuron::all());
+    all.extend(spike::all());
     all
 }

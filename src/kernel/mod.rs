@@ -16,7 +16,24 @@
 //! - Spikes are packed 32 channels to a u32, least significant first; each row (all channels of one place and step) is padded to whole
 //!   words with zero bits; integer spikes are several planes, plane-major `[planes, rows, words]`, whose sum is the value.
 
+/// The head of an `impl Kernel`: its uniform, its name (also the stem of its shader), and its bindings.
+macro_rules! head {
+    ($stem:literal, $uniform:ty, [$($name:ident: $access:ident),* $(,)?]) => {
+        type Uniform = $uniform;
+        fn name(&self) -> &'static str {
+            $stem
+        }
+        fn wgsl(&self) -> &'static str {
+            include_str!(concat!("../../shaders/", $stem, ".wgsl"))
+        }
+        fn bindings(&self) -> &'static [(&'static str, $crate::kernel::Access)] {
+            &[$((stringify!($name), $crate::kernel::Access::$access)),*]
+        }
+    };
+}
+
 pub mod attention;
+pub mod bits;
 pub mod conv;
 pub mod depthwise;
 pub mod elementwise;
@@ -24,6 +41,7 @@ pub mod matmul;
 pub mod neuron;
 pub mod par;
 pub mod product;
+pub mod spike;
 
 use crate::rng::Rng;
 
@@ -199,6 +217,8 @@ pub trait AnyKernel: Send + Sync {
     fn label(&self) -> String;
     /// The shader with its imports replaced.
     fn source(&self) -> String;
+    /// All that the compiled code depends on, without expanding the source.
+    fn pipeline_key(&self) -> PipelineKey;
     /// See [`Kernel::overrides`].
     fn overrides(&self) -> Vec<(&'static str, f64)>;
     /// See [`Kernel::bindings`].
@@ -215,6 +235,22 @@ pub trait AnyKernel: Send + Sync {
     fn cases(&self) -> Vec<Case<Vec<u8>>>;
     /// See [`Kernel::tolerance`].
     fn tolerance(&self) -> Tolerance;
+}
+
+/// What a kernel's compiled code depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineKey {
+    wgsl: &'static str,
+    imports: Vec<(&'static str, String)>,
+    overrides: Vec<(&'static str, u64)>,
+}
+
+impl std::hash::Hash for PipelineKey {
+    /// Of the shader only where it lies: a key is made for every launch, and shaders are static.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.wgsl.len(), &self.imports, &self.overrides).hash(state);
+        self.wgsl.lines().next().hash(state);
+    }
 }
 
 /// Texts any shader can `#import`.
@@ -245,6 +281,13 @@ impl<K: Kernel> AnyKernel for K {
         // A missing import stays in the text, and the reflection test and the pipeline compiler both name the line.
         let expand = |l| l_import(l).and_then(find).unwrap_or(l);
         self.wgsl().lines().map(expand).collect::<Vec<_>>().join("\n")
+    }
+    fn pipeline_key(&self) -> PipelineKey {
+        PipelineKey {
+            wgsl: self.wgsl(),
+            imports: self.imports(),
+            overrides: Kernel::overrides(self).into_iter().map(|o| (o.0, o.1.to_bits())).collect(),
+        }
     }
     fn overrides(&self) -> Vec<(&'static str, f64)> {
         Kernel::overrides(self)
