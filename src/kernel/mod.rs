@@ -256,7 +256,7 @@ impl std::hash::Hash for PipelineKey {
 /// Texts any shader can `#import`.
 const COMMON: &[(&str, &str)] = &[
     ("index", include_str!("../../shaders/common/index.wgsl")),
-    ("patch", include_str!("../../shaders/common/patch.wgsl")),
+    ("neighbour", include_str!("../../shaders/common/neighbour.wgsl")),
     ("spike", include_str!("../../shaders/common/spike.wgsl")),
     ("tile", include_str!("../../shaders/common/tile.wgsl")),
 ];
