@@ -2,6 +2,7 @@
 //!
 //! Modules stand lowest first; each uses only what stands above it (`tests/layers.rs` keeps it so).
 pub mod error;
+pub mod events;
 pub mod rng;
 
 pub use error::{Error, Result};

@@ -1,2 +1,8 @@
 //! The one integration binary.
-fn main() {}
+mod decode;
+
+fn main() {
+    let args = libtest_mimic::Arguments::from_args();
+    let trials = decode::trials();
+    libtest_mimic::run(&args, trials).exit();
+}
