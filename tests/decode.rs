@@ -3,7 +3,8 @@
 //! The recordings lie in `SPIKEMIX_DATA` (default `../shared/data`, else none of this runs).
 
 use libtest_mimic::{Failed, Trial};
-use spikemix::events;
+use spikemix::data::{DatasetSpec, Recording, Split};
+use spikemix::{data, events};
 use std::path::{Path, PathBuf};
 
 /// The folder of recordings.
@@ -49,7 +50,52 @@ pub fn trials() -> Vec<Trial> {
         });
         trials.push(trial.with_ignored_flag(missing));
     }
+    let nmnist = dir.join("nmnist");
+    let missing = !nmnist.is_dir();
+    let trial = Trial::test("decode::nmnist", move || whole_nmnist(&nmnist));
+    trials.push(trial.with_ignored_flag(missing));
+    let other = dir.join("formats/evt2_words_no_header.bin");
+    let missing = !other.exists();
+    let trial = Trial::test("decode::evt2_is_not_atis", move || {
+        let format = events::sniff(&head(&other), Some(&other));
+        same(
+            "format",
+            format.map(|f| f.name == "atis").unwrap_or(false),
+            false,
+        )
+    });
+    trials.push(trial.with_ignored_flag(missing));
     trials
+}
+
+/// All recordings of the subset, strictly, with every event on the sensor.
+fn whole_nmnist(dir: &Path) -> Result<(), Failed> {
+    let spec = DatasetSpec {
+        dir: Some(dir.into()),
+        strict: true,
+        ..DatasetSpec::new("nmnist")
+    };
+    for (split, want) in [(Split::Train, 1000), (Split::Test, 100)] {
+        let dataset = data::open(&spec, split)?;
+        same("recordings", dataset.len(), want)?;
+        let digits: std::collections::BTreeSet<u32> = dataset.labels().into_iter().collect();
+        same(
+            "digits",
+            digits.into_iter().collect::<Vec<_>>(),
+            (0..10).collect(),
+        )?;
+        for i in 0..dataset.len() {
+            let Recording::Events(stream) = dataset.load(i)? else {
+                return Err("no events".into());
+            };
+            let folder = dataset.describe(i);
+            let digit = format!("{0}{1}{0}", std::path::MAIN_SEPARATOR, dataset.label(i));
+            if stream.events.len() < 500 || !folder.contains(&digit) {
+                return Err(format!("{folder}: {} events", stream.events.len()).into());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn head(path: &Path) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! A simulated event camera that watches moving shapes.
 //!
-//! A scene is a faint background and two to four textured discs, bars and squares, brighter or darker than it, that share one
+//! A scene is a faint background and three or four textured discs, bars and squares, brighter or darker than it, that share one
 //! motion. Its log intensity is rendered every few milliseconds; between two renderings it changes linearly, and each pixel
 //! sends an event whenever it has changed by its threshold since its last one, at the microsecond of the crossing. Pixels
 //! differ in their thresholds, rest after an event, and send noise.
@@ -162,7 +162,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn draw(rng: &mut Rng, phase: f64, unit: f64) -> Self {
+    fn draw(rng: &mut Rng, phase: f64, lane: f64, unit: f64) -> Self {
         let radius = (rng.uniform(4.5, 8.0) * unit) as f32;
         let (outline, reach) = match rng.below(3) {
             0 => (Outline::Disc, radius),
@@ -181,7 +181,7 @@ impl Shape {
             ],
             depth: rng.uniform(0.0, 0.6) as f32,
             phase,
-            lane: rng.uniform(0.0, 1.0),
+            lane,
             angle: rng.uniform(0.0, TAU),
         }
     }
@@ -244,6 +244,8 @@ struct Path {
     swing: f64,
     /// How far beyond the edges the ring of positions reaches.
     margin: f64,
+    /// Half the length of the recording, seconds.
+    halfway: f64,
 }
 
 impl Path {
@@ -257,15 +259,16 @@ impl Path {
             unit,
             tilt: rng.uniform(-0.2, 0.2),
             rate: match motion {
-                Motion::Left | Motion::Right | Motion::Up | Motion::Down => 70.0 * unit * faster,
-                Motion::Clockwise | Motion::CounterClockwise => 3.6 * faster,
-                Motion::ZoomIn | Motion::ZoomOut => 3.0 * faster,
+                Motion::Left | Motion::Right | Motion::Up | Motion::Down => 80.0 * unit * faster,
+                Motion::Clockwise | Motion::CounterClockwise => 3.0 * faster,
+                Motion::ZoomIn | Motion::ZoomOut => 3.3 * faster,
                 // Periods in radians per second.
-                Motion::WaveHorizontal | Motion::WaveVertical => TAU * 2.2 * faster,
+                Motion::WaveHorizontal | Motion::WaveVertical => TAU * 1.9 * faster,
             },
-            centre: size.map(|s| s * rng.uniform(0.4, 0.6)),
-            swing: rng.uniform(9.0, 13.0) * unit,
+            centre: size.map(|s| s * rng.uniform(0.3, 0.7)),
+            swing: rng.uniform(8.0, 11.0) * unit,
             margin: 14.0 * unit,
+            halfway: camera.seconds / 2.0,
         }
     }
 
@@ -281,34 +284,35 @@ impl Path {
         let straight = |heading: f64, pose: &mut Pose| {
             let way = [(heading + self.tilt).cos(), (heading + self.tilt).sin()];
             let along = usize::from(way[1].abs() > way[0].abs());
+            // Along the way out of sight and back in; across it about its lane, which it is on halfway.
             let place = |axis: usize| {
-                let ring = self.size[axis] + 2.0 * self.margin;
-                let begin = if axis == along {
-                    s.phase * ring
+                if axis == along {
+                    let ring = self.size[axis] + 2.0 * self.margin;
+                    let at = s.phase * ring + way[axis] * self.rate * t;
+                    at.rem_euclid(ring) - self.margin
                 } else {
-                    self.margin + (0.1 + 0.8 * s.lane) * self.size[axis]
-                };
-                (begin + way[axis] * self.rate * t).rem_euclid(ring) - self.margin
+                    s.lane * self.size[axis] + way[axis] * self.rate * (t - self.halfway)
+                }
             };
             (pose.x, pose.y) = (place(0), place(1));
         };
         let around = |turn: f64, pose: &mut Pose| {
-            let radius = (9.0 + 16.0 * s.lane) * self.unit;
+            let radius = (8.0 + 22.0 * s.lane) * self.unit;
             let at = TAU * s.phase + turn;
             pose.x = self.centre[0] + radius * at.cos();
             pose.y = self.centre[1] + radius * at.sin();
             pose.angle += turn;
         };
         let radial = |grow: f64, pose: &mut Pose| {
-            let (near, far) = ((3.0f64).ln(), (1.15 * UNIT).ln());
+            let (near, far) = ((5.0f64).ln(), (1.2 * UNIT).ln());
             let along = (s.phase * (far - near) + grow).rem_euclid(far - near);
             let distance = (near + along).exp();
             // Lanes are directions here; neighbours on the ring lie on different sides.
             let at = TAU * (s.lane * 0.25 + s.phase);
             pose.x = self.centre[0] + distance * self.unit * at.cos();
             pose.y = self.centre[1] + distance * self.unit * at.sin();
-            pose.scale = (distance / 18.0).min(1.5);
-            pose.strength = ((distance - 3.0) / 4.0).clamp(0.0, 1.0);
+            pose.scale = (distance / 16.0).min(1.6);
+            pose.strength = ((distance - 5.0) / 4.0).clamp(0.0, 1.0);
         };
         let to_and_fro = |axis: usize, pose: &mut Pose| {
             let mut at = [0, 1].map(|a| {
@@ -340,13 +344,15 @@ pub fn record(camera: &Camera, motion: Motion, rng: &Rng) -> EventStream {
     let sensor = camera.sensor();
     let (mut scene, mut pixels) = (rng.stream("scene"), rng.stream("pixels"));
     let path = Path::draw(&mut scene, motion, camera);
-    let n = 2 + scene.below(3);
-    let first = scene.f64();
+    let n = 3 + scene.below(2);
+    let (first, lane) = (scene.f64(), scene.f64());
     let shapes: Vec<_> = (0..n)
         .map(|i| {
             let jitter = scene.uniform(-0.25, 0.25);
             let phase = (first + (i as f64 + jitter) / n as f64).rem_euclid(1.0);
-            Shape::draw(&mut scene, phase, path.unit)
+            // The golden ratio keeps the lanes apart.
+            let lane = (lane + i as f64 * 0.618_034).fract();
+            Shape::draw(&mut scene, phase, lane, path.unit)
         })
         .collect();
     let background = background(&mut scene, sensor);
@@ -446,9 +452,10 @@ fn add_noise(camera: &Camera, rng: &mut Rng, events: &mut Vec<Event>) {
     let [w, h] = camera.sensor;
     let rate = camera.noise * f64::from(w) * f64::from(h);
     let mut t = 0.0;
-    while rate > 0.0 {
+    loop {
+        // Infinitely late where there is no noise.
         t -= (1.0 - rng.f64()).ln() / rate;
-        if t >= camera.seconds {
+        if t.is_nan() || t >= camera.seconds {
             break;
         }
         events.push(Event {

@@ -369,7 +369,8 @@ mod tests {
                 ("p", array(&[-1i8])),
             ]
         };
-        let said = |change: &dyn Fn(&mut Vec<(&'static str, Vec<u8>)>)| {
+        type Parts = Vec<(&'static str, Vec<u8>)>;
+        let said = |change: &dyn Fn(&mut Parts)| {
             let mut parts = ok();
             change(&mut parts);
             let bytes = archive(&parts, zip::CompressionMethod::Stored);
