@@ -336,13 +336,6 @@ mod tests {
                 .unwrap()
                 .to_string()
         };
-        if len > MOST {
-            let what = format!("{len} recordings; up to {MOST} are made");
-            return Err(Error::config(
-                "data.train_samples and data.test_samples",
-                what,
-            ));
-        }
         let twice = GestureSpec {
             classes: vec![Motion::Up, Motion::Up],
             ..GestureSpec::default()
