@@ -1,7 +1,10 @@
 //! Spiking neural networks with spiking expert mixtures, on any GPU wgpu reaches and on plain CPUs.
 //!
 //! Modules stand lowest first; each uses only what stands above it (`tests/layers.rs` keeps it so).
+pub mod data;
+pub mod encode;
 pub mod error;
+pub mod events;
 pub mod rng;
 
 pub mod surrogate;
