@@ -36,6 +36,7 @@ pub mod bits;
 pub mod elementwise;
 pub mod neuron;
 pub mod par;
+pub mod pool;
 pub mod spike;
 
 use crate::rng::Rng;
