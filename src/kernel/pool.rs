@@ -101,7 +101,11 @@ fn forward<T: Copy + Default + Send + Sync>(u: &PoolU, x: &[T], y: &mut [T], n: 
 /// Which window of the two (or one) in a direction, and the place in it: at `i`, (i / 2, 1) if even, else (i / 2, 2) and (i / 2 + 1, 0).
 #[inline(always)]
 fn seen(i: usize, windows: usize) -> [Option<(usize, usize)>; 2] {
-    if i % 2 == 0 { [Some((i / 2, 1)), None] } else { [Some((i / 2, 2)), (i / 2 + 1 < windows).then_some((i / 2 + 1, 0))] }
+    if i.is_multiple_of(2) {
+        [Some((i / 2, 1)), None]
+    } else {
+        [Some((i / 2, 2)), (i / 2 + 1 < windows).then_some((i / 2 + 1, 0))]
+    }
 }
 
 /// Who won the windows of a row of windows, in whatever form a kernel keeps it.
