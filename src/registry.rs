@@ -1,6 +1,6 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
-use crate::kernel::{AnyKernel, elementwise, neuron, pool, spike};
+use crate::kernel::{AnyKernel, elementwise, neuron, norm, pool, spike};
 
 /// All kernels, one instance for each variant.
 pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
@@ -8,5 +8,6 @@ pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
     all.extend(neuron::all());
     all.extend(spike::all());
     all.extend(pool::all());
+    all.extend(norm::all());
     all
 }

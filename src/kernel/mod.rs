@@ -33,8 +33,10 @@ macro_rules! head {
 }
 
 pub mod bits;
+pub mod columns;
 pub mod elementwise;
 pub mod neuron;
+pub mod norm;
 pub mod par;
 pub mod pool;
 pub mod spike;
