@@ -1,13 +1,30 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
-use crate::kernel::{AnyKernel, elementwise, neuron, norm, pool, spike};
+use crate::kernel::{AnyKernel, attention, conv, depthwise, elementwise, loss, matmul, neuron, norm, optim, pool, reduce, spike};
 
 /// All kernels, one instance for each variant.
 pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
-    let mut all: Vec<Box<dyn AnyKernel>> = vec![Box::new(elementwise::Add)];
+    let mut all: Vec<Box<dyn AnyKernel>> = vec![
+        Box::new(matmul::Dense),
+        Box::new(matmul::Bits),
+        Box::new(matmul::BitsWeight),
+        Box::new(conv::Forward),
+        Box::new(conv::Bits),
+        Box::new(conv::Weight),
+        Box::new(conv::BitsWeight),
+        Box::new(conv::Flip),
+        Box::new(depthwise::Forward),
+        Box::new(depthwise::Input),
+        Box::new(depthwise::Weight),
+        Box::new(attention::Product),
+    ];
     all.extend(neuron::all());
     all.extend(spike::all());
     all.extend(pool::all());
     all.extend(norm::all());
+    all.extend(reduce::all());
+    all.extend(elementwise::all());
+    all.extend(loss::all());
+    all.extend(optim::all());
     all
 }

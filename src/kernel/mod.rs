@@ -32,13 +32,21 @@ macro_rules! head {
     };
 }
 
+pub mod attention;
 pub mod bits;
 pub mod columns;
+pub mod conv;
+pub mod depthwise;
 pub mod elementwise;
+pub mod loss;
+pub mod matmul;
 pub mod neuron;
 pub mod norm;
+pub mod optim;
 pub mod par;
 pub mod pool;
+pub mod product;
+pub mod reduce;
 pub mod spike;
 
 use crate::rng::Rng;
@@ -252,7 +260,12 @@ impl std::hash::Hash for PipelineKey {
 }
 
 /// Texts any shader can `#import`.
-const COMMON: &[(&str, &str)] = &[("index", include_str!("../../shaders/common/index.wgsl"))];
+const COMMON: &[(&str, &str)] = &[
+    ("index", include_str!("../../shaders/common/index.wgsl")),
+    ("neighbour", include_str!("../../shaders/common/neighbour.wgsl")),
+    ("spike", include_str!("../../shaders/common/spike.wgsl")),
+    ("tile", include_str!("../../shaders/common/tile.wgsl")),
+];
 
 impl<K: Kernel> AnyKernel for K {
     fn name(&self) -> &'static str {
