@@ -34,13 +34,19 @@ macro_rules! head {
 
 pub mod attention;
 pub mod bits;
+pub mod columns;
 pub mod conv;
 pub mod depthwise;
 pub mod elementwise;
+pub mod loss;
 pub mod matmul;
 pub mod neuron;
+pub mod norm;
+pub mod optim;
 pub mod par;
+pub mod pool;
 pub mod product;
+pub mod reduce;
 pub mod spike;
 
 use crate::rng::Rng;
