@@ -41,4 +41,6 @@ pub mod moe;
 
 pub mod model;
 
+pub mod loss;
+
 pub use error::{Error, Result};

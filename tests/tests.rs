@@ -3,8 +3,10 @@
 mod decode;
 mod device;
 mod gpu;
+mod oracle;
 mod parity;
 mod reflection;
+mod shared;
 
 fn main() -> std::process::ExitCode {
     let args = libtest_mimic::Arguments::from_args();
@@ -13,5 +15,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(reflection::trials());
     trials.extend(device::trials());
     trials.extend(parity::trials());
+    trials.extend(oracle::trials());
     libtest_mimic::run(&args, trials).exit_code()
 }

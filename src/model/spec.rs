@@ -95,13 +95,18 @@ impl Spec {
     /// The first impossible one, by its key.
     pub fn validate(&self) -> Result<()> {
         let bad = |key: &str, why: String| Err(Error::config(format!("model.{key}"), why));
-        for (key, v) in [("in_channels", self.in_channels), ("classes", self.classes), ("depth", self.depth), ("mlp_ratio", self.mlp_ratio)] {
+        for (key, v) in
+            [("in_channels", self.in_channels), ("classes", self.classes), ("depth", self.depth), ("mlp_ratio", self.mlp_ratio)]
+        {
             if v == 0 {
                 return bad(key, "must be at least 1".into());
             }
         }
         if self.dim == 0 || self.dim % 8 != 0 {
-            return bad("dim", format!("{} must be a positive multiple of 8: the patch embedding is D/8, D/4, D/2 and D wide", self.dim));
+            return bad(
+                "dim",
+                format!("{} must be a positive multiple of 8: the patch embedding is D/8, D/4, D/2 and D wide", self.dim),
+            );
         }
         if self.semm.is_none() && (self.heads == 0 || self.dim % self.heads != 0) {
             return bad("heads", format!("{} heads do not divide dim {}", self.heads, self.dim));
@@ -132,7 +137,9 @@ impl Spec {
         }
         threshold("semm.v_threshold", s.v_threshold)?;
         match s.hidden {
-            Hidden::Channels(n) if n == 0 || n % 2 != 0 => bad("semm.hidden", format!("{n} must be even and at least 2: half are experts, half route")),
+            Hidden::Channels(n) if n == 0 || n % 2 != 0 => {
+                bad("semm.hidden", format!("{n} must be even and at least 2: half are experts, half route"))
+            }
             Hidden::Parity if self.dim < 3 => bad("semm.hidden", "16 (dim div 3) is zero".into()),
             _ => Ok(()),
         }

@@ -44,7 +44,12 @@ pub enum Attention {
 impl Emsa {
     /// Names `k v q.i attn_lif.i router proj` with their `_lif`s (and `in_lif` for currents; `kv_lif` for SDSA).
     pub fn new(
-        b: &mut Build<'_>, residual: Residual, attention: Attention, dim: usize, semm: &Semm, neuron: Neuron,
+        b: &mut Build<'_>,
+        residual: Residual,
+        attention: Attention,
+        dim: usize,
+        semm: &Semm,
+        neuron: Neuron,
     ) -> Result<Self> {
         let m = semm.experts;
         let d = semm.expert_dim.unwrap_or(dim / m.max(1));

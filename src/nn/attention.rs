@@ -94,7 +94,13 @@ pub struct Ssa {
 impl Ssa {
     /// Names `q k v attn_lif proj` (and `in_lif` for currents); `v_threshold` is that of `attn_lif`.
     pub fn new(
-        b: &mut Build<'_>, residual: Residual, dim: usize, heads: usize, scale: f32, v_threshold: f32, neuron: Neuron,
+        b: &mut Build<'_>,
+        residual: Residual,
+        dim: usize,
+        heads: usize,
+        scale: f32,
+        v_threshold: f32,
+        neuron: Neuron,
     ) -> Result<Self> {
         Ok(Ssa {
             name: b.path().to_string(),

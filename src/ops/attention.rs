@@ -185,10 +185,12 @@ impl Op for Scores {
         // A coincidence of spikes in a channel is an addition: sum over channels of (query spikes) x (key spikes).
         let (q, k, c) = (x[0].to_vec()?, x[1].to_vec()?, x[0].channels());
         let n = x[0].rows() / (x[0].shape()[0] * x[0].shape()[1]).max(1);
-        let columns = |v: &[f32]| v.chunks(c).fold(vec![0u64; c], |mut s, r| {
-            s.iter_mut().zip(r).for_each(|(s, v)| *s += u64::from(*v != 0.0));
-            s
-        });
+        let columns = |v: &[f32]| {
+            v.chunks(c).fold(vec![0u64; c], |mut s, r| {
+                s.iter_mut().zip(r).for_each(|(s, v)| *s += u64::from(*v != 0.0));
+                s
+            })
+        };
         let groups = q.chunks((n * c).max(1)).zip(k.chunks((n * c).max(1)));
         let acs = groups.map(|(q, k)| columns(q).iter().zip(columns(k)).map(|(a, b)| a * b).sum::<u64>()).sum();
         Ok(Cost { acs, dense: x[0].len() as u64 * n as u64, ..Cost::default() })

@@ -5,7 +5,8 @@ use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
 use crate::kernel::elementwise::{Interleave, InterleaveU, JoinColumns, SplitColumnsU};
 use crate::kernel::spike::{
-    And, AndBackward, AndBackwardU, AndRow, AndRowBackward, AndRowU, AndU, Concat, ConcatU, Mask, MaskBackward, MaskU, Split, SplitU,
+    And, AndBackward, AndBackwardU, AndRow, AndRowBackward, AndRowU, AndU, Concat, ConcatU, Mask, MaskBackward, MaskU, Split,
+    SplitU,
 };
 use crate::tensor::{Repr, Tensor, launch, launch1};
 

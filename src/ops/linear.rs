@@ -76,7 +76,11 @@ impl Op for Linear {
         let (input, cout) = (x[0], x[1].shape()[1] as u64);
         let nonzero = super::border_counts(input, 1, 1)?.iter().sum::<u64>() * cout;
         let dense = input.len() as u64 * cout;
-        Ok(if input.is_bits() { Cost { acs: nonzero, dense, ..Cost::default() } } else { Cost { macs: nonzero, dense, ..Cost::default() } })
+        Ok(if input.is_bits() {
+            Cost { acs: nonzero, dense, ..Cost::default() }
+        } else {
+            Cost { macs: nonzero, dense, ..Cost::default() }
+        })
     }
 }
 

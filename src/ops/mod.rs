@@ -59,13 +59,7 @@ pub(crate) fn border_counts(x: &Tensor, h: usize, w: usize) -> Result<[u64; 9]> 
         }
         return Ok(out);
     }
-    let u = crate::kernel::reduce::CountU {
-        rows: rows as u32,
-        c: c as u32,
-        planes: x.planes() as u32,
-        h: h as u32,
-        w: w as u32,
-    };
+    let u = crate::kernel::reduce::CountU { rows: rows as u32, c: c as u32, planes: x.planes() as u32, h: h as u32, w: w as u32 };
     let counts = x.device().launch(&crate::kernel::reduce::Count, &u, &[x.storage()], &[9])?;
     let words = x.device().read(&counts[0])?;
     let mut out = [0; 9];

@@ -1,7 +1,7 @@
 //! A layer of neurons over all T steps, with the batch norm before it fused in where there is one.
 
-use super::norm::{Stats, backward_norm};
 use super::none;
+use super::norm::{Stats, backward_norm};
 use crate::counts::Cost;
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};

@@ -55,7 +55,13 @@ pub struct NormGrads {
 
 /// Backward through batch statistics; `dz` is the gradient of the normalised output.
 pub fn backward_norm(
-    x: &Tensor, dz: &Tensor, gamma: &Tensor, mean: &Tensor, var: &Tensor, eps: f32, needs_x: bool,
+    x: &Tensor,
+    dz: &Tensor,
+    gamma: &Tensor,
+    mean: &Tensor,
+    var: &Tensor,
+    eps: f32,
+    needs_x: bool,
 ) -> Result<NormGrads> {
     let u = uniform(x);
     let c = gamma.shape();

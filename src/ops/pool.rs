@@ -4,8 +4,8 @@ use super::{image_shape, only};
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
 use crate::kernel::pool::{Max, MaxBackward, MaxBits, MaxBitsBackward, PoolU};
-use crate::tensor::{Tensor, launch1};
 use crate::tensor::Repr;
+use crate::tensor::{Tensor, launch1};
 
 /// x `[T, B, H, W, C]` (spikes or floats) -> `[T, B, (H + 1) / 2, (W + 1) / 2, C]`.
 ///
