@@ -73,6 +73,7 @@ fn reflect(k: &dyn AnyKernel) -> Result<(), Failed> {
     let rust: Vec<_> = k.fields().iter().map(|f| (f.0, Some(f.1))).collect();
     ensure(shader == rust, || format!("the uniform is {shader:?}, in Rust {rust:?}"))?;
     let offsets = members.iter().enumerate().all(|(i, m)| m.offset == 4 * i as u32);
+    ensure(*span <= 256, || "the uniform does not fit the 256 bytes that a launch has".into())?;
     ensure(offsets && *span == 4 * members.len() as u32, || "the uniform is not packed as in Rust".into())?;
 
     for ((_, var), (name, access)) in bound[1..].iter().zip(expected) {

@@ -4,7 +4,8 @@
 //! # How to add a kernel
 //! 1. `shaders/<family>/<kernel>.wgsl`: `@group(0) @binding(0) var<uniform> u: U;`, then the storage buffers at bindings 1.. in the
 //!    order of [`Kernel::bindings`] with the same names, entry point `main`.
-//! 2. A struct in `kernel/<family>.rs` that implements [`Kernel`]: the CPU twin, and the [`Case`]s that parity runs.
+//! 2. A struct in `kernel/<family>.rs` that implements [`Kernel`] (the macro `head!` writes its name, shader and bindings): the CPU twin,
+//!    and the [`Case`]s that parity runs.
 //! 3. A line in `registry.rs`.
 //!
 //! Everything else (parity on each device, naga reflection, `spikemix devices --check`, the profiler) follows by iteration.

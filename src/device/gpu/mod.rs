@@ -177,7 +177,8 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
             let message = match e {
                 wgpu::Error::OutOfMemory { .. } => "out of GPU memory; use a smaller batch".to_string(),
-                e => e.to_string(),
+                // One line: wgpu lists causes below each other.
+                e => e.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
             };
             seen.record(message, false);
         }));
