@@ -1,5 +1,6 @@
 //! The one integration binary.
 
+mod decode;
 mod device;
 mod gpu;
 mod parity;
@@ -8,6 +9,7 @@ mod reflection;
 fn main() -> std::process::ExitCode {
     let args = libtest_mimic::Arguments::from_args();
     let mut trials = Vec::new();
+    trials.extend(decode::trials());
     trials.extend(reflection::trials());
     trials.extend(device::trials());
     trials.extend(parity::trials());
