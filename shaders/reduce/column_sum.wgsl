@@ -1,31 +1,56 @@
-// Sum of each column. A workgroup takes 32 columns, 8 rows at a time; an invocation sums blocks of its rows and then the blocks, so that
-// many rows cost few digits.
+// Sum of each column. An invocation sums blocks of its rows and then the blocks, so that many rows cost few digits.
 struct U { rows: u32, c: u32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+// [parts, c]
+@group(0) @binding(3) var<storage, read_write> scratch: array<f32>;
+#import columns
 const BLOCK = 64u;
-var<workgroup> sums: array<f32, 256>;
+var<workgroup> lanes: array<f32, 256>;
+
+// All eight lanes of a column, in the first.
+fn add_lanes(local: u32, own: f32) {
+    lanes[local] = own;
+    for (var s = 4u; s > 0u; s /= 2u) {
+        workgroupBarrier();
+        if (local < s * 32u) { lanes[local] += lanes[local + s * 32u]; }
+    }
+}
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let c = (group.x + group.y * groups.x) * 32u + local % 32u;
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let group = id.x + id.y * groups.x;
+    let p = group % parts();
+    let c = (group / parts()) * 32u + local % 32u;
+    let rows = part(p);
     var sum = 0.0;
     if (c < u.c) {
-        var row = local / 32u;
-        while (row < u.rows) {
+        var row = rows.x + local / 32u;
+        while (row < rows.y) {
             var block = 0.0;
-            for (var k = 0u; k < BLOCK && row < u.rows; k++) {
+            for (var k = 0u; k < BLOCK && row < rows.y; k++) {
                 block += x[row * u.c + c];
                 row += 8u;
             }
             sum += block;
         }
     }
-    sums[local] = sum;
-    for (var s = 4u; s > 0u; s /= 2u) {
-        workgroupBarrier();
-        if (local < s * 32u) { sums[local] += sums[local + s * 32u]; }
+    add_lanes(local, sum);
+    if (local < 32u && c < u.c) {
+        scratch[p * u.c + c] = lanes[local];
     }
-    if (local < 32u && c < u.c) { y[c] = sums[local]; }
+}
+
+@compute @workgroup_size(256)
+fn finish(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let c = (id.x + id.y * groups.x) * 32u + local % 32u;
+    var sum = 0.0;
+    if (c < u.c) {
+        for (var p = local / 32u; p < parts(); p += 8u) { sum += scratch[p * u.c + c]; }
+    }
+    add_lanes(local, sum);
+    if (local < 32u && c < u.c) {
+        y[c] = lanes[local];
+    }
 }

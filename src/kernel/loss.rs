@@ -139,6 +139,13 @@ uniform! {
     }
 }
 
+impl SumU {
+    /// Workgroups, as in the shader.
+    fn parts(&self) -> usize {
+        (self.n as usize).div_ceil(4096).clamp(1, 256)
+    }
+}
+
 /// x\[n\] -> y\[1\] = scale times the sum.
 pub struct Sum;
 
@@ -147,8 +154,11 @@ impl Kernel for Sum {
     fn workgroup(&self) -> u32 {
         256
     }
-    fn threads(&self, _: &SumU) -> usize {
-        256
+    fn threads(&self, u: &SumU) -> usize {
+        u.parts() * 256
+    }
+    fn finish(&self, u: &SumU) -> Option<[usize; 2]> {
+        Some([u.parts(), 256])
     }
     fn cpu(&self, u: &SumU, args: &mut Args<'_>) {
         let chunks: Vec<f64> = args.f32(0).par_chunks(1 << 14).map(|x| x.iter().map(|&v| f64::from(v)).sum()).collect();

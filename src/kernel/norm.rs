@@ -3,7 +3,7 @@
 //! The large ones are bound by memory; the twins read each tensor once from it. Sums are two-level everywhere (chunks, then the sums of
 //! chunks), and variances are taken about the mean, so that neither many rows nor a large mean cost digits.
 
-use super::columns::{chunk_rows, fold, span_rows, spread};
+use super::columns::{self, chunk_rows, fold, span_rows, spread};
 use super::{AnyKernel, Args, Case, Data, Gen, Kernel, Tolerance, simd};
 use crate::uniform;
 use rayon::prelude::*;
@@ -19,12 +19,7 @@ uniform! {
 }
 
 /// Rows and channels of the cases.
-const SHAPES: [(usize, usize); 8] = [(1, 1), (3, 5), (64, 32), (700, 33), (5000, 8), (90, 300), (2500, 48), (513, 1)];
-
-/// Workgroups of 256 that each take 32 channels.
-fn column_threads(c: u32) -> usize {
-    (c as usize).div_ceil(32) * 256
-}
+const SHAPES: [(usize, usize); 8] = [(1, 1), (3, 5), (64, 32), (700, 33), (5000, 8), (90, 300), (2500, 48), (1025, 1)];
 
 /// x\[rows, c\] -> mean\[c\], variance\[c\] (biased); zeros where there are no rows.
 pub struct Stats;
@@ -35,7 +30,10 @@ impl Kernel for Stats {
         256
     }
     fn threads(&self, u: &StatsU) -> usize {
-        column_threads(u.c)
+        columns::threads(u.rows, u.c)
+    }
+    fn finish(&self, u: &StatsU) -> Option<[usize; 2]> {
+        columns::finish(u.rows, u.c, 2)
     }
     fn cpu(&self, u: &StatsU, args: &mut Args<'_>) {
         let c = (u.c as usize).max(1);
@@ -191,7 +189,10 @@ impl Kernel for BackwardReduce {
         256
     }
     fn threads(&self, u: &StatsU) -> usize {
-        column_threads(u.c)
+        columns::threads(u.rows, u.c)
+    }
+    fn finish(&self, u: &StatsU) -> Option<[usize; 2]> {
+        columns::finish(u.rows, u.c, 2)
     }
     fn cpu(&self, u: &StatsU, args: &mut Args<'_>) {
         let (x, dz, mean) = (args.f32(0), args.f32(1), spread(args.f32(2)));

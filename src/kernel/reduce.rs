@@ -1,7 +1,7 @@
 //! Sums over rows, means over the places of a group, and counts of spikes.
 
 use super::bits::masked_add;
-use super::columns::{chunk_rows, fold, span_rows};
+use super::columns::{self, chunk_rows, fold, span_rows};
 use super::par::task_rows;
 use super::{AnyKernel, Args, Case, Gen, Kernel, Tolerance, simd, words};
 use crate::uniform;
@@ -26,8 +26,10 @@ impl Kernel for ColumnSum {
         256
     }
     fn threads(&self, u: &ColumnSumU) -> usize {
-        // A workgroup for every 32 columns.
-        (u.c as usize).div_ceil(32) * 256
+        columns::threads(u.rows, u.c)
+    }
+    fn finish(&self, u: &ColumnSumU) -> Option<[usize; 2]> {
+        columns::finish(u.rows, u.c, 1)
     }
     fn cpu(&self, u: &ColumnSumU, args: &mut Args<'_>) {
         let x = args.f32(0);
@@ -236,6 +238,13 @@ uniform! {
     }
 }
 
+impl CountU {
+    /// Workgroups, as in the shader.
+    fn parts(&self) -> usize {
+        (self.planes as usize * self.rows as usize * words(self.c as usize)).div_ceil(4096).clamp(1, 1024)
+    }
+}
+
 /// x bits\[planes, images, h, w, c\] -> y\[9\] spikes by class of border, 3 ry + rx, where ry is 0 in the first row (also when it is the
 /// only one), 2 in the last and 1 between, and rx likewise: what a padded convolution needs to know to count its operations.
 pub struct Count;
@@ -245,8 +254,11 @@ impl Kernel for Count {
     fn workgroup(&self) -> u32 {
         256
     }
-    fn threads(&self, _: &CountU) -> usize {
-        256
+    fn threads(&self, u: &CountU) -> usize {
+        u.parts() * 256
+    }
+    fn finish(&self, u: &CountU) -> Option<[usize; 2]> {
+        Some([u.parts() * 9, 256])
     }
     fn cpu(&self, u: &CountU, args: &mut Args<'_>) {
         let (w, h, nw) = (u.w.max(1) as usize, u.h.max(1) as usize, words(u.c as usize).max(1));
