@@ -10,9 +10,9 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 
 /// Fullness below which a forward product walks the nonzeros.
-pub const WALK_BELOW: f64 = 0.12;
+pub const WALK_BELOW: f64 = 0.25;
 /// The same for weight gradients, whose sums live in memory instead of registers.
-pub const WALK_WEIGHT_BELOW: f64 = 0.06;
+pub const WALK_WEIGHT_BELOW: f64 = 0.12;
 
 /// A matrix \[rows, k\] that can be filled in or walked.
 pub trait Rows: Sync {
