@@ -14,6 +14,8 @@ pub mod device;
 
 pub mod registry;
 
+pub mod parity;
+
 pub mod tensor;
 
 pub mod params;

@@ -5,7 +5,7 @@
 
 use super::Storage;
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Kernel};
+use crate::kernel::{AnyKernel, Args};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -84,12 +84,12 @@ impl Drop for CpuBuf {
     }
 }
 
-pub fn launch<K: Kernel>(k: &K, u: &K::Uniform, inputs: &[&Storage], outputs: &[usize]) -> Result<Vec<Storage>> {
+pub fn launch(k: &dyn AnyKernel, u: &[u8], inputs: &[&Storage], outputs: &[usize]) -> Result<Vec<Storage>> {
     let inputs = inputs
         .iter()
         .map(|s| match s {
             Storage::Cpu(b) => Ok(b.words()),
-            Storage::Gpu(_) => Err(Error::device(format!("{}: a GPU buffer was given to the CPU", k.name()))),
+            Storage::Gpu(_) => Err(Error::device(format!("{}: a GPU buffer was given to the CPU", k.label()))),
         })
         .collect::<Result<Vec<_>>>()?;
     let mut bufs: Vec<CpuBuf> = outputs.iter().map(|&n| CpuBuf::dirty(n)).collect();

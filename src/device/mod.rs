@@ -4,11 +4,11 @@ mod cpu;
 mod gpu;
 
 use crate::error::{Error, Result};
-use crate::kernel::Kernel;
+use crate::kernel::{AnyKernel, Kernel};
 use std::sync::Arc;
 
 pub use cpu::CpuBuf;
-pub use gpu::{AdapterRow, Gpu, GpuBuf, adapters};
+pub use gpu::{AdapterRow, Checks, Gpu, GpuBuf, adapters};
 
 /// Where work is done.
 #[derive(Clone)]
@@ -79,16 +79,24 @@ impl Device {
     /// # Errors
     /// A buffer of another device, a number of buffers other than the kernel's, a tensor beyond the adapter's limits, a lost device.
     pub fn launch<K: Kernel>(&self, k: &K, u: &K::Uniform, inputs: &[&Storage], outputs: &[usize]) -> Result<Vec<Storage>> {
+        self.launch_any(k, bytemuck::bytes_of(u), inputs, outputs)
+    }
+
+    /// [`Device::launch`] with the uniform as bytes.
+    ///
+    /// # Errors
+    /// As [`Device::launch`].
+    pub fn launch_any(&self, k: &dyn AnyKernel, u: &[u8], inputs: &[&Storage], outputs: &[usize]) -> Result<Vec<Storage>> {
         let outs = k.bindings().iter().filter(|b| b.1.is_output()).count();
         if inputs.len() + outs != k.bindings().len() || outs != outputs.len() {
             return Err(Error::shape(
-                k.name(),
+                k.label(),
                 format!("{} inputs and {} outputs given for {} bindings", inputs.len(), outputs.len(), k.bindings().len()),
             ));
         }
         match self {
             Device::Cpu => cpu::launch(k, u, inputs, outputs),
-            Device::Gpu(g) => g.launch(k, bytemuck::bytes_of(u), inputs, outputs),
+            Device::Gpu(g) => g.launch(k, u, inputs, outputs),
         }
     }
 

@@ -194,6 +194,8 @@ pub trait AnyKernel: Send + Sync {
     fn label(&self) -> String;
     /// The shader with its imports replaced.
     fn source(&self) -> String;
+    /// All that the compiled code depends on, without expanding the source.
+    fn pipeline_key(&self) -> PipelineKey;
     /// See [`Kernel::overrides`].
     fn overrides(&self) -> Vec<(&'static str, f64)>;
     /// See [`Kernel::bindings`].
@@ -210,6 +212,22 @@ pub trait AnyKernel: Send + Sync {
     fn cases(&self) -> Vec<Case<Vec<u8>>>;
     /// See [`Kernel::tolerance`].
     fn tolerance(&self) -> Tolerance;
+}
+
+/// What a kernel's compiled code depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineKey {
+    wgsl: &'static str,
+    imports: Vec<(&'static str, String)>,
+    overrides: Vec<(&'static str, u64)>,
+}
+
+impl std::hash::Hash for PipelineKey {
+    /// Of the shader only where it lies: a key is made for every launch, and shaders are static.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.wgsl.len(), &self.imports, &self.overrides).hash(state);
+        self.wgsl.lines().next().hash(state);
+    }
 }
 
 /// Texts any shader can `#import`.
@@ -235,6 +253,13 @@ impl<K: Kernel> AnyKernel for K {
         // A missing import stays in the text, and the reflection test and the pipeline compiler both name the line.
         let expand = |l| l_import(l).and_then(find).unwrap_or(l);
         self.wgsl().lines().map(expand).collect::<Vec<_>>().join("\n")
+    }
+    fn pipeline_key(&self) -> PipelineKey {
+        PipelineKey {
+            wgsl: self.wgsl(),
+            imports: self.imports(),
+            overrides: Kernel::overrides(self).into_iter().map(|o| (o.0, o.1.to_bits())).collect(),
+        }
     }
     fn overrides(&self) -> Vec<(&'static str, f64)> {
         Kernel::overrides(self)
