@@ -2,6 +2,7 @@
 
 mod cpu;
 mod gpu;
+mod host;
 
 use crate::error::{Error, Result};
 use crate::kernel::{AnyKernel, Kernel};
@@ -95,7 +96,7 @@ impl Device {
             ));
         }
         match self {
-            Device::Cpu => cpu::launch(k, u, inputs, outputs),
+            Device::Cpu => host::run(k.name(), || cpu::launch(k, u, inputs, outputs)),
             Device::Gpu(g) => g.launch(k, u, inputs, outputs),
         }
     }
@@ -122,6 +123,33 @@ impl Device {
         match self {
             Device::Cpu => Ok(()),
             Device::Gpu(g) => g.synchronize(),
+        }
+    }
+
+    /// Launches so far: of the process on the CPU, of the adapter on a GPU.
+    pub fn launches(&self) -> u64 {
+        match self {
+            Device::Cpu => host::launches(),
+            Device::Gpu(g) => g.launches(),
+        }
+    }
+
+    /// Starts or stops timing every launch by kernel; on the CPU for the whole process.
+    pub fn profile(&self, on: bool) {
+        match self {
+            Device::Cpu => host::profile(on),
+            Device::Gpu(g) => g.profile(on),
+        }
+    }
+
+    /// What was timed since [`Device::profile`] or the last call: kernel, launches, seconds; the longest first.
+    ///
+    /// # Errors
+    /// A lost GPU.
+    pub fn take_profile(&self) -> Result<Vec<(String, u64, f64)>> {
+        match self {
+            Device::Cpu => Ok(host::take_profile()),
+            Device::Gpu(g) => g.take_profile(),
         }
     }
 }
