@@ -4,6 +4,10 @@
 pub mod error;
 pub mod rng;
 
+pub mod files;
+
+pub mod config;
+
 pub mod surrogate;
 
 pub mod neuron;
