@@ -209,7 +209,10 @@ mod tests {
     #[test]
     fn complaints_name_place_key_and_neighbour() {
         let known = "(known: batch, lr, kind)";
-        assert_eq!(complaint("[train]\nbach = 4", &[]), format!("a.toml: train.bach: there is no such key; did you mean batch? {known}"));
+        assert_eq!(
+            complaint("[train]\nbach = 4", &[]),
+            format!("a.toml: train.bach: there is no such key; did you mean batch? {known}")
+        );
         assert_eq!(
             complaint("[train]", &["train.btach=4"]),
             format!("--set train.btach: there is no such key; did you mean batch? {known}")

@@ -28,4 +28,6 @@ pub mod counts;
 
 pub mod ctx;
 
+pub mod checkpoint;
+
 pub use error::{Error, Result};
