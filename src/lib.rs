@@ -30,4 +30,6 @@ pub mod ctx;
 
 pub mod checkpoint;
 
+pub mod profile;
+
 pub use error::{Error, Result};
