@@ -1,10 +1,25 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
-use crate::kernel::{AnyKernel, elementwise, neuron};
+use crate::kernel::{AnyKernel, attention, conv, depthwise, elementwise, matmul, neuron, spike};
 
 /// All kernels, one instance for each variant.
 pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
-    let mut all: Vec<Box<dyn AnyKernel>> = vec![Box::new(elementwise::Add)];
+    let mut all: Vec<Box<dyn AnyKernel>> = vec![
+        Box::new(elementwise::Add),
+        Box::new(matmul::Dense),
+        Box::new(matmul::Bits),
+        Box::new(matmul::BitsWeight),
+        Box::new(conv::Forward),
+        Box::new(conv::Bits),
+        Box::new(conv::Weight),
+        Box::new(conv::BitsWeight),
+        Box::new(conv::Flip),
+        Box::new(depthwise::Forward),
+        Box::new(depthwise::Input),
+        Box::new(depthwise::Weight),
+        Box::new(attention::Product),
+    ];
     all.extend(neuron::all());
+    all.extend(spike::all());
     all
 }

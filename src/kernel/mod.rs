@@ -16,9 +16,32 @@
 //! - Spikes are packed 32 channels to a u32, least significant first; each row (all channels of one place and step) is padded to whole
 //!   words with zero bits; integer spikes are several planes, plane-major `[planes, rows, words]`, whose sum is the value.
 
+/// The head of an `impl Kernel`: its uniform, its name (also the stem of its shader), and its bindings.
+macro_rules! head {
+    ($stem:literal, $uniform:ty, [$($name:ident: $access:ident),* $(,)?]) => {
+        type Uniform = $uniform;
+        fn name(&self) -> &'static str {
+            $stem
+        }
+        fn wgsl(&self) -> &'static str {
+            include_str!(concat!("../../shaders/", $stem, ".wgsl"))
+        }
+        fn bindings(&self) -> &'static [(&'static str, $crate::kernel::Access)] {
+            &[$((stringify!($name), $crate::kernel::Access::$access)),*]
+        }
+    };
+}
+
+pub mod attention;
+pub mod bits;
+pub mod conv;
+pub mod depthwise;
 pub mod elementwise;
+pub mod matmul;
 pub mod neuron;
 pub mod par;
+pub mod product;
+pub mod spike;
 
 use crate::rng::Rng;
 
@@ -231,7 +254,12 @@ impl std::hash::Hash for PipelineKey {
 }
 
 /// Texts any shader can `#import`.
-const COMMON: &[(&str, &str)] = &[("index", include_str!("../../shaders/common/index.wgsl"))];
+const COMMON: &[(&str, &str)] = &[
+    ("index", include_str!("../../shaders/common/index.wgsl")),
+    ("patch", include_str!("../../shaders/common/patch.wgsl")),
+    ("spike", include_str!("../../shaders/common/spike.wgsl")),
+    ("tile", include_str!("../../shaders/common/tile.wgsl")),
+];
 
 impl<K: Kernel> AnyKernel for K {
     fn name(&self) -> &'static str {

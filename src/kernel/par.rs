@@ -30,3 +30,8 @@ impl<'a, T> Shared<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len) }
     }
 }
+
+/// Rows of `c` elements that one task takes. It depends on the problem alone, never on the number of threads.
+pub fn task_rows(c: usize) -> usize {
+    ((1 << 14) / c.max(1)).max(1)
+}

@@ -1,0 +1,18 @@
+// 3x3 convolution of packed spikes [planes, images, h, w, words(cin)], as an implicit product: k = tap * cin + ci.
+struct U { images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, splits: u32 }
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> x: array<u32>;
+@group(0) @binding(2) var<storage, read> w: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+
+fn size() -> vec4<u32> { return vec4<u32>(u.images * u.h * u.w, u.cout, 9u * u.cin, 1u); }
+#import patch
+#import spike
+fn load_a(i: u32, k: u32) -> f32 {
+    let p = patch(i, k / u.cin);
+    if (p == OUTSIDE) { return 0.0; }
+    return spike(p, k % u.cin);
+}
+fn load_b(k: u32, j: u32) -> f32 { return w[k * u.cout + j]; }
+fn store(split: u32, i: u32, j: u32, v: f32) { y[i * u.cout + j] = v; }
+#import tile

@@ -1,0 +1,332 @@
+//! 3x3 convolutions, stride 1, padding 1, without bias: images \[images, h, w, c\], weights \[9, cin, cout\] (tap = 3 ky + kx).
+//!
+//! The gradient of the input is the same convolution of dy with [`Flip`]ped weights.
+
+use super::matmul::tiles;
+use super::product::{Rows, bit_density, each_bit, product, unpack_row, weight_product};
+use super::{Access, Args, Case, Gen, Kernel, Tolerance, simd, words};
+use crate::uniform;
+use rayon::prelude::*;
+
+uniform! {
+    /// Uniform of the convolutions.
+    pub struct ConvU {
+        /// Images (T x B).
+        images: u32,
+        /// Height.
+        h: u32,
+        /// Width.
+        w: u32,
+        /// Input channels.
+        cin: u32,
+        /// Output channels.
+        cout: u32,
+        /// Planes of spikes (packed inputs only).
+        planes: u32,
+        /// Runs of pixels that a weight gradient sums apart.
+        splits: u32
+    }
+}
+
+impl ConvU {
+    fn pixels(&self) -> usize {
+        self.images as usize * self.h as usize * self.w as usize
+    }
+    fn taps(&self) -> usize {
+        9 * self.cin as usize
+    }
+}
+
+/// Calls `f(tap, input pixel)` for the taps of output pixel `i` that lie inside the image.
+#[inline(always)]
+pub fn each_tap(i: usize, h: usize, w: usize, mut f: impl FnMut(usize, usize)) {
+    let (x, y, base) = (i % w, i / w % h, i / (w * h) * h * w);
+    for ky in 0..3 {
+        for kx in 0..3 {
+            let (yy, xx) = (y + ky, x + kx);
+            if yy >= 1 && yy <= h && xx >= 1 && xx <= w {
+                f(ky * 3 + kx, base + (yy - 1) * w + xx - 1);
+            }
+        }
+    }
+}
+
+/// Images of floats as rows of nine neighbours.
+struct FloatPatches<'a> {
+    x: &'a [f32],
+    u: ConvU,
+}
+
+impl Rows for FloatPatches<'_> {
+    fn rows(&self) -> usize {
+        self.u.pixels()
+    }
+    fn k(&self) -> usize {
+        self.u.taps()
+    }
+    fn density(&self) -> f64 {
+        let ones: usize = self
+            .x
+            .par_chunks(1 << 14)
+            .map(|c| {
+                simd(
+                    #[inline(always)]
+                    || c.iter().map(|&v| usize::from(v != 0.0)).sum::<usize>(),
+                )
+            })
+            .sum();
+        ones as f64 / self.x.len().max(1) as f64
+    }
+    fn fill(&self, first: usize, n: usize, out: &mut [f32]) {
+        let (h, w, c) = (self.u.h as usize, self.u.w as usize, self.u.cin as usize);
+        for (i, out) in out.chunks_exact_mut(9 * c).enumerate().take(n) {
+            let (x, y, base) = ((first + i) % w, (first + i) / w % h, (first + i) / (w * h) * h * w);
+            let (x0, x1) = (x.saturating_sub(1), (x + 2).min(w));
+            for ky in 0..3 {
+                let out = &mut out[ky * 3 * c..(ky + 1) * 3 * c];
+                if y + ky < 1 || y + ky > h {
+                    out.fill(0.0);
+                    continue;
+                }
+                // The taps of one line are neighbours in memory.
+                let line = base + (y + ky - 1) * w;
+                let skip = (x0 + 1 - x) * c;
+                let len = (x1 - x0) * c;
+                out[..skip].fill(0.0);
+                out[skip..skip + len].copy_from_slice(&self.x[(line + x0) * c..(line + x1) * c]);
+                out[skip + len..].fill(0.0);
+            }
+        }
+    }
+    fn nonzeros(&self, row: usize, out: &mut Vec<(u32, f32)>) {
+        let c = self.u.cin as usize;
+        each_tap(row, self.u.h as usize, self.u.w as usize, |tap, p| {
+            for (ci, &v) in self.x[p * c..(p + 1) * c].iter().enumerate() {
+                if v != 0.0 {
+                    out.push(((tap * c + ci) as u32, v));
+                }
+            }
+        });
+    }
+}
+
+/// Images of packed spikes as rows of nine neighbours.
+struct BitPatches<'a> {
+    x: &'a [u32],
+    u: ConvU,
+}
+
+impl Rows for BitPatches<'_> {
+    fn rows(&self) -> usize {
+        self.u.pixels()
+    }
+    fn k(&self) -> usize {
+        self.u.taps()
+    }
+    fn density(&self) -> f64 {
+        bit_density(self.x, self.u.pixels() * self.u.cin as usize)
+    }
+    fn fill(&self, first: usize, n: usize, out: &mut [f32]) {
+        let (h, w, c, pixels) = (self.u.h as usize, self.u.w as usize, self.u.cin as usize, self.u.pixels());
+        let nw = words(c);
+        simd(
+            #[inline(always)]
+            || {
+                for (i, out) in out.chunks_exact_mut(9 * c).enumerate().take(n) {
+                    let (x, y) = ((first + i) % w, (first + i) / w % h);
+                    if x == 0 || y == 0 || x + 1 == w || y + 1 == h {
+                        out.fill(0.0);
+                    }
+                    each_tap(first + i, h, w, |tap, p| {
+                        let out = &mut out[tap * c..(tap + 1) * c];
+                        for q in 0..self.u.planes as usize {
+                            unpack_row(&self.x[(q * pixels + p) * nw..(q * pixels + p + 1) * nw], out, q > 0);
+                        }
+                    });
+                }
+            },
+        );
+    }
+    fn nonzeros(&self, row: usize, out: &mut Vec<(u32, f32)>) {
+        let (c, pixels) = (self.u.cin as usize, self.u.pixels());
+        let nw = words(c);
+        each_tap(row, self.u.h as usize, self.u.w as usize, |tap, p| {
+            for q in 0..self.u.planes as usize {
+                let bits = &self.x[(q * pixels + p) * nw..(q * pixels + p + 1) * nw];
+                each_bit(bits, |ci| out.push(((tap * c + ci) as u32, 1.0)));
+            }
+        });
+    }
+}
+
+/// Sizes that between them meet every border: (images, h, w, cin, cout, planes, splits, rate).
+const SHAPES: [(u32, u32, u32, u32, u32, u32, u32, f32); 6] = [
+    (1, 3, 4, 2, 5, 1, 1, 0.5),
+    (2, 5, 5, 33, 40, 1, 3, 0.05),
+    (1, 1, 7, 3, 64, 2, 2, 0.3),
+    (3, 6, 1, 32, 70, 1, 1, 0.03),
+    (2, 4, 4, 40, 129, 2, 4, 0.4),
+    (0, 4, 4, 4, 4, 1, 1, 0.5),
+];
+
+fn cases(name: &str, bits: bool, weight: bool) -> Vec<Case<ConvU>> {
+    let mut g = Gen::new(name);
+    let mut out = Vec::new();
+    for (images, h, w, cin, cout, planes, splits, rate) in SHAPES {
+        let u = ConvU { images, h, w, cin, cout, planes, splits };
+        let x = |g: &mut Gen, dyadic: bool| match (bits, dyadic) {
+            (true, _) => g.bits(planes as usize * u.pixels(), cin as usize, rate),
+            (false, true) => g.counts(u.pixels() * cin as usize),
+            (false, false) => g.f32s(u.pixels() * cin as usize),
+        };
+        let (weights, y) = (u.taps() * cout as usize, u.pixels() * cout as usize);
+        let (second, result) = if weight { (y, splits as usize * weights) } else { (weights, y) };
+        let name = format!("[{images}, {h}, {w}, {cin}] to {cout}, planes {planes} splits {splits}");
+        out.push(Case::new(format!("{name}, dyadic"), u, vec![x(&mut g, true), g.dyadic(second)], vec![result]).exact());
+        out.push(Case::new(name, u, vec![x(&mut g, false), g.f32s(second)], vec![result]));
+    }
+    out
+}
+
+macro_rules! conv_kernel {
+    ($(#[$doc:meta])* $name:ident, $stem:literal, $bits:literal, $weight:literal, $bindings:expr, $patches:ident, $x:ident) => {
+        $(#[$doc])*
+        pub struct $name;
+        impl Kernel for $name {
+            type Uniform = ConvU;
+            fn name(&self) -> &'static str {
+                concat!("conv/", $stem)
+            }
+            fn wgsl(&self) -> &'static str {
+                include_str!(concat!("../../shaders/conv/", $stem, ".wgsl"))
+            }
+            fn bindings(&self) -> &'static [(&'static str, Access)] {
+                $bindings
+            }
+            fn workgroup(&self) -> u32 {
+                256
+            }
+            fn threads(&self, u: &ConvU) -> usize {
+                if $weight {
+                    tiles(9 * u.cin, u.cout, u.splits)
+                } else {
+                    tiles(u.pixels() as u32, u.cout, 1)
+                }
+            }
+            fn cpu(&self, u: &ConvU, args: &mut Args<'_>) {
+                let x = $patches { x: args.$x(0), u: *u };
+                if $weight {
+                    weight_product(&x, args.f32(1), u.cout as usize, u.splits as usize, args.out_f32(0));
+                } else {
+                    product(&x, args.f32(1), &[], args.out_f32(0));
+                }
+            }
+            fn cases(&self) -> Vec<Case<ConvU>> {
+                cases(self.name(), $bits, $weight)
+            }
+            fn tolerance(&self) -> Tolerance {
+                Tolerance::Relative(3e-6)
+            }
+        }
+    };
+}
+
+conv_kernel!(
+    /// x f32\[images, h, w, cin\], w\[9, cin, cout\] -> y\[images, h, w, cout\].
+    Forward, "forward", false, false, &[("x", Access::ReadF32), ("w", Access::ReadF32), ("y", Access::WriteF32)], FloatPatches, f32
+);
+conv_kernel!(
+    /// x bits\[planes, images, h, w, cin\], w\[9, cin, cout\] -> y\[images, h, w, cout\].
+    Bits, "bits", true, false, &[("x", Access::ReadU32), ("w", Access::ReadF32), ("y", Access::WriteF32)], BitPatches, u32
+);
+conv_kernel!(
+    /// x f32\[images, h, w, cin\], dy\[images, h, w, cout\] -> dw\[splits, 9, cin, cout\].
+    Weight, "weight", false, true, &[("x", Access::ReadF32), ("dy", Access::ReadF32), ("dw", Access::WriteF32)], FloatPatches, f32
+);
+conv_kernel!(
+    /// x bits\[planes, images, h, w, cin\], dy\[images, h, w, cout\] -> dw\[splits, 9, cin, cout\].
+    BitsWeight, "bits_weight", true, true, &[("x", Access::ReadU32), ("dy", Access::ReadF32), ("dw", Access::WriteF32)], BitPatches, u32
+);
+
+/// w\[9, cin, cout\] -> \[9, cout, cin\] with the taps turned round.
+pub struct Flip;
+
+impl Kernel for Flip {
+    type Uniform = ConvU;
+    fn name(&self) -> &'static str {
+        "conv/flip"
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/conv/flip.wgsl")
+    }
+    fn bindings(&self) -> &'static [(&'static str, Access)] {
+        &[("w", Access::ReadF32), ("y", Access::WriteF32)]
+    }
+    fn threads(&self, u: &ConvU) -> usize {
+        u.taps() * u.cout as usize
+    }
+    fn cpu(&self, u: &ConvU, args: &mut Args<'_>) {
+        let (w, y) = (args.f32(0), args.out_f32(0));
+        let (cin, cout) = (u.cin as usize, u.cout as usize);
+        for (tap, y) in y.chunks_exact_mut((cin * cout).max(1)).enumerate() {
+            let w = &w[(8 - tap) * cin * cout..(9 - tap) * cin * cout];
+            for co in 0..cout {
+                for ci in 0..cin {
+                    y[co * cin + ci] = w[ci * cout + co];
+                }
+            }
+        }
+    }
+    fn cases(&self) -> Vec<Case<ConvU>> {
+        let mut g = Gen::new("conv/flip");
+        [(1, 1), (3, 5), (33, 20)]
+            .map(|(cin, cout)| {
+                let n = 9 * (cin * cout) as usize;
+                let u = ConvU { images: 1, h: 1, w: 1, cin, cout, planes: 1, splits: 1 };
+                Case::new(format!("{cin} to {cout}"), u, vec![g.f32s(n)], vec![n]).exact()
+            })
+            .into()
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Exact
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Data;
+    use super::*;
+
+    /// A float64 convolution written out, against both ways of the CPU twin.
+    #[test]
+    fn agrees_with_the_definition() {
+        for case in cases("definition", false, false) {
+            let u = case.uniform;
+            let (Data::F32(x), Data::F32(w)) = (&case.inputs[0], &case.inputs[1]) else { unreachable!() };
+            let (h, wd, ci, co) = (u.h as i64, u.w as i64, u.cin as usize, u.cout as usize);
+            let mut y = vec![0u32; case.outputs[0]];
+            Kernel::cpu(&Forward, &u, &mut Args::new(vec![bytemuck::cast_slice(x), bytemuck::cast_slice(w)], vec![&mut y]));
+            let y: &[f32] = bytemuck::cast_slice(&y);
+            for i in 0..u.pixels() as i64 {
+                for o in 0..co {
+                    let (mut sum, mut size) = (0.0f64, 0.0f64);
+                    for (ky, kx) in (0..3).flat_map(|a| (0..3).map(move |b| (a, b))) {
+                        let (yy, xx) = (i / wd % h + ky - 1, i % wd + kx - 1);
+                        if yy < 0 || xx < 0 || yy >= h || xx >= wd {
+                            continue;
+                        }
+                        let p = ((i / (wd * h) * h + yy) * wd + xx) as usize;
+                        let tap = (ky * 3 + kx) as usize;
+                        for c in 0..ci {
+                            let term = f64::from(x[p * ci + c]) * f64::from(w[(tap * ci + c) * co + o]);
+                            sum += term;
+                            size += term.abs();
+                        }
+                    }
+                    let got = f64::from(y[i as usize * co + o]);
+                    assert!((got - sum).abs() <= 1e-6 * size, "{}: pixel {i} channel {o}: {got} {sum}", case.name);
+                }
+            }
+        }
+    }
+}
