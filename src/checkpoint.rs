@@ -9,11 +9,12 @@
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::params::Params;
+use crate::tensor::torch::Named;
 use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
 use safetensors::{SafeTensors, serialize};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The version of [`Meta`] that this program writes.
@@ -26,9 +27,6 @@ pub const OPTIMISER: &str = "optimiser.";
 pub const ARITHMETIC: &str = "decay_input: H = V + (X - (V - V_reset)) / tau, else H = V - (V - V_reset) / tau + X; S = [H >= \
      v_threshold]; hard reset: V = H (1 - S) + V_reset S; soft reset (v_reset none, leak towards 0): V = H - v_threshold S; V starts \
      at V_reset in each sample; plif: 1/tau = sigmoid(w)";
-
-/// Tensors in PyTorch's layout: name to shape and values.
-pub type Named = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// What a checkpoint says besides its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -28,6 +28,8 @@ pub mod counts;
 
 pub mod ctx;
 
+pub mod optim;
+
 pub mod checkpoint;
 
 pub mod profile;
