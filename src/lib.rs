@@ -8,6 +8,12 @@ pub mod files;
 
 pub mod config;
 
+pub mod events;
+
+pub mod encode;
+
+pub mod data;
+
 pub mod surrogate;
 
 pub mod neuron;

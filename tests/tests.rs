@@ -1,5 +1,6 @@
 //! The one integration binary.
 
+mod decode;
 mod device;
 mod gpu;
 mod parity;
@@ -11,5 +12,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(reflection::trials());
     trials.extend(device::trials());
     trials.extend(parity::trials());
+    trials.extend(decode::trials());
     libtest_mimic::run(&args, trials).exit_code()
 }

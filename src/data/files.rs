@@ -1,0 +1,147 @@
+//! Datasets whose samples are event files.
+
+use super::{Dataset, Recording};
+use crate::events::{self, EventStream, FORMATS, Sensor};
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Labelled event files of one sensor.
+pub struct Files {
+    /// The dataset's name.
+    pub name: String,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// The sensor.
+    pub sensor: Sensor,
+    /// Files and labels.
+    pub files: Vec<(PathBuf, u32)>,
+    /// Whether a damaged file is an error.
+    pub strict: bool,
+}
+
+impl Dataset for Files {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+    fn sensor(&self) -> Sensor {
+        self.sensor
+    }
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+    fn label(&self, i: usize) -> u32 {
+        self.files[i].1
+    }
+    fn load(&self, i: usize) -> Result<Recording> {
+        let path = &self.files[i].0;
+        let mut stream = events::open(path, self.strict)?;
+        on_sensor(&mut stream, self.sensor, path, self.strict)?;
+        Ok(Recording::Events(stream))
+    }
+    fn describe(&self, i: usize) -> String {
+        self.files[i].0.display().to_string()
+    }
+}
+
+/// Events beyond the dataset's sensor are left out with a warning, or refused; a file of such events is of something else.
+fn on_sensor(stream: &mut EventStream, sensor: Sensor, path: &Path, strict: bool) -> Result<()> {
+    let n = stream.events.len();
+    let outside = stream.events.iter().filter(|e| !sensor.holds(e)).count();
+    if outside > 0 {
+        let what = format!("{outside} of {n} events lie outside the dataset's sensor of {sensor}");
+        if strict || outside * 2 > n {
+            return Err(Error::format(path, 0, what));
+        }
+        stream.events.retain(|e| sensor.holds(e));
+        stream.warnings.push(what);
+    }
+    stream.sensor = sensor;
+    Ok(())
+}
+
+/// The class folders of `dir` with their event files: classes in order (of number where all names are numbers), files in
+/// order of name, hidden ones and those without an event file's extension left out.
+///
+/// # Errors
+/// A folder that cannot be listed.
+pub fn class_folders(dir: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
+    let mut classes = Vec::new();
+    for path in listed(dir)? {
+        if path.is_dir() {
+            let files = listed(&path)?
+                .into_iter()
+                .filter(|p| named_like_events(p) && p.is_file())
+                .collect();
+            classes.push((name_of(&path), files));
+        }
+    }
+    if classes.iter().all(|(name, _)| name.parse::<u64>().is_ok()) {
+        classes.sort_by_key(|(name, _)| name.parse::<u64>().unwrap_or(0));
+    }
+    Ok(classes)
+}
+
+/// Files of class folders with labels by the position of the folder's name in `classes`.
+///
+/// # Errors
+/// A folder of another name, or no file at all.
+pub(super) fn labelled(
+    dir: &Path,
+    folders: Vec<(String, Vec<PathBuf>)>,
+    classes: &[String],
+) -> Result<Vec<(PathBuf, u32)>> {
+    let mut out = Vec::new();
+    for (name, files) in folders {
+        let Some(label) = classes.iter().position(|c| *c == name) else {
+            let known = classes.join(", ");
+            return Err(Error::config(
+                dir.display().to_string(),
+                format!("folder `{name}` is none of the classes {known}"),
+            ));
+        };
+        out.extend(files.into_iter().map(|f| (f, label as u32)));
+    }
+    if out.is_empty() {
+        return Err(Error::config(
+            dir.display().to_string(),
+            "no event files in its class folders",
+        ));
+    }
+    Ok(out)
+}
+
+/// The subfolder of that name, whatever its capitals.
+pub(super) fn subfolder(dir: &Path, name: &str) -> Option<PathBuf> {
+    let entries = listed(dir).ok()?;
+    entries
+        .into_iter()
+        .find(|p| p.is_dir() && name_of(p).eq_ignore_ascii_case(name))
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn named_like_events(path: &Path) -> bool {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    extension.is_some_and(|e| FORMATS.iter().any(|f| f.extensions.contains(&e.as_str())))
+}
+
+/// What lies in `dir`, in order of name, without hidden files.
+fn listed(dir: &Path) -> Result<Vec<PathBuf>> {
+    let io = |e| Error::io(dir, e);
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if !name_of(&path).starts_with('.') {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}

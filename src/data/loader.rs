@@ -1,0 +1,421 @@
+//! Batches, shuffled by a seed and made ahead of time on background threads.
+//!
+//! Thread k of n makes batches k, k + n, k + 2n, ... and hands them over through a queue of bounded length; the reader takes
+//! from the queues in turn. So the batches and their order depend on the seed and the epoch alone, never on the threads.
+
+use super::Samples;
+use crate::rng::Rng;
+use crate::{Error, Result};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+/// How batches are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// Samples in a batch.
+    pub batch: usize,
+    /// The seed of the order.
+    pub seed: u64,
+    /// Whether the order is random, another for each epoch; else that of the dataset.
+    pub shuffle: bool,
+    /// Whether an incomplete last batch is left out.
+    pub drop_last: bool,
+    /// Threads that make batches; with 0 the reader's own does when it asks.
+    pub threads: usize,
+    /// Batches each thread may be ahead.
+    pub prefetch: usize,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        LoaderOptions {
+            batch: 16,
+            seed: 0,
+            shuffle: true,
+            drop_last: false,
+            threads: 2,
+            prefetch: 2,
+        }
+    }
+}
+
+/// Encoded samples side by side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// `[T, B, H, W, C]`, in this order of axes.
+    pub x: Vec<f32>,
+    /// T, B, H, W, C.
+    pub shape: [usize; 5],
+    /// The classes of the B samples.
+    pub labels: Vec<u32>,
+    /// Their numbers in [`Samples`].
+    pub indices: Vec<usize>,
+}
+
+/// Makes batches of samples.
+#[derive(Clone)]
+pub struct Loader {
+    samples: Arc<Samples>,
+    options: LoaderOptions,
+}
+
+impl Loader {
+    /// A loader of `samples`.
+    ///
+    /// # Errors
+    /// A batch of no samples.
+    pub fn new(samples: Arc<Samples>, options: LoaderOptions) -> Result<Self> {
+        if options.batch == 0 {
+            return Err(Error::config("train.batch", "a batch of no samples"));
+        }
+        Ok(Loader { samples, options })
+    }
+    /// The samples.
+    pub fn samples(&self) -> &Arc<Samples> {
+        &self.samples
+    }
+    /// Batches in an epoch.
+    pub fn batches(&self) -> usize {
+        if self.options.drop_last {
+            self.samples.len() / self.options.batch
+        } else {
+            self.samples.len().div_ceil(self.options.batch)
+        }
+    }
+    /// The batches of an epoch from number `first` on (0 for all; a resumed run begins where it stopped).
+    pub fn epoch(&self, epoch: u64, first: usize) -> Batches {
+        let mut order: Vec<usize> = (0..self.samples.len()).collect();
+        if self.options.shuffle {
+            Rng::new(self.options.seed)
+                .stream("shuffle")
+                .stream(epoch)
+                .shuffle(&mut order);
+        }
+        let work = Arc::new(Work {
+            samples: self.samples.clone(),
+            order,
+            batch: self.options.batch,
+            epoch,
+        });
+        let end = self.batches();
+        let threads = self.options.threads.min(end.saturating_sub(first));
+        let (mut queues, mut workers) = (Vec::new(), Vec::new());
+        for k in 0..threads {
+            let (work, (send, queue)) = (work.clone(), sync_channel(self.options.prefetch));
+            let run = move || {
+                for number in (first + k..end).step_by(threads) {
+                    let batch = work.make(number);
+                    let failed = batch.is_err();
+                    // The reader is gone once nobody takes it.
+                    if send.send(batch).is_err() || failed {
+                        break;
+                    }
+                }
+            };
+            let builder = std::thread::Builder::new().name(format!("loader-{k}"));
+            match builder.spawn(run) {
+                Ok(worker) => workers.push(worker),
+                // Then the batches are made by whoever asks for them.
+                Err(_) => {
+                    queues.clear();
+                    break;
+                }
+            }
+            queues.push(queue);
+        }
+        Batches {
+            work,
+            queues,
+            workers,
+            first,
+            next: first,
+            end,
+        }
+    }
+}
+
+struct Work {
+    samples: Arc<Samples>,
+    order: Vec<usize>,
+    batch: usize,
+    epoch: u64,
+}
+
+impl Work {
+    fn make(&self, number: usize) -> Result<Batch> {
+        let from = number * self.batch;
+        let indices = self.order[from..self.order.len().min(from + self.batch)].to_vec();
+        let [t, h, w, c] = self.samples.shape();
+        let shape = [t, indices.len(), h, w, c];
+        let mut x = vec![0.0; shape.iter().product()];
+        for (b, &i) in indices.iter().enumerate() {
+            self.samples
+                .scatter(i, self.epoch, &mut x, b, indices.len())?;
+        }
+        let labels = indices
+            .iter()
+            .map(|&i| self.samples.dataset().label(i))
+            .collect();
+        Ok(Batch {
+            x,
+            shape,
+            labels,
+            indices,
+        })
+    }
+}
+
+/// The batches of an epoch, in order. It ends after an error.
+pub struct Batches {
+    work: Arc<Work>,
+    queues: Vec<Receiver<Result<Batch>>>,
+    workers: Vec<JoinHandle<()>>,
+    first: usize,
+    next: usize,
+    end: usize,
+}
+
+impl Batches {
+    /// The number of the next batch in the epoch.
+    pub fn position(&self) -> usize {
+        self.next
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.end {
+            return None;
+        }
+        let batch = if self.queues.is_empty() {
+            self.work.make(self.next)
+        } else {
+            let queue = &self.queues[(self.next - self.first) % self.queues.len()];
+            let lost = |_| {
+                Err(Error::config(
+                    "data",
+                    "a thread that loads data ended before its time; this is a bug",
+                ))
+            };
+            queue.recv().unwrap_or_else(lost)
+        };
+        self.next = if batch.is_ok() {
+            self.next + 1
+        } else {
+            self.end
+        };
+        Some(batch)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.end.saturating_sub(self.next);
+        (0, Some(left))
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        // Without its queue a thread stops after the batch at hand.
+        self.queues.clear();
+        for worker in self.workers.drain(..) {
+            // Its panic was reported already, as a batch that did not come.
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Augment, Dataset, DatasetSpec, Recording, Splits};
+    use super::*;
+    use crate::encode::Encoding;
+    use crate::events::Sensor;
+
+    /// Sample i is an array of i's; some fail.
+    struct Numbers {
+        classes: Vec<String>,
+        fails: fn(usize) -> bool,
+    }
+    impl Dataset for Numbers {
+        fn name(&self) -> &str {
+            "numbers"
+        }
+        fn classes(&self) -> &[String] {
+            &self.classes
+        }
+        fn sensor(&self) -> Sensor {
+            Sensor::new(1, 1)
+        }
+        fn len(&self) -> usize {
+            23
+        }
+        fn label(&self, i: usize) -> u32 {
+            i as u32
+        }
+        fn load(&self, i: usize) -> Result<Recording> {
+            assert!(i != 1000);
+            if (self.fails)(i) {
+                return Err(Error::usage("broken"));
+            }
+            Ok(Recording::Array(
+                (0..6).map(|t| (10 * i + t / 3) as f32).collect(),
+            ))
+        }
+        fn describe(&self, i: usize) -> String {
+            i.to_string()
+        }
+        fn shape(&self, _: &Encoding) -> [usize; 4] {
+            [2, 1, 3, 1]
+        }
+    }
+
+    fn loader(options: LoaderOptions, fails: fn(usize) -> bool) -> Loader {
+        let dataset = Arc::new(Numbers {
+            classes: vec![],
+            fails,
+        });
+        let samples = Samples::new(dataset, Encoding::default(), Augment::default(), 0, 1 << 20);
+        Loader::new(Arc::new(samples), options).unwrap()
+    }
+
+    fn all(l: &Loader, epoch: u64, first: usize) -> Vec<Batch> {
+        l.epoch(epoch, first).map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn batches_are_time_first() {
+        let l = loader(
+            LoaderOptions {
+                batch: 2,
+                shuffle: false,
+                ..LoaderOptions::default()
+            },
+            |_| false,
+        );
+        let b = &all(&l, 0, 0)[1];
+        assert_eq!(
+            (b.shape, &b.indices[..], &b.labels[..]),
+            ([2, 2, 1, 3, 1], &[2, 3][..], &[2, 3][..])
+        );
+        assert_eq!(
+            b.x,
+            [20., 20., 20., 30., 30., 30., 21., 21., 21., 31., 31., 31.]
+        );
+        assert_eq!(all(&l, 0, 0).last().unwrap().shape[1], 1);
+        let l = loader(
+            LoaderOptions {
+                batch: 2,
+                drop_last: true,
+                ..LoaderOptions::default()
+            },
+            |_| false,
+        );
+        assert_eq!((l.batches(), all(&l, 0, 0).len()), (11, 11));
+    }
+
+    #[test]
+    fn threads_change_nothing_and_epochs_resume() {
+        let make = |threads, prefetch| {
+            loader(
+                LoaderOptions {
+                    batch: 4,
+                    seed: 9,
+                    threads,
+                    prefetch,
+                    ..LoaderOptions::default()
+                },
+                |_| false,
+            )
+        };
+        let one = all(&make(0, 0), 3, 0);
+        for (threads, prefetch) in [(1, 0), (1, 3), (2, 1), (5, 2), (50, 1)] {
+            assert_eq!(all(&make(threads, prefetch), 3, 0), one);
+            assert_eq!(all(&make(threads, prefetch), 3, 4), one[4..]);
+        }
+        let l = make(2, 1);
+        assert_eq!(all(&l, 3, 0), one, "from memory");
+        assert_eq!(all(&l, 3, 0), one);
+        assert_ne!(all(&l, 4, 0)[0].indices, one[0].indices);
+        assert!(all(&l, 3, 6).is_empty() && all(&l, 3, 60).is_empty());
+        let mut seen: Vec<_> = one.iter().flat_map(|b| b.indices.clone()).collect();
+        seen.sort();
+        assert_eq!(seen, (0..23).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn errors_and_panics_reach_the_reader_and_leaving_early_is_fine() {
+        for threads in [0, 1, 3] {
+            let options = LoaderOptions {
+                batch: 4,
+                shuffle: false,
+                threads,
+                ..LoaderOptions::default()
+            };
+            let got: Vec<_> = loader(options.clone(), |i| i == 13).epoch(0, 0).collect();
+            assert_eq!(
+                got.iter().map(Result::is_ok).collect::<Vec<_>>(),
+                [true, true, true, false]
+            );
+            let mut early = loader(options.clone(), |_| false).epoch(0, 0);
+            early.next();
+            drop(early);
+            if threads > 0 {
+                let got: Vec<_> = loader(options, |i| i == 13 && panic!("on purpose"))
+                    .epoch(0, 0)
+                    .collect();
+                assert!(got.last().unwrap().is_err() && got.len() == 4);
+            }
+        }
+        let none = LoaderOptions {
+            batch: 0,
+            ..LoaderOptions::default()
+        };
+        let dataset = Arc::new(Numbers {
+            classes: vec![],
+            fails: |_| false,
+        });
+        let samples = Samples::new(dataset, Encoding::default(), Augment::default(), 0, 0);
+        assert!(Loader::new(Arc::new(samples), none).is_err());
+    }
+
+    #[test]
+    fn augmentation_is_seeded_per_epoch_and_for_training_only() {
+        let mut spec = DatasetSpec::new("gestures");
+        (spec.train_samples, spec.test_samples, spec.frames) = (Some(20), Some(8), 4);
+        spec.gestures.camera.sensor = [16, 16];
+        spec.gestures.camera.seconds = 0.1;
+        spec.augment.translate = 3;
+        let (a, b) = (
+            Splits::open(&spec, 1).unwrap(),
+            Splits::open(&spec, 1).unwrap(),
+        );
+        assert_eq!(
+            (a.train.len(), a.validation.len(), a.test.len()),
+            (12, 8, 8)
+        );
+        // Once from the simulator and once from memory.
+        let first = a.train.sample(3, 5).unwrap();
+        assert_eq!(first, a.train.sample(3, 5).unwrap());
+        b.train.fill().unwrap();
+        assert_eq!(first, b.train.sample(3, 5).unwrap());
+        assert_ne!(first.x, a.train.sample(3, 6).unwrap().x);
+        assert_ne!(
+            first.x,
+            Splits::open(&spec, 2)
+                .unwrap()
+                .train
+                .sample(3, 5)
+                .unwrap()
+                .x
+        );
+        assert_eq!(a.test.sample(3, 5).unwrap(), a.test.sample(3, 6).unwrap());
+        spec.cache_mib = 0;
+        assert_eq!(
+            first,
+            Splits::open(&spec, 1).unwrap().train.sample(3, 5).unwrap()
+        );
+    }
+}

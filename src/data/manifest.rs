@@ -1,0 +1,46 @@
+//! What is known about a dataset, as data: `datasets/*.toml`.
+
+use serde::{Deserialize, Serialize};
+
+/// What `datasets/<name>.toml` says of a dataset.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The name a recipe says.
+    pub name: String,
+    /// The name people say.
+    pub title: String,
+    /// What it is, in a sentence or two.
+    pub about: String,
+    /// Width and height of the sensor; none where the files say.
+    pub sensor: Option<[u32; 2]>,
+    /// The names of the classes, in order of the labels; empty where the folders say.
+    #[serde(default)]
+    pub classes: Vec<String>,
+    /// The files and folders expected.
+    pub tree: String,
+    /// Published numbers of samples, if there are.
+    pub counts: Option<Counts>,
+    /// How training and test samples are told apart.
+    pub split: String,
+    /// One sentence on how to get it; `{dir}` stands for the folder looked in.
+    pub get: String,
+    /// Where a person downloads it.
+    pub url: Option<String>,
+    /// Whom to cite.
+    pub citation: Option<String>,
+    /// Its licence.
+    pub licence: String,
+    /// Known disagreements and traps.
+    pub notes: Option<String>,
+}
+
+/// Numbers of samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// Training samples.
+    pub train: usize,
+    /// Test samples.
+    pub test: usize,
+}

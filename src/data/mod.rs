@@ -1,0 +1,223 @@
+//! Datasets, and their way from files to batches.
+//!
+//! ```text
+//! DatasetSpec -> open -> Dataset (recordings, labels) -> Samples (augment, encode, cache) -> Loader (shuffle, threads) -> Batch
+//! ```
+//! [`Splits::open`] does all but the last: training, validation (taken from the training set, stratified and seeded) and
+//! test samples of what a recipe's `[data]` names.
+//!
+//! # How to add a dataset
+//! 1. Write `datasets/<name>.toml`, its [`Manifest`]: sensor, classes, file tree, counts, splits, citation, licence, and
+//!    the one sentence that tells how to get it.
+//! 2. Write `src/data/<name>.rs` with `pub static ENTRY: Entry`. Where samples are files, [`Files`] does the work
+//!    (see [`nmnist`], [`folder`]); anything else implements [`Dataset`], and what is no recording of events comes as
+//!    [`Recording::Array`].
+//! 3. Name the entry in [`DATASETS`].
+//!
+//! Own recordings need none of this: a folder per class of any event files is read as `folder` (see [`folder`]).
+
+pub mod augment;
+mod cache;
+mod files;
+pub mod folder;
+pub mod gestures;
+mod loader;
+mod manifest;
+pub mod nmnist;
+mod samples;
+pub mod simulator;
+mod spec;
+pub mod split;
+
+pub use augment::Augment;
+pub use files::{Files, class_folders};
+pub use loader::{Batch, Batches, Loader, LoaderOptions};
+pub use manifest::Manifest;
+pub use samples::{Samples, Splits};
+pub use spec::DatasetSpec;
+pub use split::Subset;
+
+use crate::encode::Encoding;
+use crate::events::{EventStream, Sensor};
+use crate::{Error, Result};
+
+/// The datasets known.
+pub static DATASETS: &[&Entry] = &[&gestures::ENTRY, &nmnist::ENTRY, &folder::ENTRY];
+
+/// A dataset as the registry holds it.
+pub struct Entry {
+    /// The name a recipe says.
+    pub name: &'static str,
+    /// The text of its manifest, `datasets/<name>.toml`.
+    pub manifest: &'static str,
+    /// Opens one split of it.
+    pub open: fn(&DatasetSpec, &Manifest, Split) -> Result<Box<dyn Dataset>>,
+}
+
+impl Entry {
+    /// Its manifest.
+    ///
+    /// # Errors
+    /// A mistake in the manifest; a test reads them all.
+    pub fn manifest(&self) -> Result<Manifest> {
+        toml::from_str(self.manifest)
+            .map_err(|e| Error::config(format!("datasets/{}.toml", self.name), e.message()))
+    }
+}
+
+/// The parts a dataset is published in; validation samples are taken from the training set by [`split::stratified`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// For training and for choosing the epoch.
+    Train,
+    /// For the one test at the end.
+    Test,
+}
+
+impl Split {
+    /// `train` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Test => "test",
+        }
+    }
+}
+
+/// What a dataset holds for a sample.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recording {
+    /// Events, to be augmented and encoded.
+    Events(EventStream),
+    /// Something that is an array already, `[T, H, W, C]` of [`Dataset::shape`].
+    Array(Vec<f32>),
+}
+
+/// Labelled recordings.
+pub trait Dataset: Send + Sync {
+    /// The dataset's name.
+    fn name(&self) -> &str;
+    /// The names of the classes; labels are indices into them.
+    fn classes(&self) -> &[String];
+    /// The sensor all recordings share.
+    fn sensor(&self) -> Sensor;
+    /// How many samples.
+    fn len(&self) -> usize;
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// The class of sample `i`.
+    fn label(&self, i: usize) -> u32;
+    /// Sample `i`. Always the same; augmentation comes later.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn load(&self, i: usize) -> Result<Recording>;
+    /// What to call sample `i` in a message: a path, or a number.
+    fn describe(&self, i: usize) -> String;
+    /// The shape `[T, H, W, C]` of its samples, encoded.
+    fn shape(&self, encoding: &Encoding) -> [usize; 4] {
+        encoding.shape(self.sensor())
+    }
+    /// Whether a mirrored sample is still of its class; where not, [`Augment::flip`] is refused.
+    fn mirrors(&self) -> bool {
+        true
+    }
+    /// All labels.
+    fn labels(&self) -> Vec<u32> {
+        (0..self.len()).map(|i| self.label(i)).collect()
+    }
+}
+
+/// An encoded sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// `[T, H, W, C]`.
+    pub x: Vec<f32>,
+    /// The class.
+    pub label: u32,
+}
+
+/// The registry's entry of that name.
+///
+/// # Errors
+/// An unknown name, with the nearest known one.
+pub fn entry(name: &str) -> Result<&'static Entry> {
+    DATASETS
+        .iter()
+        .copied()
+        .find(|e| e.name == name)
+        .ok_or_else(|| {
+            let hint = match nearest(name, DATASETS.iter().map(|e| e.name)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!(
+                    "known are {}",
+                    DATASETS
+                        .iter()
+                        .map(|e| e.name)
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
+            };
+            Error::config(
+                "data.name",
+                format!("no dataset is called `{name}`; {hint}"),
+            )
+        })
+}
+
+/// Opens one split of a dataset.
+///
+/// # Errors
+/// An unknown dataset, an impossible setting, or a folder that is missing or not laid out as the manifest says.
+pub fn open(spec: &DatasetSpec, split: Split) -> Result<Box<dyn Dataset>> {
+    let entry = entry(&spec.name)?;
+    let dataset = (entry.open)(spec, &entry.manifest()?, split)?;
+    spec.encoding().check(dataset.sensor())?;
+    spec.augment.check(dataset.as_ref())?;
+    Ok(dataset)
+}
+
+/// The candidate most like `word`, if any is alike enough to be meant.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|c| {
+            (
+                strsim::jaro_winkler(&word.to_lowercase(), &c.to_lowercase()),
+                c,
+            )
+        })
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, c)| c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifests_are_sound() {
+        for e in DATASETS {
+            let m = e.manifest().unwrap();
+            assert_eq!(m.name, e.name);
+            assert!(!m.title.is_empty() && !m.get.is_empty() && !m.tree.is_empty());
+            let file = format!("{}/datasets/{}.toml", env!("CARGO_MANIFEST_DIR"), e.name);
+            assert_eq!(std::fs::read_to_string(file).unwrap(), e.manifest);
+        }
+    }
+
+    #[test]
+    fn unknown_names_suggest_the_nearest() {
+        let said = |name| entry(name).err().unwrap().to_string();
+        assert!(
+            said("n-mnist").contains("did you mean `nmnist`?"),
+            "{}",
+            said("n-mnist")
+        );
+        assert!(said("gesture").contains("`gestures`"));
+        assert!(said("zzz").contains("known are gestures"));
+    }
+}

@@ -1,0 +1,163 @@
+//! `[data]` of a recipe.
+
+use super::gestures::GestureSpec;
+use super::{Augment, Manifest};
+use crate::encode::{Encoding, Kind, SplitBy};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A dataset and how it is read: `[data]` of a recipe. Only `name` is required.
+///
+/// ```
+/// let spec: spikemix::data::DatasetSpec = toml::from_str(r#"
+///     name = "nmnist"
+///     dir = "/data/nmnist"
+///     frames = 10
+///     crop = [32, 32]
+///     augment = { translate = 2 }
+/// "#).unwrap();
+/// assert_eq!(spec.encoding().frames, 10);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetSpec {
+    /// The dataset's name in the registry, [`super::DATASETS`].
+    pub name: String,
+    /// The folder it lies in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// What the arrays hold of the events.
+    #[serde(default)]
+    pub encoding: Kind,
+    /// T: how many slices a recording is cut into (SpikingJelly's `frames_number`).
+    #[serde(default = "defaults::frames")]
+    pub frames: usize,
+    /// How it is cut.
+    #[serde(default)]
+    pub split_by: SplitBy,
+    /// A centred part of the sensor, `[height, width]`; where it exceeds the sensor it is padded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<[usize; 2]>,
+    /// What the (cropped) sensor is scaled down to, `[height, width]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<[usize; 2]>,
+    /// The sensor, `[width, height]`, for own recordings whose format does not say it (ATIS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensor: Option<[u32; 2]>,
+    /// The share of each class of the training set that is kept for validation.
+    #[serde(default = "defaults::validation")]
+    pub validation: f64,
+    /// The share of each class that becomes the test set where the data come without one.
+    #[serde(default = "defaults::test_fraction")]
+    pub test_fraction: f64,
+    /// The seed of every random split; independent of the run's seed, so that runs compare.
+    #[serde(default)]
+    pub split_seed: u64,
+    /// How many training samples to use, validation included (synthetic data: to make); all if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_samples: Option<usize>,
+    /// How many test samples to use (synthetic data: to make); all if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_samples: Option<usize>,
+    /// Whether a damaged file is an error; by default what can be read of it is used and a warning given.
+    #[serde(default)]
+    pub strict: bool,
+    /// Memory for samples kept between epochs, MiB.
+    #[serde(default = "defaults::cache_mib")]
+    pub cache_mib: usize,
+    /// Random changes of training samples; none by default.
+    #[serde(default)]
+    pub augment: Augment,
+    /// The synthetic gestures' own settings.
+    #[serde(default)]
+    pub gestures: GestureSpec,
+}
+
+mod defaults {
+    pub fn frames() -> usize {
+        super::Encoding::default().frames
+    }
+    pub fn validation() -> f64 {
+        0.1
+    }
+    pub fn test_fraction() -> f64 {
+        0.2
+    }
+    pub fn cache_mib() -> usize {
+        2048
+    }
+}
+
+impl DatasetSpec {
+    /// The dataset called `name`, all else as by default.
+    pub fn new(name: impl Into<String>) -> Self {
+        DatasetSpec {
+            name: name.into(),
+            dir: None,
+            encoding: Kind::default(),
+            frames: defaults::frames(),
+            split_by: SplitBy::default(),
+            crop: None,
+            size: None,
+            sensor: None,
+            validation: defaults::validation(),
+            test_fraction: defaults::test_fraction(),
+            split_seed: 0,
+            train_samples: None,
+            test_samples: None,
+            strict: false,
+            cache_mib: defaults::cache_mib(),
+            augment: Augment::default(),
+            gestures: GestureSpec::default(),
+        }
+    }
+    /// The dataset's folder.
+    ///
+    /// # Errors
+    /// None is named or it does not exist: one sentence on how to get the dataset.
+    pub fn folder(&self, manifest: &Manifest) -> Result<PathBuf> {
+        match &self.dir {
+            Some(dir) if dir.is_dir() => Ok(dir.clone()),
+            dir => {
+                let place = dir
+                    .as_ref()
+                    .map_or("(data.dir is not set)".into(), |d| d.display().to_string());
+                Err(Error::config(
+                    "data.dir",
+                    manifest.get.replace("{dir}", &place),
+                ))
+            }
+        }
+    }
+    /// How events become arrays.
+    pub fn encoding(&self) -> Encoding {
+        Encoding {
+            kind: self.encoding,
+            frames: self.frames,
+            split_by: self.split_by,
+            crop: self.crop,
+            size: self.size,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_agree_and_unknown_keys_are_refused() {
+        let spec: DatasetSpec = toml::from_str(r#"name = "nmnist""#).unwrap();
+        assert_eq!(spec, DatasetSpec::new("nmnist"));
+        let back: DatasetSpec = toml::from_str(&toml::to_string(&spec).unwrap()).unwrap();
+        assert_eq!(back, spec);
+        for bad in [
+            "name = 'a'\nframe = 3",
+            "name = 'a'\n[augment]\nflipp = 1",
+            "name = 'a'\n[gestures.camera]\nx = 1",
+        ] {
+            assert!(toml::from_str::<DatasetSpec>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Opening and saving event files: the only I/O of [`crate::events`].
+
+use super::{DecodeError, Event, EventStream, FORMATS, Format, Sensor};
+use crate::{Error, Result};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+/// As much of a file as [`sniff`] looks at.
+const HEAD: usize = 1 << 16;
+/// What is read at once.
+const PIECE: usize = 1 << 20;
+
+/// The format of a file, by its first bytes (64 KiB or all of it); its name decides only where the content leaves it open.
+pub fn sniff(head: &[u8], path: Option<&Path>) -> Option<&'static Format> {
+    let extension = path
+        .and_then(|p| p.extension())
+        .map(|e| e.to_string_lossy().to_lowercase());
+    let named = |f: &Format| {
+        extension
+            .as_deref()
+            .is_some_and(|e| f.extensions.contains(&e))
+    };
+    let head = &head[..head.len().min(HEAD)];
+    FORMATS.iter().copied().find(|f| (f.sniff)(head, named(f)))
+}
+
+/// Reads an event file of any known format.
+///
+/// # Errors
+/// A file that cannot be read, is empty, or is of no known format; one of which no event can be read for damage; with
+/// `strict`, also one with any damage. See [`crate::events`] about damaged files.
+pub fn open(path: impl AsRef<Path>, strict: bool) -> Result<EventStream> {
+    read(path.as_ref(), None, strict)
+}
+
+/// As [`open`], for a file known to be of `format`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_as(
+    path: impl AsRef<Path>,
+    format: &'static Format,
+    strict: bool,
+) -> Result<EventStream> {
+    read(path.as_ref(), Some(format), strict)
+}
+
+fn read(path: &Path, format: Option<&'static Format>, strict: bool) -> Result<EventStream> {
+    let io = |e| Error::io(path, e);
+    let mut file = File::open(path).map_err(io)?;
+    let mut piece = Vec::new();
+    let mut next = |piece: &mut Vec<u8>| {
+        piece.clear();
+        (&mut file)
+            .take(PIECE as u64)
+            .read_to_end(piece)
+            .map_err(io)
+    };
+    if next(&mut piece)? == 0 {
+        return Err(Error::format(path, 0, "the file is empty"));
+    }
+    let format = match format.or_else(|| sniff(&piece, Some(path))) {
+        Some(f) => f,
+        None => return Err(Error::format(path, 0, unknown(path))),
+    };
+    let mut decoder = (format.decoder)();
+    let mut events = Vec::new();
+    let mut result = Ok(());
+    while result.is_ok() && !piece.is_empty() {
+        result = decoder.push(&piece, &mut events);
+        next(&mut piece)?;
+    }
+    if result.is_ok() {
+        result = decoder.finish(&mut events);
+    }
+    finish(path, format, events, decoder.sensor(), result, strict)
+}
+
+fn finish(
+    path: &Path,
+    format: &'static Format,
+    events: Vec<Event>,
+    declared: Option<Sensor>,
+    result: Result<(), DecodeError>,
+    strict: bool,
+) -> Result<EventStream> {
+    let mut warnings = Vec::new();
+    if let Err(e) = result {
+        if strict || events.is_empty() {
+            return Err(Error::format(path, e.offset, e.message));
+        }
+        warnings.push(format!(
+            "{e}; the {} events before it are used",
+            events.len()
+        ));
+    }
+    let seen = Sensor::around(&events);
+    let mut sensor = declared.unwrap_or(seen);
+    let outside = events.iter().filter(|e| !sensor.holds(e)).count();
+    if outside > 0 {
+        let what =
+            format!("{outside} events lie outside the sensor of {sensor} that the file declares");
+        if strict {
+            return Err(Error::format(path, 0, what));
+        }
+        warnings.push(what);
+        sensor = Sensor::new(sensor.width.max(seen.width), sensor.height.max(seen.height));
+    }
+    Ok(EventStream {
+        events,
+        sensor,
+        sensor_declared: declared.is_some(),
+        format: format.name,
+        warnings,
+    })
+}
+
+fn unknown(path: &Path) -> String {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let expected = FORMATS.iter().find(|f| {
+        extension
+            .as_deref()
+            .is_some_and(|e| f.extensions.contains(&e))
+    });
+    let known = || {
+        FORMATS
+            .iter()
+            .map(|f| f.name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    match expected {
+        Some(f) => format!(
+            "named like {} but its content is not of that format nor of another known one",
+            f.about
+        ),
+        None => format!("of no known event format ({})", known()),
+    }
+}
+
+/// Writes a recording, whole or not at all.
+///
+/// # Errors
+/// A format without a writer, events it cannot hold, or a file that cannot be written.
+pub fn save(path: impl AsRef<Path>, stream: &EventStream, format: &Format) -> Result<()> {
+    let path = path.as_ref();
+    let io = |e| Error::io(path, e);
+    let Some(encode) = format.encode else {
+        return Err(Error::usage(format!(
+            "there is no writer for {}",
+            format.name
+        )));
+    };
+    let bytes = encode(stream).map_err(|what| Error::format(path, 0, what))?;
+    let dir = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    let mut file = new_file(dir).map_err(io)?;
+    file.write_all(&bytes).map_err(io)?;
+    file.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+/// A nameless file in `dir`, with the permissions of any new file (temporary ones are private by default).
+fn new_file(dir: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{aedat3, atis, npz};
+
+    fn stream() -> EventStream {
+        let events = (0..100)
+            .map(|i| Event {
+                t: i * 500,
+                x: i as u16 % 30,
+                y: i as u16 % 20,
+                p: i % 3 == 0,
+            })
+            .collect();
+        EventStream::new(events, Sensor::new(34, 34))
+    }
+
+    #[test]
+    fn what_is_saved_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        for (f, declared) in [
+            (&aedat3::FORMAT, true),
+            (&npz::FORMAT, true),
+            (&atis::FORMAT, false),
+        ] {
+            let path = dir.path().join("a").with_extension(f.extensions[0]);
+            save(&path, &stream(), f).unwrap();
+            let back = open(&path, true).unwrap();
+            assert_eq!(back.events, stream().events, "{f:?}");
+            assert_eq!((back.format, back.sensor_declared), (f.name, declared));
+            assert_eq!(back.sensor == Sensor::new(34, 34), declared);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn damage_warns_or_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bin");
+        let bytes = atis::FORMAT.encode.unwrap()(&stream()).unwrap();
+        std::fs::write(&path, &bytes[..252]).unwrap();
+        let s = open(&path, false).unwrap();
+        assert_eq!((s.events.len(), s.warnings.len()), (50, 1));
+        assert!(
+            s.warnings[0].contains("byte 250") && s.warnings[0].contains("50 events"),
+            "{}",
+            s.warnings[0]
+        );
+        let e = open(&path, true).unwrap_err().to_string();
+        assert!(e.contains("a.bin: byte 250: "), "{e}");
+
+        std::fs::write(&path, b"").unwrap();
+        assert!(
+            open(&path, false)
+                .unwrap_err()
+                .to_string()
+                .contains("empty")
+        );
+        std::fs::write(&path, b"some text that is no recording").unwrap();
+        let e = open(&path, false).unwrap_err().to_string();
+        assert!(e.contains("named like ATIS"), "{e}");
+        assert!(open(dir.path(), false).is_err() && open(dir.path().join("none"), false).is_err());
+    }
+}

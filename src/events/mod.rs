@@ -1,0 +1,358 @@
+//! Events, and the files they come in.
+//!
+//! An event is a pixel that changed: time in microseconds, column, row, brighter or darker. [`open`] reads any file whose
+//! format is in [`FORMATS`], told by its content, and [`save`] writes one. The decoders themselves do no I/O: bytes are
+//! pushed in pieces of any size, events come out ([`Decoder`]), so a socket or an archive serves as well as a file.
+//!
+//! # A damaged file
+//! By default the events before the damage are kept and [`EventStream::warnings`] says what is missing, with the byte
+//! offset; `strict` makes it an error. A file of which nothing can be read is always an error.
+//!
+//! # How to add a format
+//! Write `src/events/<name>.rs` with a [`Decoder`], an encoder if there is to be a writer, and a `pub static FORMAT:
+//! Format`; name it in [`FORMATS`]. What walks over [`FORMATS`] (sniffing, the fuzzing and round-trip tests, `spikemix
+//! inspect`) then covers it. [`Carry`] keeps records that straddle two pushes.
+
+pub mod aedat3;
+pub mod atis;
+mod file;
+pub mod npz;
+mod stats;
+
+pub use file::{open, open_as, save, sniff};
+pub use stats::EventStats;
+
+use std::fmt;
+
+/// The formats known, in the order in which they are tried; those without a magic number come last.
+pub static FORMATS: &[&Format] = &[&aedat3::FORMAT, &npz::FORMAT, &atis::FORMAT];
+
+/// A pixel that changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// Time in microseconds.
+    pub t: i64,
+    /// Column, from the left.
+    pub x: u16,
+    /// Row, from the top.
+    pub y: u16,
+    /// True where it became brighter (on), false where darker (off).
+    pub p: bool,
+}
+
+/// The size of a pixel array.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct Sensor {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl Sensor {
+    /// A sensor of `width` columns and `height` rows.
+    pub const fn new(width: u32, height: u32) -> Self {
+        Sensor { width, height }
+    }
+    /// The smallest sensor that holds all `events`; 0 by 0 without any.
+    pub fn around(events: &[Event]) -> Self {
+        events.iter().fold(Sensor::default(), |s, e| Sensor {
+            width: s.width.max(u32::from(e.x) + 1),
+            height: s.height.max(u32::from(e.y) + 1),
+        })
+    }
+    /// Whether the event lies on the array.
+    pub fn holds(&self, e: &Event) -> bool {
+        u32::from(e.x) < self.width && u32::from(e.y) < self.height
+    }
+}
+
+impl fmt::Display for Sensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// A recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventStream {
+    /// The events, in the order of the file.
+    pub events: Vec<Event>,
+    /// The pixel array: as the file declares it, else the smallest that holds the events.
+    pub sensor: Sensor,
+    /// Whether the file (or the maker of this stream) declared the sensor.
+    pub sensor_declared: bool,
+    /// The name of the format it was read from; empty for one that was made.
+    pub format: &'static str,
+    /// What was wrong with the file, one sentence each, with byte offsets.
+    pub warnings: Vec<String>,
+}
+
+impl EventStream {
+    /// A recording made by a program.
+    pub fn new(events: Vec<Event>, sensor: Sensor) -> Self {
+        EventStream {
+            events,
+            sensor,
+            sensor_declared: true,
+            ..EventStream::default()
+        }
+    }
+    /// Puts the events in order of time, keeping the order of those of one microsecond; true if it changed anything.
+    pub fn sort(&mut self) -> bool {
+        let sorted = self.events.is_sorted_by_key(|e| e.t);
+        if !sorted {
+            self.events.sort_by_key(|e| e.t);
+        }
+        !sorted
+    }
+    /// Counts and sums of the recording.
+    pub fn stats(&self) -> EventStats {
+        EventStats::of(self)
+    }
+}
+
+/// A format of event files.
+pub struct Format {
+    /// A short name: `aedat3`, `atis`, `npz`.
+    pub name: &'static str,
+    /// What it is, for people.
+    pub about: &'static str,
+    /// Usual file name extensions, in lower case and without the dot; the first is the one to write.
+    pub extensions: &'static [&'static str],
+    /// Whether a file that begins with these bytes (the first 64 KiB, or all of it) is of this format. The flag says
+    /// whether the file's name has one of the extensions.
+    pub sniff: fn(&[u8], bool) -> bool,
+    /// A fresh decoder.
+    pub decoder: fn() -> Box<dyn Decoder>,
+    /// The whole file for a recording, if this crate writes the format; the error says what the format cannot hold.
+    pub encode: Option<Encode>,
+}
+
+/// Makes a file of a recording, or says what the format cannot hold.
+pub type Encode = fn(&EventStream) -> Result<Vec<u8>, String>;
+
+impl fmt::Debug for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Format({})", self.name)
+    }
+}
+
+/// The format of that name.
+pub fn format(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().copied().find(|f| f.name == name)
+}
+
+/// Bytes in, events out; no I/O.
+pub trait Decoder: Send {
+    /// Takes the next bytes of the file, in pieces of any size, and appends the events they complete to `out`.
+    ///
+    /// # Errors
+    /// Bytes the format does not allow. What was appended before stays valid; the decoder is spent.
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) -> Result<(), DecodeError>;
+    /// Takes the end of the file.
+    ///
+    /// # Errors
+    /// The file ends within something.
+    fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError>;
+    /// The pixel array, where the bytes so far declare it.
+    fn sensor(&self) -> Option<Sensor> {
+        None
+    }
+}
+
+/// What is wrong with a file, and at which byte.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("byte {offset}: {message}")]
+pub struct DecodeError {
+    /// Counted from the first byte of the file.
+    pub offset: u64,
+    /// What was found there.
+    pub message: String,
+}
+
+impl DecodeError {
+    /// An error at byte `offset`.
+    pub fn new(offset: u64, message: impl Into<String>) -> Self {
+        DecodeError {
+            offset,
+            message: message.into(),
+        }
+    }
+}
+
+/// Keeps what of a push was not yet consumed, for decoders whose records straddle pushes.
+#[derive(Debug, Default)]
+pub struct Carry {
+    rest: Vec<u8>,
+    offset: u64,
+}
+
+impl Carry {
+    /// Shows `bytes`, behind what was left over, to `consume`, which gets their offset in the file and returns how many
+    /// it is done with.
+    ///
+    /// # Errors
+    /// Those of `consume`.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        consume: impl FnOnce(&[u8], u64) -> Result<usize, DecodeError>,
+    ) -> Result<(), DecodeError> {
+        if self.rest.is_empty() {
+            let done = consume(bytes, self.offset)?.min(bytes.len());
+            self.offset += done as u64;
+            self.rest.extend_from_slice(&bytes[done..]);
+        } else {
+            self.rest.extend_from_slice(bytes);
+            let done = consume(&self.rest, self.offset)?.min(self.rest.len());
+            self.offset += done as u64;
+            self.rest.drain(..done);
+        }
+        Ok(())
+    }
+    /// Where in the file the unconsumed bytes begin.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+    /// The unconsumed bytes.
+    pub fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+}
+
+/// Decodes a whole file in memory with `format`.
+///
+/// # Errors
+/// As [`Decoder`]; the events before the damage are lost, [`open`] keeps them.
+pub fn decode(format: &Format, bytes: &[u8]) -> Result<Vec<Event>, DecodeError> {
+    let (mut decoder, mut out) = ((format.decoder)(), Vec::new());
+    decoder.push(bytes, &mut out)?;
+    decoder.finish(&mut out)?;
+    Ok(out)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Decodes `bytes` in pieces of `piece` bytes; events and how it ended.
+    pub fn in_pieces(
+        format: &Format,
+        bytes: &[u8],
+        piece: usize,
+    ) -> (Vec<Event>, Result<(), DecodeError>) {
+        let (mut decoder, mut out) = ((format.decoder)(), Vec::new());
+        for chunk in bytes.chunks(piece.max(1)) {
+            if let Err(e) = decoder.push(chunk, &mut out) {
+                return (out, Err(e));
+            }
+        }
+        let end = decoder.finish(&mut out);
+        (out, end)
+    }
+
+    /// Recordings whose coordinates and times are below the limits.
+    pub fn streams(x: u16, y: u16, t: i64) -> impl Strategy<Value = EventStream> {
+        let event = (0..t, 0..x, 0..y, any::<bool>()).prop_map(|(t, x, y, p)| Event { t, x, y, p });
+        prop::collection::vec(event, 0..200)
+            .prop_map(move |events| EventStream::new(events, Sensor::new(x.into(), y.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::*;
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Sorted, so that every format can hold it.
+    fn sorted(mut stream: EventStream) -> EventStream {
+        stream.sort();
+        stream
+    }
+
+    fn encoded(format: &Format, stream: &EventStream) -> Vec<u8> {
+        format.encode.unwrap()(stream).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// No decoder panics, hangs or makes events from nothing.
+        #[test]
+        fn random_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..4000), piece in 1usize..5000) {
+            for f in FORMATS {
+                let (events, _) = in_pieces(f, &bytes, piece);
+                prop_assert!(events.len() <= bytes.len() * 1100, "{}", f.name);
+                (f.sniff)(&bytes, true);
+            }
+        }
+
+        /// Nor with a real file some of whose bytes were changed, or its end cut off.
+        #[test]
+        fn mutated_files_are_survived(
+            stream in streams(34, 34, 400_000),
+            hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
+            cut in any::<prop::sample::Index>(),
+            piece in 1usize..5000,
+        ) {
+            for f in FORMATS.iter().filter(|f| f.encode.is_some()) {
+                let mut bytes = encoded(f, &stream);
+                if bytes.is_empty() { continue }
+                for (at, v) in &hits {
+                    let i = at.index(bytes.len());
+                    bytes[i] = *v;
+                }
+                let _ = in_pieces(f, &bytes, piece);
+                bytes.truncate(cut.index(bytes.len()));
+                let _ = in_pieces(f, &bytes, piece);
+                (f.sniff)(&bytes, true);
+            }
+        }
+
+        /// What is written is read, in pieces of any size.
+        #[test]
+        fn round_trip(stream in streams(128, 128, 5_000_000_000), piece in 1usize..3000) {
+            for f in FORMATS.iter().filter(|f| f.encode.is_some()) {
+                // ATIS cannot hold large steps back in time.
+                let Ok(bytes) = f.encode.unwrap()(&stream) else { prop_assert_eq!(f.name, "atis"); continue };
+                let (events, end) = in_pieces(f, &bytes, piece);
+                prop_assert_eq!(end, Ok(()), "{}", f.name);
+                prop_assert_eq!(&events, &stream.events, "{}", f.name);
+            }
+        }
+
+        /// As above, with times in order, for every format that is written.
+        #[test]
+        fn sorted_round_trip(stream in streams(255, 239, 20_000_000).prop_map(sorted), piece in 1usize..3000) {
+            for f in FORMATS.iter().filter(|f| f.encode.is_some()) {
+                let (events, end) = in_pieces(f, &encoded(f, &stream), piece);
+                prop_assert_eq!(end, Ok(()), "{}", f.name);
+                prop_assert_eq!(&events, &stream.events, "{}", f.name);
+            }
+        }
+
+        /// The events before a cut are those of the whole file.
+        #[test]
+        fn a_cut_file_yields_its_beginning(stream in streams(34, 34, 400_000), cut in any::<prop::sample::Index>()) {
+            for f in FORMATS.iter().filter(|f| f.encode.is_some()) {
+                let bytes = encoded(f, &stream);
+                if bytes.is_empty() { continue }
+                let (events, _) = in_pieces(f, &bytes[..cut.index(bytes.len())], 1000);
+                prop_assert!(stream.events.starts_with(&events), "{}", f.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_extensions_are_sound() {
+        for f in FORMATS {
+            assert_eq!(format(f.name).unwrap().name, f.name);
+            assert!(!f.extensions.is_empty() && !f.about.is_empty());
+        }
+    }
+}
