@@ -34,10 +34,16 @@ pub mod counts;
 
 pub mod ctx;
 
+pub mod model;
+
+pub mod loss;
+
 pub mod optim;
 
 pub mod checkpoint;
 
 pub mod profile;
+
+pub mod recipe;
 
 pub use error::{Error, Result};

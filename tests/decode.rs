@@ -24,24 +24,16 @@ pub fn trials() -> Vec<Trial> {
     let mut trials: Vec<_> = table
         .lines()
         .skip(1)
-        .filter_map(|row| {
-            row.split_once('\t')
-                .map(|(file, rest)| (file.to_owned(), rest.to_owned()))
-        })
+        .filter_map(|row| row.split_once('\t').map(|(file, rest)| (file.to_owned(), rest.to_owned())))
         .map(|(file, rest)| {
             let path = dir.join(&file);
             let head = head(&path);
             let known = events::sniff(&head, Some(&path)).is_some();
-            Trial::test(format!("decode::{file}"), move || row(&path, &rest))
-                .with_ignored_flag(!known)
+            Trial::test(format!("decode::{file}"), move || row(&path, &rest)).with_ignored_flag(!known)
         })
         .collect();
     // Hand-made files whose every valid bit is clear; the README of the recordings says how many events each holds.
-    for (file, events) in [
-        ("aedat1_for_testing", 12),
-        ("aedat2_led", 18),
-        ("aedat3_fluorescent", 5),
-    ] {
+    for (file, events) in [("aedat1_for_testing", 12), ("aedat2_led", 18), ("aedat3_fluorescent", 5)] {
         let path = dir.join(format!("formats/aedat31_{file}.aedat"));
         let missing = !path.exists();
         let trial = Trial::test(format!("decode::{file}"), move || {
@@ -58,11 +50,7 @@ pub fn trials() -> Vec<Trial> {
     let missing = !other.exists();
     let trial = Trial::test("decode::evt2_is_not_atis", move || {
         let format = events::sniff(&head(&other), Some(&other));
-        same(
-            "format",
-            format.map(|f| f.name == "atis").unwrap_or(false),
-            false,
-        )
+        same("format", format.map(|f| f.name == "atis").unwrap_or(false), false)
     });
     trials.push(trial.with_ignored_flag(missing));
     trials
@@ -70,20 +58,12 @@ pub fn trials() -> Vec<Trial> {
 
 /// All recordings of the subset, strictly, with every event on the sensor.
 fn whole_nmnist(dir: &Path) -> Result<(), Failed> {
-    let spec = DatasetSpec {
-        dir: Some(dir.into()),
-        strict: true,
-        ..DatasetSpec::new("nmnist")
-    };
+    let spec = DatasetSpec { dir: Some(dir.into()), strict: true, ..DatasetSpec::new("nmnist") };
     for (split, want) in [(Split::Train, 1000), (Split::Test, 100)] {
         let dataset = data::open(&spec, split)?;
         same("recordings", dataset.len(), want)?;
         let digits: std::collections::BTreeSet<u32> = dataset.labels().into_iter().collect();
-        same(
-            "digits",
-            digits.into_iter().collect::<Vec<_>>(),
-            (0..10).collect(),
-        )?;
+        same("digits", digits.into_iter().collect::<Vec<_>>(), (0..10).collect())?;
         for i in 0..dataset.len() {
             let Recording::Events(stream) = dataset.load(i)? else {
                 return Err("no events".into());
@@ -108,19 +88,11 @@ fn head(path: &Path) -> Vec<u8> {
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: T, want: T) -> Result<(), Failed> {
-    if got == want {
-        Ok(())
-    } else {
-        Err(format!("{what}: {got:?}, not {want:?}").into())
-    }
+    if got == want { Ok(()) } else { Err(format!("{what}: {got:?}, not {want:?}").into()) }
 }
 
 fn row(path: &Path, rest: &str) -> Result<(), Failed> {
-    let want = rest
-        .split('\t')
-        .skip(1)
-        .map(str::parse)
-        .collect::<Result<Vec<i64>, _>>()?;
+    let want = rest.split('\t').skip(1).map(str::parse).collect::<Result<Vec<i64>, _>>()?;
     let s = events::open(path, true).map_err(|e| e.to_string())?.stats();
     let got = [
         s.events as i64,
@@ -134,9 +106,5 @@ fn row(path: &Path, rest: &str) -> Result<(), Failed> {
         s.y_max.unwrap_or(0).into(),
         s.backsteps as i64,
     ];
-    same(
-        "n t_first t_last sum_t_minus_t0 sum_x sum_y n_on xmax ymax backsteps",
-        &got[..],
-        &want[..],
-    )
+    same("n t_first t_last sum_t_minus_t0 sum_x sum_y n_on xmax ymax backsteps", &got[..], &want[..])
 }

@@ -31,14 +31,8 @@ impl Compact {
     pub fn read(&self, from: usize, out: &mut [f32]) {
         let range = from..from + out.len();
         match self {
-            Compact::U8(v) => out
-                .iter_mut()
-                .zip(&v[range])
-                .for_each(|(o, &v)| *o = v.into()),
-            Compact::U16(v) => out
-                .iter_mut()
-                .zip(&v[range])
-                .for_each(|(o, &v)| *o = v.into()),
+            Compact::U8(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = v.into()),
+            Compact::U16(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = v.into()),
             Compact::F32(v) => out.copy_from_slice(&v[range]),
         }
     }
@@ -66,12 +60,7 @@ impl Packed {
         8 * self.events.len()
     }
     pub fn events(&self) -> Vec<Event> {
-        let unpack = |&v: &u64| Event {
-            t: self.t0 + (v >> 33) as i64,
-            x: (v >> 17) as u16,
-            y: (v >> 1) as u16,
-            p: v & 1 == 1,
-        };
+        let unpack = |&v: &u64| Event { t: self.t0 + (v >> 33) as i64, x: (v >> 17) as u16, y: (v >> 1) as u16, p: v & 1 == 1 };
         self.events.iter().map(unpack).collect()
     }
 }
@@ -96,11 +85,7 @@ mod tests {
             assert_eq!((back, c.bytes()), (x, bytes));
         }
         let e = |t, x, y, p| Event { t, x, y, p };
-        let events = vec![
-            e(-5, 65535, 0, true),
-            e(7, 1, 65535, false),
-            e((1 << 31) - 6, 3, 4, true),
-        ];
+        let events = vec![e(-5, 65535, 0, true), e(7, 1, 65535, false), e((1 << 31) - 6, 3, 4, true)];
         assert_eq!(Packed::of(&events).unwrap().events(), events);
         assert!(Packed::of(&[e(0, 0, 0, true), e(1 << 31, 0, 0, true)]).is_none());
         assert!(Packed::of(&[e(1, 0, 0, true), e(0, 0, 0, true)]).is_none());

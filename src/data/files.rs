@@ -71,10 +71,7 @@ pub fn class_folders(dir: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
     let mut classes = Vec::new();
     for path in listed(dir)? {
         if path.is_dir() {
-            let files = listed(&path)?
-                .into_iter()
-                .filter(|p| named_like_events(p) && p.is_file())
-                .collect();
+            let files = listed(&path)?.into_iter().filter(|p| named_like_events(p) && p.is_file()).collect();
             classes.push((name_of(&path), files));
         }
     }
@@ -88,27 +85,17 @@ pub fn class_folders(dir: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
 ///
 /// # Errors
 /// A folder of another name, or no file at all.
-pub(super) fn labelled(
-    dir: &Path,
-    folders: Vec<(String, Vec<PathBuf>)>,
-    classes: &[String],
-) -> Result<Vec<(PathBuf, u32)>> {
+pub(super) fn labelled(dir: &Path, folders: Vec<(String, Vec<PathBuf>)>, classes: &[String]) -> Result<Vec<(PathBuf, u32)>> {
     let mut out = Vec::new();
     for (name, files) in folders {
         let Some(label) = classes.iter().position(|c| *c == name) else {
             let known = classes.join(", ");
-            return Err(Error::config(
-                dir.display().to_string(),
-                format!("folder `{name}` is none of the classes {known}"),
-            ));
+            return Err(Error::config(dir.display().to_string(), format!("folder `{name}` is none of the classes {known}")));
         };
         out.extend(files.into_iter().map(|f| (f, label as u32)));
     }
     if out.is_empty() {
-        return Err(Error::config(
-            dir.display().to_string(),
-            "no event files in its class folders",
-        ));
+        return Err(Error::config(dir.display().to_string(), "no event files in its class folders"));
     }
     Ok(out)
 }
@@ -116,15 +103,11 @@ pub(super) fn labelled(
 /// The subfolder of that name, whatever its capitals.
 pub(super) fn subfolder(dir: &Path, name: &str) -> Option<PathBuf> {
     let entries = listed(dir).ok()?;
-    entries
-        .into_iter()
-        .find(|p| p.is_dir() && name_of(p).eq_ignore_ascii_case(name))
+    entries.into_iter().find(|p| p.is_dir() && name_of(p).eq_ignore_ascii_case(name))
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn named_like_events(path: &Path) -> bool {

@@ -12,11 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The registry's entry.
-pub static ENTRY: Entry = Entry {
-    name: "folder",
-    manifest: include_str!("../../datasets/folder.toml"),
-    open,
-};
+pub static ENTRY: Entry = Entry { name: "folder", manifest: include_str!("../../datasets/folder.toml"), open };
 
 fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
     let dir = spec.folder(manifest)?;
@@ -30,25 +26,14 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
     let classes: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
     let train_files = labelled(train, folders, &classes)?;
     let sensor = sensor(spec, &train_files)?;
-    let files = |files| Files {
-        name: manifest.name.clone(),
-        classes: classes.clone(),
-        sensor,
-        files,
-        strict: spec.strict,
-    };
+    let files = |files| Files { name: manifest.name.clone(), classes: classes.clone(), sensor, files, strict: spec.strict };
     Ok(match (part, &parts) {
-        (Split::Test, (Some(_), Some(test))) => {
-            Box::new(files(labelled(test, class_folders(test)?, &classes)?))
-        }
+        (Split::Test, (Some(_), Some(test))) => Box::new(files(labelled(test, class_folders(test)?, &classes)?)),
         _ if whole => {
             let all = Arc::new(files(train_files));
             let rng = Rng::new(spec.split_seed).stream("test");
             let (stay, taken) = split::stratified(&all.labels(), spec.test_fraction, &rng);
-            Box::new(Subset::new(
-                all,
-                if part == Split::Train { stay } else { taken },
-            ))
+            Box::new(Subset::new(all, if part == Split::Train { stay } else { taken }))
         }
         _ => Box::new(files(train_files)),
     })
@@ -79,12 +64,7 @@ mod tests {
     use crate::events::{Event, EventStream, FORMATS, format, save};
 
     fn recording(n: i64) -> EventStream {
-        let events = (0..50).map(|i| Event {
-            t: i * 100 + n,
-            x: (i % 7) as u16,
-            y: 2,
-            p: i % 2 == 0,
-        });
+        let events = (0..50).map(|i| Event { t: i * 100 + n, x: (i % 7) as u16, y: 2, p: i % 2 == 0 });
         EventStream::new(events.collect(), Sensor::new(8, 4))
     }
 
@@ -94,21 +74,11 @@ mod tests {
             for class in ["b", "a"] {
                 let dir = root.join(part).join(class);
                 std::fs::create_dir_all(&dir).unwrap();
-                (0..10).for_each(|n| {
-                    save(
-                        dir.join(format!("{n}.{}", f.extensions[0])),
-                        &recording(n),
-                        f,
-                    )
-                    .unwrap()
-                });
+                (0..10).for_each(|n| save(dir.join(format!("{n}.{}", f.extensions[0])), &recording(n), f).unwrap());
                 std::fs::write(dir.join("notes.txt"), "no recording").unwrap();
             }
         }
-        DatasetSpec {
-            dir: Some(root.into()),
-            ..DatasetSpec::new("folder")
-        }
+        DatasetSpec { dir: Some(root.into()), ..DatasetSpec::new("folder") }
     }
 
     #[test]
@@ -118,10 +88,7 @@ mod tests {
             let mut spec = tree(dir.path(), f.name, &["Train", "test"]);
             if f.name == "atis" {
                 let said = open(&spec, Split::Train).err().unwrap().to_string();
-                assert!(
-                    said.starts_with("data.sensor: ") && said.contains("reach 7x3"),
-                    "{said}"
-                );
+                assert!(said.starts_with("data.sensor: ") && said.contains("reach 7x3"), "{said}");
                 spec.sensor = Some([8, 4]);
             }
             let train = open(&spec, Split::Train).unwrap();
@@ -130,18 +97,13 @@ mod tests {
                 (20, &["a".to_owned(), "b".to_owned()][..], Sensor::new(8, 4))
             );
             assert_eq!((train.label(0), train.label(19)), (0, 1));
-            let Recording::Events(e) = train.load(3).unwrap() else {
-                panic!()
-            };
+            let Recording::Events(e) = train.load(3).unwrap() else { panic!() };
             assert_eq!(e.events, recording(3).events);
             assert_eq!(open(&spec, Split::Test).unwrap().len(), 20);
         }
         let dir = tempfile::tempdir().unwrap();
         let spec = tree(dir.path(), "npz", &["."]);
-        let (train, test) = (
-            open(&spec, Split::Train).unwrap(),
-            open(&spec, Split::Test).unwrap(),
-        );
+        let (train, test) = (open(&spec, Split::Train).unwrap(), open(&spec, Split::Test).unwrap());
         assert_eq!((train.len(), test.len()), (16, 4));
         assert!((0..4).all(|i| (0..16).all(|k| train.describe(k) != test.describe(i))));
     }
@@ -150,59 +112,26 @@ mod tests {
     fn mistakes_are_said_in_one_sentence() {
         let said = |spec: &DatasetSpec| open(spec, Split::Test).err().unwrap().to_string();
         let dir = tempfile::tempdir().unwrap();
-        let spec = DatasetSpec {
-            dir: Some(dir.path().join("none")),
-            ..DatasetSpec::new("folder")
-        };
-        assert!(
-            said(&spec).contains("there is no folder"),
-            "{}",
-            said(&spec)
-        );
-        let spec = DatasetSpec {
-            dir: Some(dir.path().into()),
-            ..spec
-        };
+        let spec = DatasetSpec { dir: Some(dir.path().join("none")), ..DatasetSpec::new("folder") };
+        assert!(said(&spec).contains("there is no folder"), "{}", said(&spec));
+        let spec = DatasetSpec { dir: Some(dir.path().into()), ..spec };
         assert!(said(&spec).contains("no event files"), "{}", said(&spec));
         let spec = tree(dir.path(), "npz", &["train", "test"]);
         std::fs::create_dir(dir.path().join("test/zebra")).unwrap();
-        assert!(
-            said(&spec).contains("`zebra` is none of the classes a, b"),
-            "{}",
-            said(&spec)
-        );
-        let nmnist = DatasetSpec {
-            dir: Some("/no/such".into()),
-            ..DatasetSpec::new("nmnist")
-        };
-        assert!(
-            said(&nmnist).contains("download Train.zip"),
-            "{}",
-            said(&nmnist)
-        );
+        assert!(said(&spec).contains("`zebra` is none of the classes a, b"), "{}", said(&spec));
+        let nmnist = DatasetSpec { dir: Some("/no/such".into()), ..DatasetSpec::new("nmnist") };
+        assert!(said(&nmnist).contains("download Train.zip"), "{}", said(&nmnist));
         assert!(said(&DatasetSpec::new("nmnist")).contains("data.dir"));
     }
 
     #[test]
     fn stray_files_of_another_sensor_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let spec = DatasetSpec {
-            sensor: Some([4, 4]),
-            ..tree(dir.path(), "npz", &["."])
-        };
+        let spec = DatasetSpec { sensor: Some([4, 4]), ..tree(dir.path(), "npz", &["."]) };
         let train = open(&spec, Split::Train).unwrap();
-        let Recording::Events(e) = train.load(0).unwrap() else {
-            panic!()
-        };
-        assert!(
-            e.warnings[0].contains("of 50 events lie outside"),
-            "{:?}",
-            e.warnings
-        );
-        let strict = DatasetSpec {
-            strict: true,
-            ..spec
-        };
+        let Recording::Events(e) = train.load(0).unwrap() else { panic!() };
+        assert!(e.warnings[0].contains("of 50 events lie outside"), "{:?}", e.warnings);
+        let strict = DatasetSpec { strict: true, ..spec };
         assert!(open(&strict, Split::Train).unwrap().load(0).is_err());
     }
 }

@@ -33,11 +33,7 @@ pub struct GestureSpec {
 
 impl Default for GestureSpec {
     fn default() -> Self {
-        GestureSpec {
-            classes: Motion::ALL[..8].to_vec(),
-            camera: Camera::default(),
-            seed: 0,
-        }
+        GestureSpec { classes: Motion::ALL[..8].to_vec(), camera: Camera::default(), seed: 0 }
     }
 }
 
@@ -60,17 +56,9 @@ impl Gestures {
         }
         let twice = (1..spec.classes.len()).any(|i| spec.classes[..i].contains(&spec.classes[i]));
         if spec.classes.len() < 2 || twice {
-            return Err(Error::config(
-                "data.gestures.classes",
-                "two or more different motions are needed",
-            ));
+            return Err(Error::config("data.gestures.classes", "two or more different motions are needed"));
         }
-        Ok(Gestures {
-            names: spec.classes.iter().map(|m| m.name().to_owned()).collect(),
-            spec,
-            split,
-            len,
-        })
+        Ok(Gestures { names: spec.classes.iter().map(|m| m.name().to_owned()).collect(), spec, split, len })
     }
 
     fn open(spec: &DatasetSpec, manifest: &Manifest, split: Split) -> Result<Self> {
@@ -84,15 +72,8 @@ impl Gestures {
 
     /// Recording `i`.
     pub fn recording(&self, i: usize) -> EventStream {
-        let rng = Rng::new(self.spec.seed)
-            .stream("gestures")
-            .stream(self.split.name())
-            .stream(i);
-        record(
-            &self.spec.camera,
-            self.spec.classes[i % self.spec.classes.len()],
-            &rng,
-        )
+        let rng = Rng::new(self.spec.seed).stream("gestures").stream(self.split.name()).stream(i);
+        record(&self.spec.camera, self.spec.classes[i % self.spec.classes.len()], &rng)
     }
 }
 
@@ -135,11 +116,7 @@ pub fn write_to_disk(gestures: &Gestures, dir: impl AsRef<Path>, format: &Format
     }
     (0..gestures.len).into_par_iter().try_for_each(|i| {
         let file = format!("{i:06}.{}", format.extensions[0]);
-        save(
-            folders[gestures.label(i) as usize].join(file),
-            &gestures.recording(i),
-            format,
-        )
+        save(folders[gestures.label(i) as usize].join(file), &gestures.recording(i), format)
     })
 }
 
@@ -153,28 +130,19 @@ mod tests {
     fn linear(train: &[Vec<f32>], test: &[Vec<f32>], classes: usize) -> f64 {
         let d = train[0].len();
         let n = train.len() as f32;
-        let mean: Vec<f32> = (0..d)
-            .map(|j| train.iter().map(|r| r[j]).sum::<f32>() / n)
-            .collect();
+        let mean: Vec<f32> = (0..d).map(|j| train.iter().map(|r| r[j]).sum::<f32>() / n).collect();
         let spread = |j: usize| {
             let v = train.iter().map(|r| (r[j] - mean[j]).powi(2)).sum::<f32>() / n;
             v.sqrt().max(1e-3)
         };
-        let scale: Vec<f32> = (0..d)
-            .map(|j| spread(j).recip() / (d as f32).sqrt())
-            .collect();
+        let scale: Vec<f32> = (0..d).map(|j| spread(j).recip() / (d as f32).sqrt()).collect();
         let ready = |rows: &[Vec<f32>]| -> Vec<Vec<f32>> {
-            rows.iter()
-                .map(|r| (0..d).map(|j| (r[j] - mean[j]) * scale[j]).collect())
-                .collect()
+            rows.iter().map(|r| (0..d).map(|j| (r[j] - mean[j]) * scale[j]).collect()).collect()
         };
         let (train, test) = (ready(train), ready(test));
         let mut w = vec![0.0f32; classes * d];
-        let scores = |w: &[f32], r: &[f32]| -> Vec<f32> {
-            w.chunks(d)
-                .map(|w| w.iter().zip(r).map(|(a, b)| a * b).sum())
-                .collect()
-        };
+        let scores =
+            |w: &[f32], r: &[f32]| -> Vec<f32> { w.chunks(d).map(|w| w.iter().zip(r).map(|(a, b)| a * b).sum()).collect() };
         for _ in 0..150 {
             let mut g = vec![0.0f32; classes * d];
             for (i, r) in train.iter().enumerate() {
@@ -184,15 +152,10 @@ mod tests {
                 let sum: f32 = e.iter().sum();
                 for (c, e) in e.iter().enumerate() {
                     let error = e / sum - f32::from(u8::from(c == i % classes));
-                    g[c * d..][..d]
-                        .iter_mut()
-                        .zip(r)
-                        .for_each(|(g, r)| *g += error * r);
+                    g[c * d..][..d].iter_mut().zip(r).for_each(|(g, r)| *g += error * r);
                 }
             }
-            w.iter_mut()
-                .zip(&g)
-                .for_each(|(w, g)| *w -= 4.0 * (g / n + 0.001 * *w));
+            w.iter_mut().zip(&g).for_each(|(w, g)| *w -= 4.0 * (g / n + 0.001 * *w));
         }
         let right = |(i, r): &(usize, &Vec<f32>)| {
             let s = scores(&w, r);
@@ -204,10 +167,8 @@ mod tests {
     /// How much things move along each axis, in each cell of a 4 by 4 grid: correlations between a place and its neighbour a
     /// frame later. Twice `side * side` frames of counts in, 32 numbers out.
     fn motion(x: &[f32], side: usize) -> Vec<f32> {
-        let frames: Vec<Vec<f32>> = x
-            .chunks(side * side * 2)
-            .map(|f| f.chunks(2).map(|p| (p[0] + p[1]).sqrt()).collect())
-            .collect();
+        let frames: Vec<Vec<f32>> =
+            x.chunks(side * side * 2).map(|f| f.chunks(2).map(|p| (p[0] + p[1]).sqrt()).collect()).collect();
         let mut out = vec![0.0; 32];
         for f in frames.windows(2) {
             for y in 0..side - 1 {
@@ -226,31 +187,18 @@ mod tests {
     #[test]
     fn only_motion_tells_the_classes_apart() {
         let (n, m, classes, side) = (800, 400, 8, 16);
-        let encoding = Encoding {
-            frames: 16,
-            size: Some([side, side]),
-            split_by: SplitBy::Time,
-            ..Encoding::default()
-        };
+        let encoding = Encoding { frames: 16, size: Some([side, side]), split_by: SplitBy::Time, ..Encoding::default() };
         let encoded = |split, n| -> Vec<Vec<f32>> {
             let g = Gestures::new(GestureSpec::default(), split, n).unwrap();
-            (0..n)
-                .into_par_iter()
-                .map(|i| encoding.encode(&g.recording(i).events, g.sensor()))
-                .collect()
+            (0..n).into_par_iter().map(|i| encoding.encode(&g.recording(i).events, g.sensor())).collect()
         };
         let (train, test) = (encoded(Split::Train, n), encoded(Split::Test, m));
         let accuracy = |features: &(dyn Fn(&Vec<f32>) -> Vec<f32> + Sync)| {
-            let of =
-                |rows: &[Vec<f32>]| -> Vec<Vec<f32>> { rows.par_iter().map(features).collect() };
+            let of = |rows: &[Vec<f32>]| -> Vec<Vec<f32>> { rows.par_iter().map(features).collect() };
             linear(&of(&train), &of(&test), classes)
         };
         let frame = side * side * 2;
-        let summed = accuracy(&|x| {
-            (0..frame)
-                .map(|i| x.iter().skip(i).step_by(frame).sum())
-                .collect()
-        });
+        let summed = accuracy(&|x| (0..frame).map(|i| x.iter().skip(i).step_by(frame).sum()).collect());
         let single = [0, 7, 15].map(|t| accuracy(&|x| x[t * frame..][..frame].to_vec()));
         let count = accuracy(&|x| x.chunks(frame).map(|f| f.iter().sum()).collect());
         let moving = accuracy(&|x| motion(x, side));
@@ -259,14 +207,9 @@ mod tests {
             all as usize / (n / classes)
         };
         println!("events {:?}", (0..classes).map(events).collect::<Vec<_>>());
-        println!(
-            "summed {summed:.3}, single frames {single:.3?}, counts over time {count:.3}, motion {moving:.3}"
-        );
+        println!("summed {summed:.3}, single frames {single:.3?}, counts over time {count:.3}, motion {moving:.3}");
         assert!(summed < 0.35, "frames summed over time: {summed}");
-        assert!(
-            single.iter().all(|&a| a < 0.35),
-            "single frames: {single:?}"
-        );
+        assert!(single.iter().all(|&a| a < 0.35), "single frames: {single:?}");
         assert!(count < 0.3, "events over time: {count}");
         assert!(moving > 0.85, "motion: {moving}");
     }
@@ -290,26 +233,15 @@ mod tests {
         for f in FORMATS.iter().filter(|f| f.encode.is_some()) {
             let dir = tempfile::tempdir().unwrap();
             for split in [Split::Train, Split::Test] {
-                write_to_disk(
-                    &Gestures::new(spec.clone(), split, 10).unwrap(),
-                    dir.path(),
-                    f,
-                )
-                .unwrap();
+                write_to_disk(&Gestures::new(spec.clone(), split, 10).unwrap(), dir.path(), f).unwrap();
             }
-            let folder = DatasetSpec {
-                dir: Some(dir.path().into()),
-                sensor: Some([64, 64]),
-                strict: true,
-                ..DatasetSpec::new("folder")
-            };
+            let folder =
+                DatasetSpec { dir: Some(dir.path().into()), sensor: Some([64, 64]), strict: true, ..DatasetSpec::new("folder") };
             let read = super::super::open(&folder, Split::Test).unwrap();
             let made = Gestures::new(spec.clone(), Split::Test, 10).unwrap();
             assert_eq!(read.len(), 10);
             for i in 0..10 {
-                let Recording::Events(stream) = read.load(i).unwrap() else {
-                    panic!()
-                };
+                let Recording::Events(stream) = read.load(i).unwrap() else { panic!() };
                 let class = &read.classes()[read.label(i) as usize];
                 let same = |k: &usize| made.recording(*k).events == stream.events;
                 let k = (0..10).find(same).unwrap();
@@ -320,44 +252,22 @@ mod tests {
 
     #[test]
     fn impossible_settings_are_refused() {
-        let said = |spec: GestureSpec| {
-            Gestures::new(spec, Split::Train, 1)
-                .err()
-                .unwrap()
-                .to_string()
-        };
-        let twice = GestureSpec {
-            classes: vec![Motion::Up, Motion::Up],
-            ..GestureSpec::default()
-        };
+        let said = |spec: GestureSpec| Gestures::new(spec, Split::Train, 1).err().unwrap().to_string();
+        let twice = GestureSpec { classes: vec![Motion::Up, Motion::Up], ..GestureSpec::default() };
         assert!(said(twice).starts_with("data.gestures.classes"));
-        let camera = Camera {
-            sensor: [0, 64],
-            ..Camera::default()
-        };
-        assert!(
-            said(GestureSpec {
-                camera,
-                ..GestureSpec::default()
-            })
-            .contains("sensor = [0, 64]")
-        );
+        let camera = Camera { sensor: [0, 64], ..Camera::default() };
+        assert!(said(GestureSpec { camera, ..GestureSpec::default() }).contains("sensor = [0, 64]"));
     }
 
     /// `cargo test --lib gestures_picture -- --ignored` writes a contact sheet of each class to the temporary folder.
     #[test]
     #[ignore = "for looking at"]
     fn gestures_picture() {
-        let spec = GestureSpec {
-            classes: Motion::ALL.to_vec(),
-            ..GestureSpec::default()
-        };
+        let spec = GestureSpec { classes: Motion::ALL.to_vec(), ..GestureSpec::default() };
         let g = Gestures::new(spec, Split::Train, 20).unwrap();
         for i in 0..10 {
             let path = std::env::temp_dir().join(format!("gesture_{}.png", g.classes()[i]));
-            crate::encode::render::sheet(&g.recording(i), &Default::default())
-                .save(&path)
-                .unwrap();
+            crate::encode::render::sheet(&g.recording(i), &Default::default()).save(&path).unwrap();
             println!("{} {} events", path.display(), g.recording(i).events.len());
         }
     }

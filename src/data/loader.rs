@@ -29,14 +29,7 @@ pub struct LoaderOptions {
 
 impl Default for LoaderOptions {
     fn default() -> Self {
-        LoaderOptions {
-            batch: 16,
-            seed: 0,
-            shuffle: true,
-            drop_last: false,
-            threads: 2,
-            prefetch: 2,
-        }
+        LoaderOptions { batch: 16, seed: 0, shuffle: true, drop_last: false, threads: 2, prefetch: 2 }
     }
 }
 
@@ -87,17 +80,9 @@ impl Loader {
     pub fn epoch(&self, epoch: u64, first: usize) -> Batches {
         let mut order: Vec<usize> = (0..self.samples.len()).collect();
         if self.options.shuffle {
-            Rng::new(self.options.seed)
-                .stream("shuffle")
-                .stream(epoch)
-                .shuffle(&mut order);
+            Rng::new(self.options.seed).stream("shuffle").stream(epoch).shuffle(&mut order);
         }
-        let work = Arc::new(Work {
-            samples: self.samples.clone(),
-            order,
-            batch: self.options.batch,
-            epoch,
-        });
+        let work = Arc::new(Work { samples: self.samples.clone(), order, batch: self.options.batch, epoch });
         let end = self.batches();
         let threads = self.options.threads.min(end.saturating_sub(first));
         let (mut queues, mut workers) = (Vec::new(), Vec::new());
@@ -124,14 +109,7 @@ impl Loader {
             }
             queues.push(queue);
         }
-        Batches {
-            work,
-            queues,
-            workers,
-            first,
-            next: first,
-            end,
-        }
+        Batches { work, queues, workers, first, next: first, end }
     }
 }
 
@@ -150,19 +128,10 @@ impl Work {
         let shape = [t, indices.len(), h, w, c];
         let mut x = vec![0.0; shape.iter().product()];
         for (b, &i) in indices.iter().enumerate() {
-            self.samples
-                .scatter(i, self.epoch, &mut x, b, indices.len())?;
+            self.samples.scatter(i, self.epoch, &mut x, b, indices.len())?;
         }
-        let labels = indices
-            .iter()
-            .map(|&i| self.samples.dataset().label(i))
-            .collect();
-        Ok(Batch {
-            x,
-            shape,
-            labels,
-            indices,
-        })
+        let labels = indices.iter().map(|&i| self.samples.dataset().label(i)).collect();
+        Ok(Batch { x, shape, labels, indices })
     }
 }
 
@@ -194,19 +163,10 @@ impl Iterator for Batches {
             self.work.make(self.next)
         } else {
             let queue = &self.queues[(self.next - self.first) % self.queues.len()];
-            let lost = |_| {
-                Err(Error::config(
-                    "data",
-                    "a thread that loads data ended before its time; this is a bug",
-                ))
-            };
+            let lost = |_| Err(Error::config("data", "a thread that loads data ended before its time; this is a bug"));
             queue.recv().unwrap_or_else(lost)
         };
-        self.next = if batch.is_ok() {
-            self.next + 1
-        } else {
-            self.end
-        };
+        self.next = if batch.is_ok() { self.next + 1 } else { self.end };
         Some(batch)
     }
 
@@ -260,9 +220,7 @@ mod tests {
             if (self.fails)(i) {
                 return Err(Error::usage("broken"));
             }
-            Ok(Recording::Array(
-                (0..6).map(|t| (10 * i + t / 3) as f32).collect(),
-            ))
+            Ok(Recording::Array((0..6).map(|t| (10 * i + t / 3) as f32).collect()))
         }
         fn describe(&self, i: usize) -> String {
             i.to_string()
@@ -273,10 +231,7 @@ mod tests {
     }
 
     fn loader(options: LoaderOptions, fails: fn(usize) -> bool) -> Loader {
-        let dataset = Arc::new(Numbers {
-            classes: vec![],
-            fails,
-        });
+        let dataset = Arc::new(Numbers { classes: vec![], fails });
         let samples = Samples::new(dataset, Encoding::default(), Augment::default(), 0, 1 << 20);
         Loader::new(Arc::new(samples), options).unwrap()
     }
@@ -287,48 +242,19 @@ mod tests {
 
     #[test]
     fn batches_are_time_first() {
-        let l = loader(
-            LoaderOptions {
-                batch: 2,
-                shuffle: false,
-                ..LoaderOptions::default()
-            },
-            |_| false,
-        );
+        let l = loader(LoaderOptions { batch: 2, shuffle: false, ..LoaderOptions::default() }, |_| false);
         let b = &all(&l, 0, 0)[1];
-        assert_eq!(
-            (b.shape, &b.indices[..], &b.labels[..]),
-            ([2, 2, 1, 3, 1], &[2, 3][..], &[2, 3][..])
-        );
-        assert_eq!(
-            b.x,
-            [20., 20., 20., 30., 30., 30., 21., 21., 21., 31., 31., 31.]
-        );
+        assert_eq!((b.shape, &b.indices[..], &b.labels[..]), ([2, 2, 1, 3, 1], &[2, 3][..], &[2, 3][..]));
+        assert_eq!(b.x, [20., 20., 20., 30., 30., 30., 21., 21., 21., 31., 31., 31.]);
         assert_eq!(all(&l, 0, 0).last().unwrap().shape[1], 1);
-        let l = loader(
-            LoaderOptions {
-                batch: 2,
-                drop_last: true,
-                ..LoaderOptions::default()
-            },
-            |_| false,
-        );
+        let l = loader(LoaderOptions { batch: 2, drop_last: true, ..LoaderOptions::default() }, |_| false);
         assert_eq!((l.batches(), all(&l, 0, 0).len()), (11, 11));
     }
 
     #[test]
     fn threads_change_nothing_and_epochs_resume() {
         let make = |threads, prefetch| {
-            loader(
-                LoaderOptions {
-                    batch: 4,
-                    seed: 9,
-                    threads,
-                    prefetch,
-                    ..LoaderOptions::default()
-                },
-                |_| false,
-            )
+            loader(LoaderOptions { batch: 4, seed: 9, threads, prefetch, ..LoaderOptions::default() }, |_| false)
         };
         let one = all(&make(0, 0), 3, 0);
         for (threads, prefetch) in [(1, 0), (1, 3), (2, 1), (5, 2), (50, 1)] {
@@ -348,35 +274,19 @@ mod tests {
     #[test]
     fn errors_and_panics_reach_the_reader_and_leaving_early_is_fine() {
         for threads in [0, 1, 3] {
-            let options = LoaderOptions {
-                batch: 4,
-                shuffle: false,
-                threads,
-                ..LoaderOptions::default()
-            };
+            let options = LoaderOptions { batch: 4, shuffle: false, threads, ..LoaderOptions::default() };
             let got: Vec<_> = loader(options.clone(), |i| i == 13).epoch(0, 0).collect();
-            assert_eq!(
-                got.iter().map(Result::is_ok).collect::<Vec<_>>(),
-                [true, true, true, false]
-            );
+            assert_eq!(got.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, true, false]);
             let mut early = loader(options.clone(), |_| false).epoch(0, 0);
             early.next();
             drop(early);
             if threads > 0 {
-                let got: Vec<_> = loader(options, |i| i == 13 && panic!("on purpose"))
-                    .epoch(0, 0)
-                    .collect();
+                let got: Vec<_> = loader(options, |i| i == 13 && panic!("on purpose")).epoch(0, 0).collect();
                 assert!(got.last().unwrap().is_err() && got.len() == 4);
             }
         }
-        let none = LoaderOptions {
-            batch: 0,
-            ..LoaderOptions::default()
-        };
-        let dataset = Arc::new(Numbers {
-            classes: vec![],
-            fails: |_| false,
-        });
+        let none = LoaderOptions { batch: 0, ..LoaderOptions::default() };
+        let dataset = Arc::new(Numbers { classes: vec![], fails: |_| false });
         let samples = Samples::new(dataset, Encoding::default(), Augment::default(), 0, 0);
         assert!(Loader::new(Arc::new(samples), none).is_err());
     }
@@ -388,34 +298,17 @@ mod tests {
         spec.gestures.camera.sensor = [16, 16];
         spec.gestures.camera.seconds = 0.1;
         spec.augment.translate = 3;
-        let (a, b) = (
-            Splits::open(&spec, 1).unwrap(),
-            Splits::open(&spec, 1).unwrap(),
-        );
-        assert_eq!(
-            (a.train.len(), a.validation.len(), a.test.len()),
-            (12, 8, 8)
-        );
+        let (a, b) = (Splits::open(&spec, 1).unwrap(), Splits::open(&spec, 1).unwrap());
+        assert_eq!((a.train.len(), a.validation.len(), a.test.len()), (12, 8, 8));
         // Once from the simulator and once from memory.
         let first = a.train.sample(3, 5).unwrap();
         assert_eq!(first, a.train.sample(3, 5).unwrap());
         b.train.fill().unwrap();
         assert_eq!(first, b.train.sample(3, 5).unwrap());
         assert_ne!(first.x, a.train.sample(3, 6).unwrap().x);
-        assert_ne!(
-            first.x,
-            Splits::open(&spec, 2)
-                .unwrap()
-                .train
-                .sample(3, 5)
-                .unwrap()
-                .x
-        );
+        assert_ne!(first.x, Splits::open(&spec, 2).unwrap().train.sample(3, 5).unwrap().x);
         assert_eq!(a.test.sample(3, 5).unwrap(), a.test.sample(3, 6).unwrap());
         spec.cache_mib = 0;
-        assert_eq!(
-            first,
-            Splits::open(&spec, 1).unwrap().train.sample(3, 5).unwrap()
-        );
+        assert_eq!(first, Splits::open(&spec, 1).unwrap().train.sample(3, 5).unwrap());
     }
 }

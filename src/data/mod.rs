@@ -60,8 +60,7 @@ impl Entry {
     /// # Errors
     /// A mistake in the manifest; a test reads them all.
     pub fn manifest(&self) -> Result<Manifest> {
-        toml::from_str(self.manifest)
-            .map_err(|e| Error::config(format!("datasets/{}.toml", self.name), e.message()))
+        toml::from_str(self.manifest).map_err(|e| Error::config(format!("datasets/{}.toml", self.name), e.message()))
     }
 }
 
@@ -144,27 +143,13 @@ pub struct Sample {
 /// # Errors
 /// An unknown name, with the nearest known one.
 pub fn entry(name: &str) -> Result<&'static Entry> {
-    DATASETS
-        .iter()
-        .copied()
-        .find(|e| e.name == name)
-        .ok_or_else(|| {
-            let hint = match nearest(name, DATASETS.iter().map(|e| e.name)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!(
-                    "known are {}",
-                    DATASETS
-                        .iter()
-                        .map(|e| e.name)
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ),
-            };
-            Error::config(
-                "data.name",
-                format!("no dataset is called `{name}`; {hint}"),
-            )
-        })
+    DATASETS.iter().copied().find(|e| e.name == name).ok_or_else(|| {
+        let hint = match nearest(name, DATASETS.iter().map(|e| e.name)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known are {}", DATASETS.iter().map(|e| e.name).collect::<Vec<_>>().join(", ")),
+        };
+        Error::config("data.name", format!("no dataset is called `{name}`; {hint}"))
+    })
 }
 
 /// Opens one split of a dataset.
@@ -183,12 +168,7 @@ pub fn open(spec: &DatasetSpec, split: Split) -> Result<Box<dyn Dataset>> {
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
-        .map(|c| {
-            (
-                strsim::jaro_winkler(&word.to_lowercase(), &c.to_lowercase()),
-                c,
-            )
-        })
+        .map(|c| (strsim::jaro_winkler(&word.to_lowercase(), &c.to_lowercase()), c))
         .filter(|(score, _)| *score > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, c)| c)
@@ -212,11 +192,7 @@ mod tests {
     #[test]
     fn unknown_names_suggest_the_nearest() {
         let said = |name| entry(name).err().unwrap().to_string();
-        assert!(
-            said("n-mnist").contains("did you mean `nmnist`?"),
-            "{}",
-            said("n-mnist")
-        );
+        assert!(said("n-mnist").contains("did you mean `nmnist`?"), "{}", said("n-mnist"));
         assert!(said("gesture").contains("`gestures`"));
         assert!(said("zzz").contains("known are gestures"));
     }

@@ -6,20 +6,12 @@ use crate::events::Sensor;
 use crate::{Error, Result};
 
 /// The registry's entry.
-pub static ENTRY: Entry = Entry {
-    name: "nmnist",
-    manifest: include_str!("../../datasets/nmnist.toml"),
-    open,
-};
+pub static ENTRY: Entry = Entry { name: "nmnist", manifest: include_str!("../../datasets/nmnist.toml"), open };
 
 fn open(spec: &DatasetSpec, manifest: &Manifest, split: Split) -> Result<Box<dyn Dataset>> {
     let dir = spec.folder(manifest)?;
     let Some(part) = subfolder(&dir, split.name()) else {
-        let expected = format!(
-            "no folder for the {} samples in it; expected {}",
-            split.name(),
-            manifest.tree
-        );
+        let expected = format!("no folder for the {} samples in it; expected {}", split.name(), manifest.tree);
         return Err(Error::config(dir.display().to_string(), expected));
     };
     let [width, height] = manifest.sensor.unwrap_or_default();

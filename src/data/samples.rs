@@ -41,13 +41,7 @@ impl Kept {
 
 impl Samples {
     /// Samples of `dataset`; `seed` is that of the augmentation, `cache` the memory for keeping samples in bytes.
-    pub fn new(
-        dataset: Arc<dyn Dataset>,
-        encoding: Encoding,
-        augment: Augment,
-        seed: u64,
-        cache: usize,
-    ) -> Self {
+    pub fn new(dataset: Arc<dyn Dataset>, encoding: Encoding, augment: Augment, seed: u64, cache: usize) -> Self {
         Samples {
             shape: dataset.shape(&encoding),
             kept: (0..dataset.len()).map(|_| OnceLock::new()).collect(),
@@ -87,10 +81,7 @@ impl Samples {
     pub fn sample(&self, i: usize, epoch: u64) -> Result<Sample> {
         let mut x = vec![0.0; self.shape.iter().product()];
         self.scatter(i, epoch, &mut x, 0, 1)?;
-        Ok(Sample {
-            x,
-            label: self.dataset.label(i),
-        })
+        Ok(Sample { x, label: self.dataset.label(i) })
     }
     /// Writes sample `i` to place `b` of `x`, a batch `[T, batch, H, W, C]`; all of that place is overwritten.
     ///
@@ -99,28 +90,15 @@ impl Samples {
     ///
     /// # Panics
     /// If `x` is not of that shape.
-    pub fn scatter(
-        &self,
-        i: usize,
-        epoch: u64,
-        x: &mut [f32],
-        b: usize,
-        batch: usize,
-    ) -> Result<()> {
+    pub fn scatter(&self, i: usize, epoch: u64, x: &mut [f32], b: usize, batch: usize) -> Result<()> {
         let frame: usize = self.shape[1..].iter().product();
-        let places = x
-            .chunks_exact_mut(frame * batch)
-            .map(|step| &mut step[b * frame..][..frame]);
+        let places = x.chunks_exact_mut(frame * batch).map(|step| &mut step[b * frame..][..frame]);
         let from_array = |a: &[f32], places: &mut dyn Iterator<Item = &mut [f32]>| {
-            places
-                .zip(a.chunks_exact(frame))
-                .for_each(|(out, a)| out.copy_from_slice(a));
+            places.zip(a.chunks_exact(frame)).for_each(|(out, a)| out.copy_from_slice(a));
         };
         let mut places = places;
         match self.kept[i].get() {
-            Some(Kept::Array(a)) => places
-                .enumerate()
-                .for_each(|(t, out)| a.read(t * frame, out)),
+            Some(Kept::Array(a)) => places.enumerate().for_each(|(t, out)| a.read(t * frame, out)),
             Some(Kept::Events(e)) => from_array(&self.encode(i, epoch, e.events()), &mut places),
             None => {
                 let array = match self.load(i)? {
@@ -146,10 +124,7 @@ impl Samples {
     /// A file that cannot be read.
     pub fn fill(&self) -> Result<()> {
         let missing = |i: &usize| self.kept[*i].get().is_none();
-        (0..self.len())
-            .into_par_iter()
-            .filter(missing)
-            .try_for_each(|i| self.sample(i, 0).map(|_| ()))
+        (0..self.len()).into_par_iter().filter(missing).try_for_each(|i| self.sample(i, 0).map(|_| ()))
     }
 
     fn load(&self, i: usize) -> Result<Recording> {
@@ -164,12 +139,7 @@ impl Samples {
                 }
             }
             Recording::Array(a) if a.len() != self.shape.iter().product::<usize>() => {
-                let what = format!(
-                    "{}: {} values for a sample of {:?}",
-                    self.dataset.describe(i),
-                    a.len(),
-                    self.shape
-                );
+                let what = format!("{}: {} values for a sample of {:?}", self.dataset.describe(i), a.len(), self.shape);
                 return Err(Error::shape(self.dataset.name(), what));
             }
             Recording::Array(_) => {}
@@ -180,8 +150,7 @@ impl Samples {
     fn encode(&self, i: usize, epoch: u64, mut events: Vec<Event>) -> Vec<f32> {
         let sensor = self.dataset.sensor();
         if !self.augment.is_off() {
-            self.augment
-                .apply(&mut events, sensor, &self.rng.stream(epoch).stream(i));
+            self.augment.apply(&mut events, sensor, &self.rng.stream(epoch).stream(i));
         }
         self.encoding.encode(&events, sensor)
     }
@@ -190,11 +159,7 @@ impl Samples {
     fn keep(&self, i: usize, kept: Option<Kept>) {
         let Some(kept) = kept else { return };
         let take = |room: usize| room.checked_sub(kept.bytes());
-        if self
-            .room
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
-        {
+        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
             // Another thread may have been as quick; then its copy stays, and this one's room is lost, which is harmless.
             let _ = self.kept[i].set(kept);
         }
@@ -217,15 +182,9 @@ impl Splits {
     /// # Errors
     /// As [`open`], and a validation share that leaves nothing to train on or to choose by.
     pub fn open(spec: &DatasetSpec, seed: u64) -> Result<Self> {
-        for (name, v) in [
-            ("validation", spec.validation),
-            ("test_fraction", spec.test_fraction),
-        ] {
+        for (name, v) in [("validation", spec.validation), ("test_fraction", spec.test_fraction)] {
             if !(v > 0.0 && v < 1.0) {
-                return Err(Error::config(
-                    format!("data.{name}"),
-                    format!("{v} is not between 0 and 1"),
-                ));
+                return Err(Error::config(format!("data.{name}"), format!("{v} is not between 0 and 1")));
             }
         }
         let rng = Rng::new(spec.split_seed);
@@ -233,8 +192,7 @@ impl Splits {
             let all: Arc<dyn Dataset> = open(spec, which)?.into();
             Ok(match limit {
                 Some(n) if n < all.len() => {
-                    let some =
-                        split::limited(&all.labels(), n, &rng.stream("limit").stream(which.name()));
+                    let some = split::limited(&all.labels(), n, &rng.stream("limit").stream(which.name()));
                     Arc::new(Subset::new(all, some))
                 }
                 _ => all,
@@ -242,8 +200,7 @@ impl Splits {
         };
         let train = part(Split::Train, spec.train_samples)?;
         let test = part(Split::Test, spec.test_samples)?;
-        let (stay, taken) =
-            split::stratified(&train.labels(), spec.validation, &rng.stream("validation"));
+        let (stay, taken) = split::stratified(&train.labels(), spec.validation, &rng.stream("validation"));
         if stay.is_empty() || taken.is_empty() || test.is_empty() {
             let what = format!(
                 "{} training, {} validation and {} test samples are too few; more data or another data.validation is needed",
@@ -268,9 +225,6 @@ impl Splits {
     }
     /// What was wrong with the files read so far.
     pub fn warnings(&self) -> Vec<String> {
-        [&self.train, &self.validation, &self.test]
-            .iter()
-            .flat_map(|s| s.warnings())
-            .collect()
+        [&self.train, &self.validation, &self.test].iter().flat_map(|s| s.warnings()).collect()
     }
 }

@@ -94,15 +94,7 @@ pub struct Camera {
 
 impl Default for Camera {
     fn default() -> Self {
-        Camera {
-            sensor: [64, 64],
-            seconds: 0.6,
-            threshold: 0.25,
-            mismatch: 0.04,
-            noise: 0.5,
-            refractory: 500,
-            speed: 1.0,
-        }
+        Camera { sensor: [64, 64], seconds: 0.6, threshold: 0.25, mismatch: 0.04, noise: 0.5, refractory: 500, speed: 1.0 }
     }
 }
 
@@ -111,9 +103,7 @@ impl Camera {
     pub fn fault(&self) -> Option<String> {
         let [w, h] = self.sensor;
         if !(8..=2048).contains(&w) || !(8..=2048).contains(&h) {
-            return Some(format!(
-                "sensor = [{w}, {h}]: sides of 8 to 2048 pixels are possible"
-            ));
+            return Some(format!("sensor = [{w}, {h}]: sides of 8 to 2048 pixels are possible"));
         }
         let ranges = [
             ("seconds", self.seconds, 0.01, 60.0),
@@ -174,11 +164,7 @@ impl Shape {
             outline,
             reach,
             contrast: sign * rng.uniform(0.6, 1.2) as f32,
-            texture: [
-                rng.uniform(-0.12, 0.12) as f32,
-                rng.uniform(-0.12, 0.12) as f32,
-                rng.f32(),
-            ],
+            texture: [rng.uniform(-0.12, 0.12) as f32, rng.uniform(-0.12, 0.12) as f32, rng.f32()],
             depth: rng.uniform(0.0, 0.6) as f32,
             phase,
             lane,
@@ -274,13 +260,7 @@ impl Path {
 
     /// Where a shape is after `t` seconds.
     fn pose(&self, s: &Shape, t: f64) -> Pose {
-        let mut pose = Pose {
-            x: 0.0,
-            y: 0.0,
-            angle: s.angle,
-            scale: 1.0,
-            strength: 1.0,
-        };
+        let mut pose = Pose { x: 0.0, y: 0.0, angle: s.angle, scale: 1.0, strength: 1.0 };
         let straight = |heading: f64, pose: &mut Pose| {
             let way = [(heading + self.tilt).cos(), (heading + self.tilt).sin()];
             let along = usize::from(way[1].abs() > way[0].abs());
@@ -374,24 +354,14 @@ fn background(rng: &mut Rng, sensor: Sensor) -> Vec<f32> {
     let wave = |rng: &mut Rng| {
         let k = rng.uniform(0.05, 0.3) * UNIT / f64::from(sensor.width.min(sensor.height));
         let way = rng.uniform(0.0, TAU);
-        [
-            k * way.cos(),
-            k * way.sin(),
-            rng.uniform(0.0, TAU),
-            rng.uniform(0.0, 0.15),
-        ]
+        [k * way.cos(), k * way.sin(), rng.uniform(0.0, TAU), rng.uniform(0.0, 0.15)]
     };
     let waves = [wave(rng), wave(rng)];
     let at = |x: u32, y: u32| {
-        let v = waves
-            .iter()
-            .map(|[a, b, c, depth]| depth * (a * f64::from(x) + b * f64::from(y) + c).sin());
+        let v = waves.iter().map(|[a, b, c, depth]| depth * (a * f64::from(x) + b * f64::from(y) + c).sin());
         v.sum::<f64>() as f32
     };
-    (0..sensor.height)
-        .flat_map(|y| (0..sensor.width).map(move |x| (x, y)))
-        .map(|(x, y)| at(x, y))
-        .collect()
+    (0..sensor.height).flat_map(|y| (0..sensor.width).map(move |x| (x, y))).map(|(x, y)| at(x, y)).collect()
 }
 
 /// The events of changing light, in no order.
@@ -406,11 +376,7 @@ fn crossings(camera: &Camera, render: impl Fn(f64, &mut [f32]), rng: &mut Rng) -
     let (mut before, mut now) = (vec![0.0; n], vec![0.0; n]);
     render(0.0, &mut before);
     // Pixels begin somewhere between their last event and the next.
-    let mut reference: Vec<f32> = before
-        .iter()
-        .zip(&thresholds)
-        .map(|(l, [off, on])| l - off + rng.f32() * (on + off))
-        .collect();
+    let mut reference: Vec<f32> = before.iter().zip(&thresholds).map(|(l, [off, on])| l - off + rng.f32() * (on + off)).collect();
     // Kept just within the thresholds, so that the first step sends nothing of its own.
     for ((r, l), [off, on]) in reference.iter_mut().zip(&before).zip(&thresholds) {
         *r = r.clamp(l - on, l + off);
@@ -418,13 +384,9 @@ fn crossings(camera: &Camera, render: impl Fn(f64, &mut [f32]), rng: &mut Rng) -
     let mut events = Vec::new();
     let steps = (camera.seconds / STEP).ceil().max(1.0);
     for step in 0..steps as usize {
-        let (from, to) = (
-            step as f64 * STEP,
-            ((step + 1) as f64 * STEP).min(camera.seconds),
-        );
+        let (from, to) = (step as f64 * STEP, ((step + 1) as f64 * STEP).min(camera.seconds));
         render(to, &mut now);
-        let time =
-            |share: f32| ((from + (to - from) * f64::from(share.clamp(0.0, 1.0))) * 1e6) as i64;
+        let time = |share: f32| ((from + (to - from) * f64::from(share.clamp(0.0, 1.0))) * 1e6) as i64;
         for i in 0..n {
             let (a, b) = (before[i], now[i]);
             if a == b {
@@ -491,10 +453,7 @@ mod tests {
         let camera = Camera::default();
         let one = record(&camera, Motion::Left, &Rng::new(5));
         assert_eq!(one, record(&camera, Motion::Left, &Rng::new(5)));
-        assert_ne!(
-            one.events,
-            record(&camera, Motion::Left, &Rng::new(6)).events
-        );
+        assert_ne!(one.events, record(&camera, Motion::Left, &Rng::new(6)).events);
         let e = &one.events;
         assert!(e.is_sorted_by_key(|e| e.t) && e.iter().all(|e| one.sensor.holds(e)));
         assert!(e.first().unwrap().t >= 0 && e.last().unwrap().t <= 600_000);
@@ -509,50 +468,25 @@ mod tests {
     fn every_motion_makes_a_fair_number_of_events() {
         let camera = Camera::default();
         for motion in Motion::ALL {
-            let n: Vec<_> = (0..20)
-                .map(|i| record(&camera, motion, &Rng::new(i)).events.len())
-                .collect();
-            assert!(
-                n.iter().all(|n| (1500..60_000).contains(n)),
-                "{motion:?} {n:?}"
-            );
+            let n: Vec<_> = (0..20).map(|i| record(&camera, motion, &Rng::new(i)).events.len()).collect();
+            assert!(n.iter().all(|n| (1500..60_000).contains(n)), "{motion:?} {n:?}");
         }
     }
 
     #[test]
     fn no_light_changes_no_events() {
-        let camera = Camera {
-            noise: 0.0,
-            ..Camera::default()
-        };
+        let camera = Camera { noise: 0.0, ..Camera::default() };
         let still = |_: f64, image: &mut [f32]| image.fill(0.7);
         assert!(crossings(&camera, still, &mut Rng::new(0)).is_empty());
-        let noisy = record(
-            &Camera {
-                noise: 5.0,
-                speed: 0.01,
-                ..camera
-            },
-            Motion::Up,
-            &Rng::new(1),
-        );
+        let noisy = record(&Camera { noise: 5.0, speed: 0.01, ..camera }, Motion::Up, &Rng::new(1));
         let expected = 5.0 * 4096.0 * 0.6;
-        assert!(
-            (noisy.events.len() as f64) > expected * 0.9,
-            "{}",
-            noisy.events.len()
-        );
+        assert!((noisy.events.len() as f64) > expected * 0.9, "{}", noisy.events.len());
     }
 
     /// A ramp of three thresholds makes three events in its direction, at even distances.
     #[test]
     fn crossings_lie_where_the_light_crosses() {
-        let camera = Camera {
-            sensor: [8, 8],
-            mismatch: 0.0,
-            seconds: 0.4,
-            ..Camera::default()
-        };
+        let camera = Camera { sensor: [8, 8], mismatch: 0.0, seconds: 0.4, ..Camera::default() };
         for sign in [1.0, -1.0] {
             let ramp = |t: f64, image: &mut [f32]| image.fill((sign * t * 0.75 / 0.4) as f32);
             let events = crossings(&camera, ramp, &mut Rng::new(2));
@@ -567,15 +501,9 @@ mod tests {
     #[test]
     fn faults_are_named() {
         assert_eq!(Camera::default().fault(), None);
-        let bad = Camera {
-            threshold: 0.0,
-            ..Camera::default()
-        };
+        let bad = Camera { threshold: 0.0, ..Camera::default() };
         assert!(bad.fault().unwrap().contains("threshold = 0"));
-        let bad = Camera {
-            seconds: f64::NAN,
-            ..Camera::default()
-        };
+        let bad = Camera { seconds: f64::NAN, ..Camera::default() };
         assert!(bad.fault().is_some());
     }
 }

@@ -120,25 +120,14 @@ impl DatasetSpec {
         match &self.dir {
             Some(dir) if dir.is_dir() => Ok(dir.clone()),
             dir => {
-                let place = dir
-                    .as_ref()
-                    .map_or("(data.dir is not set)".into(), |d| d.display().to_string());
-                Err(Error::config(
-                    "data.dir",
-                    manifest.get.replace("{dir}", &place),
-                ))
+                let place = dir.as_ref().map_or("(data.dir is not set)".into(), |d| d.display().to_string());
+                Err(Error::config("data.dir", manifest.get.replace("{dir}", &place)))
             }
         }
     }
     /// How events become arrays.
     pub fn encoding(&self) -> Encoding {
-        Encoding {
-            kind: self.encoding,
-            frames: self.frames,
-            split_by: self.split_by,
-            crop: self.crop,
-            size: self.size,
-        }
+        Encoding { kind: self.encoding, frames: self.frames, split_by: self.split_by, crop: self.crop, size: self.size }
     }
 }
 
@@ -152,11 +141,7 @@ mod tests {
         assert_eq!(spec, DatasetSpec::new("nmnist"));
         let back: DatasetSpec = toml::from_str(&toml::to_string(&spec).unwrap()).unwrap();
         assert_eq!(back, spec);
-        for bad in [
-            "name = 'a'\nframe = 3",
-            "name = 'a'\n[augment]\nflipp = 1",
-            "name = 'a'\n[gestures.camera]\nx = 1",
-        ] {
+        for bad in ["name = 'a'\nframe = 3", "name = 'a'\n[augment]\nflipp = 1", "name = 'a'\n[gestures.camera]\nx = 1"] {
             assert!(toml::from_str::<DatasetSpec>(bad).is_err(), "{bad}");
         }
     }

@@ -61,10 +61,7 @@ impl Subset {
     /// # Panics
     /// If an index is beyond them.
     pub fn new(inner: Arc<dyn Dataset>, indices: Vec<usize>) -> Self {
-        assert!(
-            indices.iter().all(|&i| i < inner.len()),
-            "subset of samples that do not exist"
-        );
+        assert!(indices.iter().all(|&i| i < inner.len()), "subset of samples that do not exist");
         Subset { inner, indices }
     }
     /// Their indices in the whole dataset.

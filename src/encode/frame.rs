@@ -35,23 +35,13 @@ mod tests {
     #[test]
     fn counts_by_place_and_polarity() {
         let e = |t, x, y, p| Event { t, x, y, p };
-        let events = [
-            e(0, 0, 0, false),
-            e(1, 1, 0, true),
-            e(2, 1, 0, true),
-            e(3, 0, 1, false),
-            e(4, 9, 9, true),
-        ];
+        let events = [e(0, 0, 0, false), e(1, 1, 0, true), e(2, 1, 0, true), e(3, 0, 1, false), e(4, 9, 9, true)];
         let sensor = Sensor::new(2, 2);
         let window = Window::new(sensor, None, None);
         let x = frames(&events, &slices(&events, 2, SplitBy::Number), &window);
         assert_eq!(x[..8], [1., 0., 0., 1., 0., 0., 0., 0.]);
         assert_eq!(x[8..], [0., 0., 0., 1., 1., 0., 0., 0.]);
-        let encoding = Encoding {
-            frames: 1,
-            size: Some([1, 1]),
-            ..Encoding::default()
-        };
+        let encoding = Encoding { frames: 1, size: Some([1, 1]), ..Encoding::default() };
         assert_eq!(encoding.encode(&events, sensor), [2., 2.]);
     }
 }

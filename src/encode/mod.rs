@@ -63,11 +63,7 @@ pub fn slices(events: &[Event], n: usize, by: SplitBy) -> Vec<Range<usize>> {
         }
     };
     let end = |i: usize| {
-        if i + 1 == n {
-            events.len()
-        } else {
-            begin(i + 1)
-        }
+        if i + 1 == n { events.len() } else { begin(i + 1) }
     };
     (0..n).map(|i| begin(i)..end(i)).collect()
 }
@@ -90,13 +86,7 @@ pub struct Encoding {
 
 impl Default for Encoding {
     fn default() -> Self {
-        Encoding {
-            kind: Kind::Frame,
-            frames: 16,
-            split_by: SplitBy::Number,
-            crop: None,
-            size: None,
-        }
+        Encoding { kind: Kind::Frame, frames: 16, split_by: SplitBy::Number, crop: None, size: None }
     }
 }
 
@@ -124,10 +114,7 @@ impl Encoding {
         let shape = self.shape(sensor);
         let elements = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
         if shape.contains(&0) || elements.is_none_or(|n| n > 1 << 31) {
-            return Err(Error::config(
-                "data",
-                format!("arrays [T, H, W, C] of {shape:?} are empty or too large"),
-            ));
+            return Err(Error::config("data", format!("arrays [T, H, W, C] of {shape:?} are empty or too large")));
         }
         Ok(())
     }
@@ -148,13 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn at(times: &[i64]) -> Vec<Event> {
-        times
-            .iter()
-            .map(|&t| Event {
-                t,
-                ..Event::default()
-            })
-            .collect()
+        times.iter().map(|&t| Event { t, ..Event::default() }).collect()
     }
 
     #[test]
@@ -164,15 +145,9 @@ mod tests {
         // 103 / 4 = 25 microseconds a slice; the last reaches from 75 to the end.
         assert_eq!(slices(&e, 4, SplitBy::Time), [0..7, 7..7, 7..7, 7..10]);
         assert_eq!(slices(&e, 20, SplitBy::Number)[19], 0..10);
-        assert_eq!(
-            slices(&at(&[5, 6]), 4, SplitBy::Time),
-            [0..0, 0..0, 0..0, 0..2]
-        );
+        assert_eq!(slices(&at(&[5, 6]), 4, SplitBy::Time), [0..0, 0..0, 0..0, 0..2]);
         assert_eq!(slices(&[], 3, SplitBy::Time), [0..0, 0..0, 0..0]);
-        assert_eq!(
-            slices(&at(&[i64::MIN, i64::MAX]), 2, SplitBy::Time),
-            [0..1, 1..2]
-        );
+        assert_eq!(slices(&at(&[i64::MIN, i64::MAX]), 2, SplitBy::Time), [0..1, 1..2]);
     }
 
     proptest! {
@@ -188,26 +163,13 @@ mod tests {
 
     #[test]
     fn shapes_and_impossible_settings() {
-        let e = Encoding {
-            crop: Some([32, 30]),
-            size: Some([16, 15]),
-            ..Encoding::default()
-        };
+        let e = Encoding { crop: Some([32, 30]), size: Some([16, 15]), ..Encoding::default() };
         assert_eq!(e.shape(Sensor::new(34, 34)), [16, 16, 15, 2]);
         assert_eq!(Encoding::default().shape(Sensor::new(5, 7)), [16, 7, 5, 2]);
         for bad in [
-            Encoding {
-                frames: 0,
-                ..Encoding::default()
-            },
-            Encoding {
-                size: Some([0, 4]),
-                ..Encoding::default()
-            },
-            Encoding {
-                frames: usize::MAX,
-                ..Encoding::default()
-            },
+            Encoding { frames: 0, ..Encoding::default() },
+            Encoding { size: Some([0, 4]), ..Encoding::default() },
+            Encoding { frames: usize::MAX, ..Encoding::default() },
         ] {
             assert!(bad.check(Sensor::new(4, 4)).is_err());
         }

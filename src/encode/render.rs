@@ -19,12 +19,7 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Style {
-            frames: 8,
-            split_by: SplitBy::Time,
-            columns: 4,
-            frame_width: 240,
-        }
+        Style { frames: 8, split_by: SplitBy::Time, columns: 4, frame_width: 240 }
     }
 }
 
@@ -48,29 +43,15 @@ pub fn sheet(stream: &EventStream, style: &Style) -> RgbImage {
     let (w, h) = ((width / shrink).max(1), (height / shrink).max(1));
     let window = Window::new(stream.sensor, None, Some([h as usize, w as usize]));
     let n = style.frames.clamp(1, 1024);
-    let counts = frame::frames(
-        &stream.events,
-        &slices(&stream.events, n, style.split_by),
-        &window,
-    );
+    let counts = frame::frames(&stream.events, &slices(&stream.events, n, style.split_by), &window);
 
     let zoom = (style.frame_width / w).clamp(1, 16);
     let columns = (style.columns.max(1) as u32).min(n as u32);
     let rows = (n as u32).div_ceil(columns);
-    let mut sheet = RgbImage::from_pixel(
-        columns * (w * zoom + GAP) + GAP,
-        rows * (h * zoom + GAP) + GAP,
-        GRID,
-    );
+    let mut sheet = RgbImage::from_pixel(columns * (w * zoom + GAP) + GAP, rows * (h * zoom + GAP) + GAP, GRID);
     let full = full_ink(&counts);
-    for (i, frame) in counts
-        .chunks_exact((w * h) as usize * frame::CHANNELS)
-        .enumerate()
-    {
-        let (left, top) = (
-            GAP + i as u32 % columns * (w * zoom + GAP),
-            GAP + i as u32 / columns * (h * zoom + GAP),
-        );
+    for (i, frame) in counts.chunks_exact((w * h) as usize * frame::CHANNELS).enumerate() {
+        let (left, top) = (GAP + i as u32 % columns * (w * zoom + GAP), GAP + i as u32 / columns * (h * zoom + GAP));
         for (place, c) in frame.chunks_exact(frame::CHANNELS).enumerate() {
             let colour = ink(c[0], c[1], full);
             let (x, y) = (place as u32 % w, place as u32 / w);
@@ -118,20 +99,12 @@ mod tests {
     fn colours_and_layout() {
         let e = |t, x, p| Event { t, x, y: 1, p };
         let stream = EventStream::new(vec![e(0, 0, true), e(9, 2, false)], Sensor::new(3, 2));
-        let style = Style {
-            frames: 2,
-            columns: 2,
-            frame_width: 6,
-            split_by: SplitBy::Number,
-        };
+        let style = Style { frames: 2, columns: 2, frame_width: 6, split_by: SplitBy::Number };
         let image = sheet(&stream, &style);
         assert_eq!(image.dimensions(), (2 * (6 + GAP) + GAP, 4 + 2 * GAP));
         let red = image.get_pixel(GAP, GAP + 2);
         let blue = image.get_pixel(GAP + 6 + GAP + 4, GAP + 3);
-        assert!(
-            red[0] > red[2] + 100 && blue[2] > blue[0] + 100,
-            "{red:?} {blue:?}"
-        );
+        assert!(red[0] > red[2] + 100 && blue[2] > blue[0] + 100, "{red:?} {blue:?}");
         assert_eq!(image.get_pixel(GAP + 2, GAP), &Rgb([255; 3]));
         // Nothing, and a sensor larger than any screen.
         sheet(&EventStream::default(), &Style::default());

@@ -55,11 +55,7 @@ enum State {
     /// `bytes` of a packet to go without looking at them.
     Skip { bytes: u64 },
     /// `events` polarity events to go, then `spare` bytes of unused capacity.
-    Events {
-        polarity: Polarity,
-        events: u64,
-        spare: u64,
-    },
+    Events { polarity: Polarity, events: u64, spare: u64 },
 }
 
 /// How the events of a polarity packet lie.
@@ -98,12 +94,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 
 impl Aedat3Decoder {
     /// One step: how many bytes it consumed, or none if it needs more.
-    fn step(
-        &mut self,
-        bytes: &[u8],
-        offset: u64,
-        out: &mut Vec<Event>,
-    ) -> Result<Option<usize>, DecodeError> {
+    fn step(&mut self, bytes: &[u8], offset: u64, out: &mut Vec<Event>) -> Result<Option<usize>, DecodeError> {
         match &mut self.state {
             State::Start | State::Lines => self.line(bytes, offset),
             State::Packet => {
@@ -123,11 +114,7 @@ impl Aedat3Decoder {
                 }
                 Ok(Some(n as usize))
             }
-            State::Events {
-                polarity,
-                events,
-                spare,
-            } => {
+            State::Events { polarity, events, spare } => {
                 let here = (bytes.len() / polarity.size) as u64;
                 let n = (*events).min(here) as usize;
                 let done = polarity.read(&bytes[..n * polarity.size], out);
@@ -172,8 +159,7 @@ impl Aedat3Decoder {
             self.state = State::Packet;
         } else if let Some(size) = line.strip_prefix(SENSOR_LINE) {
             let size = size.split_once('x');
-            self.sensor =
-                size.and_then(|(w, h)| Some(Sensor::new(w.parse().ok()?, h.parse().ok()?)));
+            self.sensor = size.and_then(|(w, h)| Some(Sensor::new(w.parse().ok()?, h.parse().ok()?)));
         } else if let Some(format) = line.strip_prefix("#Format: ") {
             // Frames alone are compressed as PNG; polarity packets stay as they are.
             if format != "RAW" && format != "PNGFrames" {
@@ -181,10 +167,7 @@ impl Aedat3Decoder {
                 return Err(DecodeError::new(offset, what));
             }
         } else if line.starts_with("#Source") && self.sensor.is_none() {
-            self.sensor = CAMERAS
-                .iter()
-                .find(|(name, _)| line.contains(name))
-                .map(|c| c.1);
+            self.sensor = CAMERAS.iter().find(|(name, _)| line.contains(name)).map(|c| c.1);
         }
         Ok(Some(end + 1))
     }
@@ -198,9 +181,7 @@ fn packet(h: &[u8; PACKET_HEADER], offset: u64) -> Result<State, DecodeError> {
     if kind < 0 || size < 0 || capacity < 0 || number < 0 || number > capacity || valid < 0 {
         return bad(
             0,
-            format!(
-                "no packet header: type {kind}, event size {size}, capacity {capacity}, number {number}, valid {valid}"
-            ),
+            format!("no packet header: type {kind}, event size {size}, capacity {capacity}, number {number}, valid {valid}"),
         );
     }
     let bytes = size as u64 * capacity as u64;
@@ -208,10 +189,7 @@ fn packet(h: &[u8; PACKET_HEADER], offset: u64) -> Result<State, DecodeError> {
         return Ok(State::Skip { bytes });
     }
     if size < 8 || time_at < 4 || time_at > size - 4 {
-        return bad(
-            4,
-            format!("polarity events of {size} bytes with the time at byte {time_at}"),
-        );
+        return bad(4, format!("polarity events of {size} bytes with the time at byte {time_at}"));
     }
     if overflow < 0 {
         return bad(12, format!("timestamp overflow {overflow}"));
@@ -252,19 +230,15 @@ impl Decoder for Aedat3Decoder {
             State::Lines => Err(DecodeError::new(at, "the file ends within its header")),
             State::Packet if rest == 0 => Ok(()),
             State::Packet => {
-                let what = format!(
-                    "the file ends after {rest} of a packet header's {PACKET_HEADER} bytes"
-                );
+                let what = format!("the file ends after {rest} of a packet header's {PACKET_HEADER} bytes");
                 Err(DecodeError::new(at, what))
             }
-            State::Skip { bytes } => Err(DecodeError::new(
-                at,
-                format!("the file ends {bytes} bytes before its last packet does"),
-            )),
-            State::Events { events, .. } => Err(DecodeError::new(
-                at,
-                format!("the file ends {events} events before its last packet does"),
-            )),
+            State::Skip { bytes } => {
+                Err(DecodeError::new(at, format!("the file ends {bytes} bytes before its last packet does")))
+            }
+            State::Events { events, .. } => {
+                Err(DecodeError::new(at, format!("the file ends {events} events before its last packet does")))
+            }
         }
     }
 
@@ -287,15 +261,8 @@ fn encode(stream: &EventStream) -> Result<Vec<u8>, String> {
         out.extend(format!("{SENSOR_LINE}{}\r\n", stream.sensor).bytes());
     }
     out.extend(b"#!END-HEADER\r\n");
-    if let Some(e) = stream
-        .events
-        .iter()
-        .find(|e| !(0..1 << 62).contains(&e.t) || e.x > 0x7fff || e.y > 0x7fff)
-    {
-        return Err(format!(
-            "the event at {} us, ({}, {}) lies outside what AEDAT 3.1 holds",
-            e.t, e.x, e.y
-        ));
+    if let Some(e) = stream.events.iter().find(|e| !(0..1 << 62).contains(&e.t) || e.x > 0x7fff || e.y > 0x7fff) {
+        return Err(format!("the event at {} us, ({}, {}) lies outside what AEDAT 3.1 holds", e.t, e.x, e.y));
     }
     for run in stream.events.chunk_by(|a, b| a.t >> 31 == b.t >> 31) {
         for events in run.chunks(PACKET) {
@@ -326,13 +293,7 @@ mod tests {
         [head.to_vec(), packets.concat()].concat()
     }
 
-    fn packet(
-        kind: i16,
-        size: i32,
-        overflow: i32,
-        [capacity, number, valid]: [i32; 3],
-        body: &[u32],
-    ) -> Vec<u8> {
+    fn packet(kind: i16, size: i32, overflow: i32, [capacity, number, valid]: [i32; 3], body: &[u32]) -> Vec<u8> {
         let mut out = [kind.to_le_bytes(), 1i16.to_le_bytes()].concat();
         for v in [size, 4, overflow, capacity, number, valid] {
             out.extend(v.to_le_bytes());
@@ -345,35 +306,14 @@ mod tests {
     fn other_packets_are_skipped_and_overflows_counted() {
         let bytes = file(&[
             packet(0, 8, 0, [1, 1, 1], &[1, 2]),
-            packet(
-                1,
-                8,
-                2,
-                [3, 2, 2],
-                &[5 << 17 | 6 << 2 | 2, 7, 1 << 17, 8, 0, 0],
-            ),
+            packet(1, 8, 2, [3, 2, 2], &[5 << 17 | 6 << 2 | 2, 7, 1 << 17, 8, 0, 0]),
             packet(3, 12, 0, [1, 1, 1], &[1, 2, 3]),
             packet(1, 8, 0, [2, 2, 1], &[3 << 17 | 1, 9, 4 << 17, 10]),
         ]);
         let want = [
-            Event {
-                t: (2 << 31) + 7,
-                x: 5,
-                y: 6,
-                p: true,
-            },
-            Event {
-                t: (2 << 31) + 8,
-                x: 1,
-                y: 0,
-                p: false,
-            },
-            Event {
-                t: 9,
-                x: 3,
-                y: 0,
-                p: false,
-            },
+            Event { t: (2 << 31) + 7, x: 5, y: 6, p: true },
+            Event { t: (2 << 31) + 8, x: 1, y: 0, p: false },
+            Event { t: 9, x: 3, y: 0, p: false },
         ];
         assert_eq!(decode(&FORMAT, &bytes).unwrap(), want);
         for piece in [1, 7, 30] {
@@ -391,18 +331,8 @@ mod tests {
         let e = end.unwrap_err();
         assert_eq!((events.len(), e.offset), (1, good.len() as u64 - 8));
         let bad = file(&[packet(1, -8, 0, [2, 2, 2], &[])]);
-        assert!(
-            decode(&FORMAT, &bad)
-                .unwrap_err()
-                .message
-                .contains("event size -8")
-        );
-        assert!(
-            decode(&FORMAT, b"hello")
-                .unwrap_err()
-                .message
-                .contains("AER-DAT")
-        );
+        assert!(decode(&FORMAT, &bad).unwrap_err().message.contains("event size -8"));
+        assert!(decode(&FORMAT, b"hello").unwrap_err().message.contains("AER-DAT"));
         assert!(decode(&FORMAT, b"#!AER-DAT2.0\r\n").is_err());
     }
 

@@ -29,12 +29,7 @@ pub struct AtisDecoder {
 
 #[inline]
 fn record(r: &[u8; 5]) -> Event {
-    Event {
-        t: i64::from(u32::from_be_bytes([0, r[2] & 0x7f, r[3], r[4]])),
-        x: r[0].into(),
-        y: r[1].into(),
-        p: r[2] & 0x80 != 0,
-    }
+    Event { t: i64::from(u32::from_be_bytes([0, r[2] & 0x7f, r[3], r[4]])), x: r[0].into(), y: r[1].into(), p: r[2] & 0x80 != 0 }
 }
 
 impl Decoder for AtisDecoder {
@@ -59,10 +54,7 @@ impl Decoder for AtisDecoder {
     fn finish(&mut self, _: &mut Vec<Event>) -> Result<(), DecodeError> {
         match self.carry.rest().len() {
             0 => Ok(()),
-            n => Err(DecodeError::new(
-                self.carry.offset(),
-                format!("the file ends after {n} of an event's 5 bytes"),
-            )),
+            n => Err(DecodeError::new(self.carry.offset(), format!("the file ends after {n} of an event's 5 bytes"))),
         }
     }
 }
@@ -98,21 +90,13 @@ fn encode(stream: &EventStream) -> Result<Vec<u8>, String> {
     let mut base = 0;
     for (i, e) in stream.events.iter().enumerate() {
         let (Ok(x), Ok(y)) = (u8::try_from(e.x), u8::try_from(e.y)) else {
-            return Err(format!(
-                "event {i} at ({}, {}): ATIS files hold coordinates up to 255",
-                e.x, e.y
-            ));
+            return Err(format!("event {i} at ({}, {}): ATIS files hold coordinates up to 255", e.x, e.y));
         };
         if y == OVERFLOW_ROW {
-            return Err(format!(
-                "event {i} in row 240, which marks overflows in ATIS files"
-            ));
+            return Err(format!("event {i} in row 240, which marks overflows in ATIS files"));
         }
         if e.t >= TIME_LIMIT + (OVERFLOW_STEP << 20) {
-            return Err(format!(
-                "event {i} at {} us is too late for an ATIS file",
-                e.t
-            ));
+            return Err(format!("event {i} at {} us is too late for an ATIS file", e.t));
         }
         while e.t - base >= TIME_LIMIT {
             out.extend([0, OVERFLOW_ROW, 0, 0, 0]);
@@ -120,10 +104,7 @@ fn encode(stream: &EventStream) -> Result<Vec<u8>, String> {
         }
         let t = e.t - base;
         if t < 0 {
-            return Err(format!(
-                "event {i} at {} us lies before what an ATIS file can say there",
-                e.t
-            ));
+            return Err(format!("event {i} at {} us lies before what an ATIS file can say there", e.t));
         }
         let t = t as u32 | u32::from(e.p) << 23;
         out.extend([x, y]);
@@ -153,11 +134,7 @@ mod tests {
 
     #[test]
     fn late_times_take_overflow_records() {
-        let events = vec![
-            ev(3, 0, 0, true),
-            ev(9_000_000, 255, 239, false),
-            ev(8_999_000, 1, 1, true),
-        ];
+        let events = vec![ev(3, 0, 0, true), ev(9_000_000, 255, 239, false), ev(8_999_000, 1, 1, true)];
         let stream = EventStream::new(events, Sensor::new(256, 240));
         let bytes = encode(&stream).unwrap();
         assert!(bytes.len() > 15);
@@ -166,12 +143,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        for e in [
-            ev(-1, 0, 0, true),
-            ev(0, 256, 0, true),
-            ev(0, 0, 240, true),
-            ev(1 << 40, 0, 0, true),
-        ] {
+        for e in [ev(-1, 0, 0, true), ev(0, 256, 0, true), ev(0, 0, 240, true), ev(1 << 40, 0, 0, true)] {
             assert!(encode(&EventStream::new(vec![e], Sensor::new(300, 300))).is_err());
         }
     }

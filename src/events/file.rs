@@ -13,14 +13,8 @@ const PIECE: usize = 1 << 20;
 
 /// The format of a file, by its first bytes (64 KiB or all of it); its name decides only where the content leaves it open.
 pub fn sniff(head: &[u8], path: Option<&Path>) -> Option<&'static Format> {
-    let extension = path
-        .and_then(|p| p.extension())
-        .map(|e| e.to_string_lossy().to_lowercase());
-    let named = |f: &Format| {
-        extension
-            .as_deref()
-            .is_some_and(|e| f.extensions.contains(&e))
-    };
+    let extension = path.and_then(|p| p.extension()).map(|e| e.to_string_lossy().to_lowercase());
+    let named = |f: &Format| extension.as_deref().is_some_and(|e| f.extensions.contains(&e));
     let head = &head[..head.len().min(HEAD)];
     FORMATS.iter().copied().find(|f| (f.sniff)(head, named(f)))
 }
@@ -38,11 +32,7 @@ pub fn open(path: impl AsRef<Path>, strict: bool) -> Result<EventStream> {
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_as(
-    path: impl AsRef<Path>,
-    format: &'static Format,
-    strict: bool,
-) -> Result<EventStream> {
+pub fn open_as(path: impl AsRef<Path>, format: &'static Format, strict: bool) -> Result<EventStream> {
     read(path.as_ref(), Some(format), strict)
 }
 
@@ -52,10 +42,7 @@ fn read(path: &Path, format: Option<&'static Format>, strict: bool) -> Result<Ev
     let mut piece = Vec::new();
     let mut next = |piece: &mut Vec<u8>| {
         piece.clear();
-        (&mut file)
-            .take(PIECE as u64)
-            .read_to_end(piece)
-            .map_err(io)
+        (&mut file).take(PIECE as u64).read_to_end(piece).map_err(io)
     };
     if next(&mut piece)? == 0 {
         return Err(Error::format(path, 0, "the file is empty"));
@@ -90,51 +77,28 @@ fn finish(
         if strict || events.is_empty() {
             return Err(Error::format(path, e.offset, e.message));
         }
-        warnings.push(format!(
-            "{e}; the {} events before it are used",
-            events.len()
-        ));
+        warnings.push(format!("{e}; the {} events before it are used", events.len()));
     }
     let seen = Sensor::around(&events);
     let mut sensor = declared.unwrap_or(seen);
     let outside = events.iter().filter(|e| !sensor.holds(e)).count();
     if outside > 0 {
-        let what =
-            format!("{outside} events lie outside the sensor of {sensor} that the file declares");
+        let what = format!("{outside} events lie outside the sensor of {sensor} that the file declares");
         if strict {
             return Err(Error::format(path, 0, what));
         }
         warnings.push(what);
         sensor = Sensor::new(sensor.width.max(seen.width), sensor.height.max(seen.height));
     }
-    Ok(EventStream {
-        events,
-        sensor,
-        sensor_declared: declared.is_some(),
-        format: format.name,
-        warnings,
-    })
+    Ok(EventStream { events, sensor, sensor_declared: declared.is_some(), format: format.name, warnings })
 }
 
 fn unknown(path: &Path) -> String {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    let expected = FORMATS.iter().find(|f| {
-        extension
-            .as_deref()
-            .is_some_and(|e| f.extensions.contains(&e))
-    });
-    let known = || {
-        FORMATS
-            .iter()
-            .map(|f| f.name)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let expected = FORMATS.iter().find(|f| extension.as_deref().is_some_and(|e| f.extensions.contains(&e)));
+    let known = || FORMATS.iter().map(|f| f.name).collect::<Vec<_>>().join(", ");
     match expected {
-        Some(f) => format!(
-            "named like {} but its content is not of that format nor of another known one",
-            f.about
-        ),
+        Some(f) => format!("named like {} but its content is not of that format nor of another known one", f.about),
         None => format!("of no known event format ({})", known()),
     }
 }
@@ -147,10 +111,7 @@ pub fn save(path: impl AsRef<Path>, stream: &EventStream, format: &Format) -> Re
     let path = path.as_ref();
     let io = |e| Error::io(path, e);
     let Some(encode) = format.encode else {
-        return Err(Error::usage(format!(
-            "there is no writer for {}",
-            format.name
-        )));
+        return Err(Error::usage(format!("there is no writer for {}", format.name)));
     };
     let bytes = encode(stream).map_err(|what| Error::format(path, 0, what))?;
     let dir = match path.parent() {
@@ -177,25 +138,14 @@ mod tests {
     use crate::events::{aedat3, atis, npz};
 
     fn stream() -> EventStream {
-        let events = (0..100)
-            .map(|i| Event {
-                t: i * 500,
-                x: i as u16 % 30,
-                y: i as u16 % 20,
-                p: i % 3 == 0,
-            })
-            .collect();
+        let events = (0..100).map(|i| Event { t: i * 500, x: i as u16 % 30, y: i as u16 % 20, p: i % 3 == 0 }).collect();
         EventStream::new(events, Sensor::new(34, 34))
     }
 
     #[test]
     fn what_is_saved_is_opened() {
         let dir = tempfile::tempdir().unwrap();
-        for (f, declared) in [
-            (&aedat3::FORMAT, true),
-            (&npz::FORMAT, true),
-            (&atis::FORMAT, false),
-        ] {
+        for (f, declared) in [(&aedat3::FORMAT, true), (&npz::FORMAT, true), (&atis::FORMAT, false)] {
             let path = dir.path().join("a").with_extension(f.extensions[0]);
             save(&path, &stream(), f).unwrap();
             let back = open(&path, true).unwrap();
@@ -214,21 +164,12 @@ mod tests {
         std::fs::write(&path, &bytes[..252]).unwrap();
         let s = open(&path, false).unwrap();
         assert_eq!((s.events.len(), s.warnings.len()), (50, 1));
-        assert!(
-            s.warnings[0].contains("byte 250") && s.warnings[0].contains("50 events"),
-            "{}",
-            s.warnings[0]
-        );
+        assert!(s.warnings[0].contains("byte 250") && s.warnings[0].contains("50 events"), "{}", s.warnings[0]);
         let e = open(&path, true).unwrap_err().to_string();
         assert!(e.contains("a.bin: byte 250: "), "{e}");
 
         std::fs::write(&path, b"").unwrap();
-        assert!(
-            open(&path, false)
-                .unwrap_err()
-                .to_string()
-                .contains("empty")
-        );
+        assert!(open(&path, false).unwrap_err().to_string().contains("empty"));
         std::fs::write(&path, b"some text that is no recording").unwrap();
         let e = open(&path, false).unwrap_err().to_string();
         assert!(e.contains("named like ATIS"), "{e}");

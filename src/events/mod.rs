@@ -41,9 +41,7 @@ pub struct Event {
 }
 
 /// The size of a pixel array.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Sensor {
     /// Columns.
     pub width: u32,
@@ -93,12 +91,7 @@ pub struct EventStream {
 impl EventStream {
     /// A recording made by a program.
     pub fn new(events: Vec<Event>, sensor: Sensor) -> Self {
-        EventStream {
-            events,
-            sensor,
-            sensor_declared: true,
-            ..EventStream::default()
-        }
+        EventStream { events, sensor, sensor_declared: true, ..EventStream::default() }
     }
     /// Puts the events in order of time, keeping the order of those of one microsecond; true if it changed anything.
     pub fn sort(&mut self) -> bool {
@@ -176,10 +169,7 @@ pub struct DecodeError {
 impl DecodeError {
     /// An error at byte `offset`.
     pub fn new(offset: u64, message: impl Into<String>) -> Self {
-        DecodeError {
-            offset,
-            message: message.into(),
-        }
+        DecodeError { offset, message: message.into() }
     }
 }
 
@@ -240,11 +230,7 @@ pub(crate) mod testing {
     use proptest::prelude::*;
 
     /// Decodes `bytes` in pieces of `piece` bytes; events and how it ended.
-    pub fn in_pieces(
-        format: &Format,
-        bytes: &[u8],
-        piece: usize,
-    ) -> (Vec<Event>, Result<(), DecodeError>) {
+    pub fn in_pieces(format: &Format, bytes: &[u8], piece: usize) -> (Vec<Event>, Result<(), DecodeError>) {
         let (mut decoder, mut out) = ((format.decoder)(), Vec::new());
         for chunk in bytes.chunks(piece.max(1)) {
             if let Err(e) = decoder.push(chunk, &mut out) {
@@ -258,8 +244,7 @@ pub(crate) mod testing {
     /// Recordings whose coordinates and times are below the limits.
     pub fn streams(x: u16, y: u16, t: i64) -> impl Strategy<Value = EventStream> {
         let event = (0..t, 0..x, 0..y, any::<bool>()).prop_map(|(t, x, y, p)| Event { t, x, y, p });
-        prop::collection::vec(event, 0..200)
-            .prop_map(move |events| EventStream::new(events, Sensor::new(x.into(), y.into())))
+        prop::collection::vec(event, 0..200).prop_map(move |events| EventStream::new(events, Sensor::new(x.into(), y.into())))
     }
 }
 

@@ -58,21 +58,12 @@ impl Decoder for NpzDecoder {
         out.reserve(shortest);
         for i in 0..shortest {
             let (Ok(x), Ok(y)) = (u16::try_from(x[i]), u16::try_from(y[i])) else {
-                damage.get_or_insert_with(|| {
-                    format!("event {i} at ({}, {}) is on no sensor", x[i], y[i])
-                });
+                damage.get_or_insert_with(|| format!("event {i} at ({}, {}) is on no sensor", x[i], y[i]));
                 break;
             };
-            out.push(Event {
-                t: t[i],
-                x,
-                y,
-                p: p[i] > 0,
-            });
+            out.push(Event { t: t[i], x, y, p: p[i] > 0 });
         }
-        damage.map_or(Ok(()), |what| {
-            Err(DecodeError::new(bytes.len() as u64, what))
-        })
+        damage.map_or(Ok(()), |what| Err(DecodeError::new(bytes.len() as u64, what)))
     }
 
     fn sensor(&self) -> Option<Sensor> {
@@ -108,9 +99,7 @@ impl Columns {
             return Ok(());
         };
         let mut array = Vec::new();
-        let end = entry
-            .read_to_end(&mut array)
-            .map_err(|e| format!("{name}: {e}"));
+        let end = entry.read_to_end(&mut array).map_err(|e| format!("{name}: {e}"));
         let (values, whole) = integers(&array);
         *slot = Some(values);
         end?;
@@ -124,14 +113,10 @@ fn columns(bytes: &[u8]) -> (Columns, Option<String>) {
     match zip::ZipArchive::new(Cursor::new(bytes)) {
         Ok(mut archive) => {
             for i in 0..archive.len() {
-                let result =
-                    archive
-                        .by_index(i)
-                        .map_err(|e| e.to_string())
-                        .and_then(|mut entry| {
-                            let name = entry.name().map_err(|e| e.to_string())?.into_owned();
-                            columns.take(&name, &mut entry)
-                        });
+                let result = archive.by_index(i).map_err(|e| e.to_string()).and_then(|mut entry| {
+                    let name = entry.name().map_err(|e| e.to_string())?.into_owned();
+                    columns.take(&name, &mut entry)
+                });
                 damage = damage.or(result.err());
             }
         }
@@ -139,9 +124,7 @@ fn columns(bytes: &[u8]) -> (Columns, Option<String>) {
             let cut = e.to_string();
             let mut rest = bytes;
             while let Ok(Some(mut entry)) = zip::read::read_zipfile_from_stream(&mut rest) {
-                let name = entry
-                    .name()
-                    .map_or_else(|_| String::new(), |n| n.into_owned());
+                let name = entry.name().map_or_else(|_| String::new(), |n| n.into_owned());
                 if columns.take(&name, &mut entry).is_err() {
                     break;
                 }
@@ -167,13 +150,7 @@ fn integers(array: &[u8]) -> (Vec<i64>, Result<(), String>) {
         Err(e) => return (Vec::new(), Err(e.to_string())),
     };
     if file.shape().len() != 1 {
-        return (
-            Vec::new(),
-            Err(format!(
-                "an array of shape {:?} where one axis was expected",
-                file.shape()
-            )),
-        );
+        return (Vec::new(), Err(format!("an array of shape {:?} where one axis was expected", file.shape())));
     }
     let total = file.len();
     macro_rules! read_as {
@@ -190,29 +167,16 @@ fn integers(array: &[u8]) -> (Vec<i64>, Result<(), String>) {
         u64: |v| v.try_into().ok(), u32: |v| Some(v.into()), u16: |v| Some(v.into()), u8: |v| Some(v.into()),
         bool: |v| Some(v.into()), f64: whole, f32: |v| whole(v.into())
     );
-    (
-        Vec::new(),
-        Err(format!(
-            "elements of type {} are not whole numbers",
-            file.dtype().descr()
-        )),
-    )
+    (Vec::new(), Err(format!("elements of type {} are not whole numbers", file.dtype().descr())))
 }
 
-fn collect(
-    values: impl Iterator<Item = Option<i64>>,
-    total: u64,
-    bytes: usize,
-) -> (Vec<i64>, Result<(), String>) {
+fn collect(values: impl Iterator<Item = Option<i64>>, total: u64, bytes: usize) -> (Vec<i64>, Result<(), String>) {
     let mut out = Vec::with_capacity((bytes as u64).min(total) as usize);
     out.extend(values.map_while(|v| v));
     let end = if out.len() as u64 == total {
         Ok(())
     } else {
-        Err(format!(
-            "element {} of {total} is missing or not a whole number",
-            out.len()
-        ))
+        Err(format!("element {} of {total} is missing or not a whole number", out.len()))
     };
     (out, end)
 }
@@ -229,10 +193,7 @@ fn plausible(array: &[u8]) -> Result<(), String> {
     }
     let (start, len) = match head[6] {
         1 => (10, u32::from(u16::from_le_bytes([head[8], head[9]]))),
-        _ => (
-            12,
-            u32::from_le_bytes([head[8], head[9], head[10], head[11]]),
-        ),
+        _ => (12, u32::from_le_bytes([head[8], head[9], head[10], head[11]])),
     };
     let Some(text) = array.get(start..start + len as usize) else {
         return bad();
@@ -266,11 +227,7 @@ fn encode(stream: &EventStream) -> Result<Vec<u8>, String> {
     column(&mut out, "y", e.iter().map(|e| e.y))?;
     column(&mut out, "p", e.iter().map(|e| u8::from(e.p)))?;
     if stream.sensor_declared {
-        column(
-            &mut out,
-            SENSOR,
-            [stream.sensor.width, stream.sensor.height].into_iter(),
-        )?;
+        column(&mut out, SENSOR, [stream.sensor.width, stream.sensor.height].into_iter())?;
     }
     Ok(out.finish().map_err(|e| e.to_string())?.into_inner())
 }
@@ -281,22 +238,13 @@ fn column<T: npyz::AutoSerialize>(
     values: impl ExactSizeIterator<Item = T>,
 ) -> Result<(), String> {
     let mut array = Vec::new();
-    let options = npyz::WriteOptions::new()
-        .default_dtype()
-        .shape(&[values.len() as u64]);
-    let mut writer = options
-        .writer(&mut array)
-        .begin_nd()
-        .map_err(|e| e.to_string())?;
-    writer
-        .extend(values)
-        .and_then(|()| writer.finish())
-        .map_err(|e| e.to_string())?;
+    let options = npyz::WriteOptions::new().default_dtype().shape(&[values.len() as u64]);
+    let mut writer = options.writer(&mut array).begin_nd().map_err(|e| e.to_string())?;
+    writer.extend(values).and_then(|()| writer.finish()).map_err(|e| e.to_string())?;
     let stored = zip::write::SimpleFileOptions::default()
         .compression_method(zip::CompressionMethod::Stored)
         .last_modified_time(zip::DateTime::default());
-    out.start_file(format!("{name}.npy"), stored)
-        .map_err(|e| e.to_string())?;
+    out.start_file(format!("{name}.npy"), stored).map_err(|e| e.to_string())?;
     out.write_all(&array).map_err(|e| e.to_string())
 }
 
@@ -317,9 +265,7 @@ mod tests {
 
     fn array<T: npyz::AutoSerialize + Clone>(v: &[T]) -> Vec<u8> {
         let mut out = Vec::new();
-        let options = npyz::WriteOptions::new()
-            .default_dtype()
-            .shape(&[v.len() as u64]);
+        let options = npyz::WriteOptions::new().default_dtype().shape(&[v.len() as u64]);
         let mut w = options.writer(&mut out).begin_nd().unwrap();
         w.extend(v.iter().cloned()).unwrap();
         w.finish().unwrap();
@@ -335,48 +281,23 @@ mod tests {
             ("x", array(&[1u8, 2])),
             ("y", array(&[3i32, 4])),
         ];
-        for method in [
-            zip::CompressionMethod::Stored,
-            zip::CompressionMethod::Deflated,
-        ] {
+        for method in [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated] {
             let bytes = archive(&parts, method);
             assert!(sniff(&bytes, false));
-            let want = [
-                Event {
-                    t: 5,
-                    x: 1,
-                    y: 3,
-                    p: true,
-                },
-                Event {
-                    t: 7,
-                    x: 2,
-                    y: 4,
-                    p: false,
-                },
-            ];
+            let want = [Event { t: 5, x: 1, y: 3, p: true }, Event { t: 7, x: 2, y: 4, p: false }];
             assert_eq!(decode(&FORMAT, &bytes).unwrap(), want);
         }
     }
 
     #[test]
     fn what_is_wrong_is_said() {
-        let ok = || {
-            vec![
-                ("t", array(&[1i64])),
-                ("x", array(&[1i16])),
-                ("y", array(&[1i16])),
-                ("p", array(&[-1i8])),
-            ]
-        };
+        let ok = || vec![("t", array(&[1i64])), ("x", array(&[1i16])), ("y", array(&[1i16])), ("p", array(&[-1i8]))];
         type Parts = Vec<(&'static str, Vec<u8>)>;
         let said = |change: &dyn Fn(&mut Parts)| {
             let mut parts = ok();
             change(&mut parts);
             let bytes = archive(&parts, zip::CompressionMethod::Stored);
-            decode(&FORMAT, &bytes)
-                .err()
-                .map_or(String::new(), |e| e.message)
+            decode(&FORMAT, &bytes).err().map_or(String::new(), |e| e.message)
         };
         assert_eq!(said(&|_| ()), "");
         assert!(
@@ -388,9 +309,7 @@ mod tests {
         assert!(said(&|v| v[0].1 = array(&[0.5f32])).contains("t.npy: element 0"));
         assert!(said(&|v| v[1].1 = array(&[-1i32])).contains("(-1, 1)"));
         assert!(said(&|v| v[1].1 = array(&[1i32, 2])).contains("unequal"));
-        assert!(
-            said(&|v| v[3].1 = b"rubbish and more rubbish".to_vec()).contains("not a NumPy array")
-        );
+        assert!(said(&|v| v[3].1 = b"rubbish and more rubbish".to_vec()).contains("not a NumPy array"));
         let deep = [b"\x93NUMPY\x01\x00\xff\xff".to_vec(), vec![b'('; 65535]].concat();
         assert!(said(&|v| v[3].1 = deep.clone()).contains("not a NumPy array"));
     }

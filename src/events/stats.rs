@@ -44,15 +44,10 @@ impl EventStats {
         let events = &stream.events;
         let Sensor { width, height } = stream.sensor;
         let t0 = events.first().map(|e| e.t);
-        let sum: i128 = events
-            .iter()
-            .map(|e| i128::from(e.t) - i128::from(t0.unwrap_or(0)))
-            .sum();
+        let sum: i128 = events.iter().map(|e| i128::from(e.t) - i128::from(t0.unwrap_or(0))).sum();
         let earliest = events.iter().map(|e| e.t).min();
         let latest = events.iter().map(|e| e.t).max();
-        let duration = earliest
-            .zip(latest)
-            .map_or(0.0, |(a, b)| (i128::from(b) - i128::from(a)) as f64 * 1e-6);
+        let duration = earliest.zip(latest).map_or(0.0, |(a, b)| (i128::from(b) - i128::from(a)) as f64 * 1e-6);
         EventStats {
             format: stream.format,
             events: events.len() as u64,
@@ -68,11 +63,7 @@ impl EventStats {
             y_max: events.iter().map(|e| e.y).max(),
             backsteps: events.windows(2).filter(|w| w[1].t < w[0].t).count() as u64,
             duration,
-            mean_rate: if duration > 0.0 {
-                events.len() as f64 / duration
-            } else {
-                0.0
-            },
+            mean_rate: if duration > 0.0 { events.len() as f64 / duration } else { 0.0 },
             warnings: stream.warnings.clone(),
         }
     }
@@ -85,19 +76,10 @@ mod tests {
     #[test]
     fn counts() {
         let e = |t, x, y, p| Event { t, x, y, p };
-        let s = EventStream::new(
-            vec![e(10, 1, 2, true), e(5, 3, 4, false), e(30, 0, 1, true)],
-            Sensor::new(8, 9),
-        );
+        let s = EventStream::new(vec![e(10, 1, 2, true), e(5, 3, 4, false), e(30, 0, 1, true)], Sensor::new(8, 9));
         let s = s.stats();
-        assert_eq!(
-            (s.t_first, s.t_last, s.sum_t_minus_t0, s.backsteps),
-            (Some(10), Some(30), 15, 1)
-        );
-        assert_eq!(
-            (s.sum_x, s.sum_y, s.n_on, s.x_max, s.y_max),
-            (4, 7, 2, Some(3), Some(4))
-        );
+        assert_eq!((s.t_first, s.t_last, s.sum_t_minus_t0, s.backsteps), (Some(10), Some(30), 15, 1));
+        assert_eq!((s.sum_x, s.sum_y, s.n_on, s.x_max, s.y_max), (4, 7, 2, Some(3), Some(4)));
         assert!((s.duration - 25e-6).abs() < 1e-12);
         assert_eq!(EventStream::default().stats().t_first, None);
     }
