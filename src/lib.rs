@@ -46,4 +46,6 @@ pub mod profile;
 
 pub mod recipe;
 
+pub mod train;
+
 pub use error::{Error, Result};
