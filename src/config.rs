@@ -44,6 +44,14 @@ impl Settings {
             let _ = self.put(path, value.into());
         }
     }
+    /// Forgets a key.
+    pub fn remove(&mut self, path: &str) {
+        let (last, tables) = split(path);
+        let table = tables.iter().try_fold(&mut self.table, |t, k| t.get_mut(*k)?.as_table_mut());
+        if let Some(t) = table {
+            t.remove(last);
+        }
+    }
     /// Sets a key from the command line: `train.batch=8`. The value is TOML; what is not TOML is taken as a string, so that paths and
     /// words need no quotes.
     ///
