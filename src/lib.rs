@@ -1,7 +1,10 @@
 //! Spiking neural networks with spiking expert mixtures, on any GPU wgpu reaches and on plain CPUs.
 //!
 //! Modules stand lowest first; each uses only what stands above it (`tests/layers.rs` keeps it so).
+
+// Blank lines keep rustfmt from sorting what is an order.
 pub mod error;
+
 pub mod rng;
 
 pub mod files;
@@ -33,6 +36,12 @@ pub mod params;
 pub mod counts;
 
 pub mod ctx;
+
+pub mod ops;
+
+pub mod nn;
+
+pub mod moe;
 
 pub mod model;
 

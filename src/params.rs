@@ -156,6 +156,10 @@ impl<'a> Build<'a> {
     pub fn name(&self, name: &str) -> String {
         self.join(name)
     }
+    /// The path of this place.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
     /// A new parameter; its random start depends on seed and name alone.
     pub fn param(&mut self, name: &str, shape: &[usize], role: Role, layout: Layout, init: Init) -> Result<ParamId> {
         let full = self.join(name);

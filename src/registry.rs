@@ -1,11 +1,10 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
-use crate::kernel::{AnyKernel, attention, conv, depthwise, elementwise, matmul, neuron, spike};
+use crate::kernel::{AnyKernel, attention, conv, depthwise, elementwise, loss, matmul, neuron, norm, optim, pool, reduce, spike};
 
 /// All kernels, one instance for each variant.
 pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
     let mut all: Vec<Box<dyn AnyKernel>> = vec![
-        Box::new(elementwise::Add),
         Box::new(matmul::Dense),
         Box::new(matmul::Bits),
         Box::new(matmul::BitsWeight),
@@ -21,5 +20,11 @@ pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
     ];
     all.extend(neuron::all());
     all.extend(spike::all());
+    all.extend(pool::all());
+    all.extend(norm::all());
+    all.extend(reduce::all());
+    all.extend(elementwise::all());
+    all.extend(loss::all());
+    all.extend(optim::all());
     all
 }

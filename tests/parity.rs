@@ -31,5 +31,8 @@ fn check(device: &Device, i: usize) -> Result<(), Failed> {
         return Err("the kernel has no cases".into());
     }
     let failed: Vec<_> = rows.iter().filter(|r| !r.ok).map(|r| format!("{}: {}", r.case, r.message)).collect();
-    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{} of {} cases fail\n{}", failed.len(), rows.len(), failed[..failed.len().min(3)].join("\n")).into())
 }

@@ -26,10 +26,16 @@ fn reflect(k: &dyn AnyKernel) -> Result<(), Failed> {
     let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
     Validator::new(ValidationFlags::all(), Capabilities::default()).validate(&module).map_err(|e| e.emit_to_string(&source))?;
 
-    let entry = module.entry_points.iter().find(|e| e.name == "main").ok_or("no entry point main")?;
-    ensure(module.entry_points.len() == 1, || "more than one entry point".into())?;
-    let invocations = invocations(&module, entry, k)?;
-    ensure(invocations == k.workgroup(), || format!("{invocations} invocations a workgroup, {} in Rust", k.workgroup()))?;
+    let two_stages: BTreeSet<_> = k.cases().iter().map(|c| k.finish(&c.uniform).is_some()).collect();
+    ensure(two_stages.len() == 1, || "a kernel has a second stage always or never".into())?;
+    let two_stages = two_stages.contains(&true);
+    let names: Vec<_> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
+    let wanted: &[&str] = if two_stages { &["main", "finish"] } else { &["main"] };
+    ensure(names == wanted, || format!("the entry points are {names:?}"))?;
+    for entry in &module.entry_points {
+        let n = invocations(&module, entry, k)?;
+        ensure(n == k.workgroup(), || format!("{}: {n} invocations a workgroup, {} in Rust", entry.name, k.workgroup()))?;
+    }
 
     let named: BTreeSet<_> = module.overrides.iter().filter_map(|o| o.1.name.as_deref()).collect();
     for (name, _) in k.overrides() {
@@ -44,6 +50,12 @@ fn reflect(k: &dyn AnyKernel) -> Result<(), Failed> {
         }
     }
     bound.sort_by_key(|b| b.0);
+    let scratch = if two_stages { bound.pop() } else { None };
+    if let Some((_, var)) = scratch {
+        let written =
+            matches!(var.space, AddressSpace::Storage { access } if access == StorageAccess::LOAD | StorageAccess::STORE);
+        ensure(var.name.as_deref() == Some("scratch") && written, || "the last binding is not the scratch".into())?;
+    }
     let expected = k.bindings();
     ensure(bound.len() == expected.len() + 1, || {
         format!("{} bindings, {} and the uniform in Rust", bound.len(), expected.len())
@@ -61,6 +73,7 @@ fn reflect(k: &dyn AnyKernel) -> Result<(), Failed> {
     let rust: Vec<_> = k.fields().iter().map(|f| (f.0, Some(f.1))).collect();
     ensure(shader == rust, || format!("the uniform is {shader:?}, in Rust {rust:?}"))?;
     let offsets = members.iter().enumerate().all(|(i, m)| m.offset == 4 * i as u32);
+    ensure(*span <= 256, || "the uniform does not fit the 256 bytes that a launch has".into())?;
     ensure(offsets && *span == 4 * members.len() as u32, || "the uniform is not packed as in Rust".into())?;
 
     for ((_, var), (name, access)) in bound[1..].iter().zip(expected) {

@@ -3,15 +3,18 @@
 mod decode;
 mod device;
 mod gpu;
+mod oracle;
 mod parity;
 mod reflection;
+mod shared;
 
 fn main() -> std::process::ExitCode {
     let args = libtest_mimic::Arguments::from_args();
     let mut trials = Vec::new();
+    trials.extend(decode::trials());
     trials.extend(reflection::trials());
     trials.extend(device::trials());
     trials.extend(parity::trials());
-    trials.extend(decode::trials());
+    trials.extend(oracle::trials());
     libtest_mimic::run(&args, trials).exit_code()
 }

@@ -6,10 +6,10 @@ struct U { images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, splits
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
 fn size() -> vec4<u32> { return vec4<u32>(u.images * u.h * u.w, u.cout, 9u * u.cin, 1u); }
-#import patch
+#import neighbour
 #import spike
 fn load_a(i: u32, k: u32) -> f32 {
-    let p = patch(i, k / u.cin);
+    let p = neighbour(i, k / u.cin);
     if (p == OUTSIDE) { return 0.0; }
     return spike(p, k % u.cin);
 }

@@ -6,10 +6,10 @@ struct U { images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, splits
 @group(0) @binding(3) var<storage, read_write> dw: array<f32>;
 
 fn size() -> vec4<u32> { return vec4<u32>(9u * u.cin, u.cout, u.images * u.h * u.w, u.splits); }
-#import patch
+#import neighbour
 #import spike
 fn load_a(i: u32, k: u32) -> f32 {
-    let p = patch(k, i / u.cin);
+    let p = neighbour(k, i / u.cin);
     if (p == OUTSIDE) { return 0.0; }
     return spike(p, i % u.cin);
 }

@@ -6,7 +6,7 @@ struct U { images: u32, h: u32, w: u32, c: u32, splits: u32 }
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
 const WORKGROUP = 64u;
 #import index
-#import patch
+#import neighbour
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -15,7 +15,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let c = i % u.c;
     var sum = 0.0;
     for (var tap = 0u; tap < 9u; tap++) {
-        let p = patch(i / u.c, tap);
+        let p = neighbour(i / u.c, tap);
         if (p != OUTSIDE) { sum += dy[p * u.c + c] * w[(8u - tap) * u.c + c]; }
     }
     dx[i] = sum;

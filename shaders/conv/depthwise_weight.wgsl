@@ -6,7 +6,7 @@ struct U { images: u32, h: u32, w: u32, c: u32, splits: u32 }
 @group(0) @binding(3) var<storage, read_write> dw: array<f32>;
 const WORKGROUP = 64u;
 #import index
-#import patch
+#import neighbour
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -22,7 +22,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let end = min(first + chunk, pixels);
     var sum = 0.0;
     for (var q = first; q < end; q++) {
-        let p = patch(q, tap);
+        let p = neighbour(q, tap);
         if (p == OUTSIDE) { continue; }
         if ((x[p * words + c / 32u] >> (c % 32u) & 1u) != 0u) { sum += dy[q * u.c + c]; }
     }

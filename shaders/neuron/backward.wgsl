@@ -12,7 +12,7 @@ struct U {
 @group(0) @binding(5) var<storage, read> ds: array<f32>;
 @group(0) @binding(6) var<storage, read> dv_seq: array<f32>;
 @group(0) @binding(7) var<storage, read_write> dz: array<f32>;
-@group(0) @binding(8) var<storage, read_write> dk: array<f32>;
+@group(0) @binding(8) var<storage, read_write> dw: array<f32>;
 const WORKGROUP = 64u;
 #import index
 #import model
@@ -64,5 +64,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         carry = gh * dh_dv(k);
         dz[t * n + i] = gh * dh_dx(k);
     }
-    if (u.learned != 0u) { dk[i] = slope; }
+    if (u.learned != 0u) { dw[i] = slope * k * (1.0 - k); }
 }

@@ -37,6 +37,9 @@ impl Default for GestureSpec {
     }
 }
 
+/// The largest number of recordings in a split.
+const MOST: usize = 1 << 24;
+
 /// Synthetic recordings of one split.
 pub struct Gestures {
     spec: GestureSpec,
@@ -49,10 +52,14 @@ impl Gestures {
     /// `len` recordings of a split.
     ///
     /// # Errors
-    /// Fewer than two classes, one named twice, or an impossible camera.
+    /// Fewer than two classes, one named twice, an impossible camera, or more recordings than anyone could wait for.
     pub fn new(spec: GestureSpec, split: Split, len: usize) -> Result<Self> {
         if let Some(fault) = spec.camera.fault() {
             return Err(Error::config("data.gestures.camera", fault));
+        }
+        if len > MOST {
+            let what = format!("{len} recordings; up to {MOST} are made");
+            return Err(Error::config("data.train_samples and data.test_samples", what));
         }
         let twice = (1..spec.classes.len()).any(|i| spec.classes[..i].contains(&spec.classes[i]));
         if spec.classes.len() < 2 || twice {

@@ -16,9 +16,10 @@ const OUTSIDE: u32 = u32::MAX;
 fn axis(sensor: usize, crop: usize, size: usize) -> Vec<u32> {
     // Centred; where the difference is odd the extra pixel is cut (or padded) at the end.
     let (skip, pad) = (sensor.saturating_sub(crop) / 2, crop.saturating_sub(sensor) / 2);
-    (0..sensor)
+    // No event lies beyond 65536 pixels.
+    (0..sensor.min(1 << 16))
         .map(|i| match (i + pad).checked_sub(skip) {
-            Some(i) if i < crop => (i as u64 * size as u64 / crop as u64) as u32,
+            Some(i) if i < crop => (i as u128 * size as u128 / crop as u128) as u32,
             _ => OUTSIDE,
         })
         .collect()
@@ -30,8 +31,7 @@ impl Window {
         let all = [sensor.height as usize, sensor.width as usize];
         let crop = crop.unwrap_or(all);
         let size = size.unwrap_or(crop);
-        // Times 65536 pixels this stays in u64, and no event has a larger coordinate.
-        let axis = |i: usize| axis(all[i].min(1 << 16), crop[i].min(u32::MAX as usize), size[i].min(u32::MAX as usize));
+        let axis = |i: usize| axis(all[i], crop[i], size[i]);
         Window { rows: axis(0), columns: axis(1), size }
     }
     /// H and W of the array.

@@ -4,7 +4,8 @@
 //! # How to add a kernel
 //! 1. `shaders/<family>/<kernel>.wgsl`: `@group(0) @binding(0) var<uniform> u: U;`, then the storage buffers at bindings 1.. in the
 //!    order of [`Kernel::bindings`] with the same names, entry point `main`.
-//! 2. A struct in `kernel/<family>.rs` that implements [`Kernel`]: the CPU twin, and the [`Case`]s that parity runs.
+//! 2. A struct in `kernel/<family>.rs` that implements [`Kernel`] (the macro `head!` writes its name, shader and bindings): the CPU twin,
+//!    and the [`Case`]s that parity runs.
 //! 3. A line in `registry.rs`.
 //!
 //! Everything else (parity on each device, naga reflection, `spikemix devices --check`, the profiler) follows by iteration.
@@ -34,13 +35,19 @@ macro_rules! head {
 
 pub mod attention;
 pub mod bits;
+pub mod columns;
 pub mod conv;
 pub mod depthwise;
 pub mod elementwise;
+pub mod loss;
 pub mod matmul;
 pub mod neuron;
+pub mod norm;
+pub mod optim;
 pub mod par;
+pub mod pool;
 pub mod product;
+pub mod reduce;
 pub mod spike;
 
 use crate::rng::Rng;
@@ -201,6 +208,12 @@ pub trait Kernel: Send + Sync + 'static {
     }
     /// Invocations needed.
     fn threads(&self, u: &Self::Uniform) -> usize;
+    /// On a GPU, what a second stage takes: words of scratch, and invocations of the entry point `finish`, which starts when `main` has
+    /// ended everywhere. The scratch is bound behind the outputs as `scratch`, `array<f32>` or `array<u32>`. For reductions: the groups of
+    /// one stage cannot hear of each other.
+    fn finish(&self, _: &Self::Uniform) -> Option<[usize; 2]> {
+        None
+    }
     /// The CPU twin.
     fn cpu(&self, u: &Self::Uniform, args: &mut Args<'_>);
     /// What parity runs: odd sizes, empty, padding, extremes.
@@ -229,6 +242,8 @@ pub trait AnyKernel: Send + Sync {
     fn workgroup(&self) -> u32;
     /// Invocations for a uniform given as bytes.
     fn threads(&self, uniform: &[u8]) -> usize;
+    /// See [`Kernel::finish`].
+    fn finish(&self, uniform: &[u8]) -> Option<[usize; 2]>;
     /// Runs the CPU twin.
     fn cpu(&self, uniform: &[u8], args: &mut Args<'_>);
     /// The cases, their uniforms as bytes.
@@ -256,7 +271,8 @@ impl std::hash::Hash for PipelineKey {
 /// Texts any shader can `#import`.
 const COMMON: &[(&str, &str)] = &[
     ("index", include_str!("../../shaders/common/index.wgsl")),
-    ("patch", include_str!("../../shaders/common/patch.wgsl")),
+    ("columns", include_str!("../../shaders/common/columns.wgsl")),
+    ("neighbour", include_str!("../../shaders/common/neighbour.wgsl")),
     ("spike", include_str!("../../shaders/common/spike.wgsl")),
     ("tile", include_str!("../../shaders/common/tile.wgsl")),
 ];
@@ -303,6 +319,9 @@ impl<K: Kernel> AnyKernel for K {
     }
     fn threads(&self, uniform: &[u8]) -> usize {
         Kernel::threads(self, &bytemuck::pod_read_unaligned(uniform))
+    }
+    fn finish(&self, uniform: &[u8]) -> Option<[usize; 2]> {
+        Kernel::finish(self, &bytemuck::pod_read_unaligned(uniform))
     }
     fn cpu(&self, uniform: &[u8], args: &mut Args<'_>) {
         Kernel::cpu(self, &bytemuck::pod_read_unaligned(uniform), args)

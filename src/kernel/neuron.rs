@@ -238,8 +238,8 @@ fn settings(kind: NeuronKind, surrogate: SurrogateKind, alpha: f32) -> Vec<(&'st
     ]
 }
 
-/// x, a, b, w as in [`Forward`], ds\[T, rows, C\], dv_seq -> dz\[T, rows, C\] (the gradient of the current), dk\[rows, C\] (of 1/tau; empty
-/// where it is not learned).
+/// x, a, b, w as in [`Forward`], ds\[T, rows, C\], dv_seq -> dz\[T, rows, C\] (the gradient of the current), dw\[rows, C\] (of w, one share for each
+/// neuron; empty where tau is not learned).
 ///
 /// dL/dH\[t\] = dS g(H - Vth) + (dV + dL/dH\[t+1\] dH\[t+1\]/dV\[t\]) dV\[t\]/dH\[t\]. Clips start from rest: there is no `v0`.
 pub struct Backward {
@@ -281,7 +281,7 @@ impl Backward {
         let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
         let (tile, charging) = (u.tile(), u.charging(w));
         let dz = Shared::new(args.out_f32(0));
-        let dk = Shared::new(args.out_f32(1));
+        let dw = Shared::new(args.out_f32(1));
         (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
             let (r0, n) = (i * tile, tile.min(rows - i * tile) * c);
             let mut h = vec![0.0f32; steps * n];
@@ -320,17 +320,19 @@ impl Backward {
             if u.learned != 0 {
                 // The membrane before each step, once more: h now holds dL/dH.
                 // SAFETY: as above.
-                let dk = unsafe { dk.slice(r0 * c, n) };
+                let dw = unsafe { dw.slice(r0 * c, n) };
                 v.fill(u.rest);
-                dk.fill(0.0);
+                dw.fill(0.0);
                 for t in 0..steps {
                     let at = (t * rows + r0) * c;
                     for i in 0..n {
                         let z = if u.affine != 0 { a[i % c] * x[at + i] + b[i % c] } else { x[at + i] };
-                        dk[i] += h[t * n + i] * M::dh_dk(v[i], z, charging);
+                        dw[i] += h[t * n + i] * M::dh_dk(v[i], z, charging);
                         step::<M>(&mut v[i], z, charging, u);
                     }
                 }
+                // dk/dw = k (1 - k), k = logistic(w).
+                dw.iter_mut().for_each(|d| *d *= charging.k * (1.0 - charging.k));
             }
         });
     }
@@ -359,7 +361,7 @@ impl Kernel for Backward {
             ("ds", Access::ReadF32),
             ("dv_seq", Access::ReadF32),
             ("dz", Access::WriteF32),
-            ("dk", Access::WriteF32),
+            ("dw", Access::WriteF32),
         ]
     }
     fn threads(&self, u: &NeuronU) -> usize {

@@ -2,9 +2,10 @@
 
 use crate::ctx::Gradients;
 use crate::error::{Error, Result};
+use crate::kernel::optim::{self as kernel, AdamWU};
 use crate::params::{ParamId, Params, Role};
-use crate::tensor::Tensor;
 use crate::tensor::torch::Named;
+use crate::tensor::{Repr, Tensor, launch};
 use std::collections::BTreeMap;
 
 /// Settings of [`AdamW`] besides the learning rate.
@@ -45,7 +46,7 @@ impl AdamW {
         self.steps
     }
     /// One step: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p = p (1 - lr wd) - lr m' / (sqrt(v') + eps), with m' and v' the
-    /// means corrected for their start at 0. A parameter that no gradient reached stays as it is.
+    /// means corrected for their start at 0. One launch a parameter. A parameter that no gradient reached stays as it is.
     ///
     /// # Errors
     /// A device's own.
@@ -69,17 +70,21 @@ impl AdamW {
     }
     fn update(&self, p: &Tensor, g: &Tensor, m: &Tensor, v: &Tensor, lr: f64, weight_decay: f64) -> Result<[Tensor; 3]> {
         let AdamWSpec { beta1, beta2, eps, .. } = self.spec;
-        let step = self.steps as i32;
-        let (c1, c2) = (1.0 - beta1.powi(step), 1.0 - beta2.powi(step));
-        let (mut p2, g2, mut m2, mut v2) = (p.to_vec()?, g.to_vec()?, m.to_vec()?, v.to_vec()?);
-        for i in 0..p2.len() {
-            m2[i] = beta1 as f32 * m2[i] + (1.0 - beta1) as f32 * g2[i];
-            v2[i] = beta2 as f32 * v2[i] + (1.0 - beta2) as f32 * g2[i] * g2[i];
-            p2[i] = p2[i] * (1.0 - lr * weight_decay) as f32
-                - (lr / c1) as f32 * m2[i] / (v2[i].sqrt() / (c2.sqrt() as f32) + eps as f32);
-        }
-        let t = |d: &[f32]| Tensor::from_f32(p.device(), p.shape(), d);
-        Ok([t(&p2)?, t(&m2)?, t(&v2)?])
+        // What the kernel's weights of all steps add up to: of beta as it sees it, in f64, for 1 - beta2 is small.
+        let bias = |beta: f64| (1.0 - f64::from(beta as f32).powf(self.steps as f64)) as f32;
+        let u = AdamWU {
+            n: p.len() as u32,
+            lr: lr as f32,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            eps: eps as f32,
+            weight_decay: weight_decay as f32,
+            bias1: bias(beta1),
+            bias2: bias(beta2),
+        };
+        let out = (p.shape(), Repr::F32);
+        let new = launch(p.device(), &kernel::AdamW, &u, &[p, g, m, v], &[out; 3])?;
+        <[Tensor; 3]>::try_from(new).map_err(|_| Error::shape("adamw", "the kernel has three outputs"))
     }
 
     /// The state in PyTorch's layout, named `m.<parameter>` and `v.<parameter>`.

@@ -13,7 +13,7 @@ mod profile;
 use super::Storage;
 use crate::error::{Error, Result};
 use crate::kernel::AnyKernel;
-use pipeline::Pipelines;
+use pipeline::{Pipeline, Pipelines};
 use pool::Pool;
 use profile::Profile;
 use std::collections::VecDeque;
@@ -177,7 +177,8 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
             let message = match e {
                 wgpu::Error::OutOfMemory { .. } => "out of GPU memory; use a smaller batch".to_string(),
-                e => e.to_string(),
+                // One line: wgpu lists causes below each other.
+                e => e.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
             };
             seen.record(message, false);
         }));
@@ -287,15 +288,15 @@ impl Gpu {
                 Storage::Cpu(_) => Err(Error::device(format!("{}: a buffer in memory was given to {}", k.label(), self.name))),
             })
             .collect::<Result<Vec<_>>>()?;
+        let finish = k.finish(u);
         let max = self.limits.max_storage_buffers_per_shader_stage as usize;
-        if k.bindings().len() > max {
-            let n = k.bindings().len();
+        let n = k.bindings().len() + usize::from(finish.is_some());
+        if n > max {
             return Err(Error::device(format!("{}: the kernel needs {n} buffers and {} has {max}", k.label(), self.name)));
         }
         let binding = self.limits.max_storage_buffer_binding_size;
-        if let Some(&words) = inputs.iter().map(|b| b.len()).chain(outputs.iter().copied()).collect::<Vec<_>>().iter().max()
-            && words as u64 * 4 > binding
-        {
+        let words = inputs.iter().map(|b| b.len()).chain(outputs.iter().copied()).chain(finish.map(|f| f[0])).max().unwrap_or(0);
+        if words as u64 * 4 > binding {
             let bytes = words as u64 * 4;
             return Err(Error::device(format!(
                 "{}: a tensor of {bytes} bytes is beyond the {binding} bytes that {} binds; use a smaller batch",
@@ -304,61 +305,80 @@ impl Gpu {
             )));
         }
         let threads = k.threads(u);
-        let grid = self.grid(k, threads)?;
-        let pipeline = self.pipelines.get(&self.device, k, self.checks)?;
+        let grids = [self.grid(k, threads)?, self.grid(k, finish.map_or(0, |f| f[1]))?];
+        let pipeline = self.pipelines.get(&self.device, k, finish.is_some(), self.checks)?;
 
         let mut state = self.lock();
         let state = &mut *state;
-        let bufs = outputs.iter().map(|&n| self.buffer(state, n, false)).collect::<Result<Vec<_>>>()?;
+        let mut bufs = outputs.iter().map(|&n| self.buffer(state, n, false)).collect::<Result<Vec<_>>>()?;
+        if let Some([words, _]) = finish {
+            bufs.push(self.buffer(state, words, false)?);
+        }
         self.launches.fetch_add(1, Ordering::Relaxed);
         if threads > 0 {
-            let offset = state.uniforms.len();
-            state.uniforms.extend_from_slice(u);
-            state.uniforms.resize(offset + self.uniform_stride, 0);
-            let uniform_bytes = NonZeroU64::new(u.len().next_multiple_of(16) as u64);
-            let uniform = BufferBinding { buffer: &self.uniforms, offset: 0, size: uniform_bytes };
-            let mut entries = vec![BindGroupEntry { binding: 0, resource: BindingResource::Buffer(uniform) }];
-            let mut bytes = 0;
-            for (i, b) in inputs.iter().copied().chain(&bufs).enumerate() {
-                let size = b.binding_bytes();
-                bytes += size;
-                let whole = BufferBinding { buffer: &b.buffer, offset: 0, size: NonZeroU64::new(size) };
-                entries.push(BindGroupEntry { binding: i as u32 + 1, resource: BindingResource::Buffer(whole) });
-            }
-            let group =
-                self.device.create_bind_group(&BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries });
-            let started = std::time::Instant::now();
-            let timed = state.profile.on && self.timestamps;
-            if timed {
-                state.encoder(&self.device);
-                let timestamp_writes = state.profile.stamp(&self.device, &pipeline.label, LAUNCHES);
-                let desc = ComputePassDescriptor { label: Some(&pipeline.label), timestamp_writes };
-                state.pass = state.encoder.as_mut().map(|e| e.begin_compute_pass(&desc).forget_lifetime());
-            } else if state.pass.is_none() {
-                let pass = state.encoder(&self.device).begin_compute_pass(&ComputePassDescriptor::default()).forget_lifetime();
-                state.pass = Some(pass);
-            }
-            if let Some(pass) = &mut state.pass {
-                pass.set_pipeline(&pipeline.pipeline);
-                pass.set_bind_group(0, &group, &[offset as u32]);
-                pass.dispatch_workgroups(grid[0], grid[1], 1);
-            }
-            if timed {
-                state.pass = None;
-            }
-            state.launches += 1;
-            state.bound += bytes;
-            if state.profile.on && !self.timestamps {
-                self.submit(state)?;
-                self.wait(None)?;
-                state.profile.add(&pipeline.label, started.elapsed().as_secs_f64());
-            }
-            if state.launches >= LAUNCHES || state.bound >= BOUND_BYTES {
-                self.submit(state)?;
-            }
+            self.encode(state, &pipeline, u, inputs.iter().copied().chain(&bufs), grids)?;
         }
         self.check(state)?;
+        bufs.truncate(outputs.len());
         Ok(bufs.into_iter().map(|b| Storage::Gpu(Arc::new(b))).collect())
+    }
+
+    /// Encodes the stages of a launch, and submits if enough has gathered.
+    fn encode<'a>(
+        &self,
+        state: &mut State,
+        pipeline: &Pipeline,
+        u: &[u8],
+        buffers: impl Iterator<Item = &'a GpuBuf>,
+        grids: [[u32; 2]; 2],
+    ) -> Result<()> {
+        let offset = state.uniforms.len();
+        state.uniforms.extend_from_slice(u);
+        state.uniforms.resize(offset + self.uniform_stride, 0);
+        let uniform_bytes = NonZeroU64::new(u.len().next_multiple_of(16) as u64);
+        let uniform = BufferBinding { buffer: &self.uniforms, offset: 0, size: uniform_bytes };
+        let mut entries = vec![BindGroupEntry { binding: 0, resource: BindingResource::Buffer(uniform) }];
+        for b in buffers {
+            let size = b.binding_bytes();
+            state.bound += size;
+            let whole = BufferBinding { buffer: &b.buffer, offset: 0, size: NonZeroU64::new(size) };
+            entries.push(BindGroupEntry { binding: entries.len() as u32, resource: BindingResource::Buffer(whole) });
+        }
+        let group =
+            self.device.create_bind_group(&BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries });
+        let started = std::time::Instant::now();
+        let timed = state.profile.on && self.timestamps;
+        if timed {
+            state.encoder(&self.device);
+            let timestamp_writes = state.profile.stamp(&self.device, &pipeline.label, LAUNCHES);
+            let desc = ComputePassDescriptor { label: Some(&pipeline.label), timestamp_writes };
+            state.pass = state.encoder.as_mut().map(|e| e.begin_compute_pass(&desc).forget_lifetime());
+        } else if state.pass.is_none() {
+            let pass = state.encoder(&self.device).begin_compute_pass(&ComputePassDescriptor::default()).forget_lifetime();
+            state.pass = Some(pass);
+        }
+        if let Some(pass) = &mut state.pass {
+            for (stage, [x, y]) in [Some(&pipeline.main), pipeline.finish.as_ref()].into_iter().zip(grids) {
+                if let Some(stage) = stage.filter(|_| x > 0) {
+                    pass.set_pipeline(stage);
+                    pass.set_bind_group(0, &group, &[offset as u32]);
+                    pass.dispatch_workgroups(x, y, 1);
+                }
+            }
+        }
+        if timed {
+            state.pass = None;
+        }
+        state.launches += 1;
+        if state.profile.on && !self.timestamps {
+            self.submit(state)?;
+            self.wait(None)?;
+            state.profile.add(&pipeline.label, started.elapsed().as_secs_f64());
+        }
+        if state.launches >= LAUNCHES || state.bound >= BOUND_BYTES {
+            self.submit(state)?;
+        }
+        Ok(())
     }
 
     /// Workgroups in each direction.

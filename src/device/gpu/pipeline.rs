@@ -13,7 +13,8 @@ use wgpu::{
 
 /// A compiled kernel.
 pub(super) struct Pipeline {
-    pub pipeline: ComputePipeline,
+    pub main: ComputePipeline,
+    pub finish: Option<ComputePipeline>,
     pub layout: BindGroupLayout,
     pub label: String,
 }
@@ -24,13 +25,13 @@ pub(super) struct Pipelines(Mutex<HashMap<PipelineKey, Arc<Pipeline>>>);
 
 impl Pipelines {
     /// The pipeline of `k`, compiled at its first use.
-    pub fn get(&self, device: &Device, k: &dyn AnyKernel, checks: Checks) -> Result<Arc<Pipeline>> {
+    pub fn get(&self, device: &Device, k: &dyn AnyKernel, two_stages: bool, checks: Checks) -> Result<Arc<Pipeline>> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = k.pipeline_key();
         if let Some(p) = map.get(&key) {
             return Ok(p.clone());
         }
-        let compiled = Arc::new(compile(device, k, checks)?);
+        let compiled = Arc::new(compile(device, k, two_stages, checks)?);
         map.insert(key, compiled.clone());
         Ok(compiled)
     }
@@ -45,7 +46,7 @@ fn entry(binding: usize, ty: BufferBindingType, has_dynamic_offset: bool) -> Bin
     }
 }
 
-fn compile(device: &Device, k: &dyn AnyKernel, checks: Checks) -> Result<Pipeline> {
+fn compile(device: &Device, k: &dyn AnyKernel, two_stages: bool, checks: Checks) -> Result<Pipeline> {
     let label = k.label();
     let scopes = [ErrorFilter::Validation, ErrorFilter::Internal, ErrorFilter::OutOfMemory].map(|f| device.push_error_scope(f));
     let source = ShaderModuleDescriptor { label: Some(&label), source: ShaderSource::Wgsl(k.source().into()) };
@@ -65,6 +66,9 @@ fn compile(device: &Device, k: &dyn AnyKernel, checks: Checks) -> Result<Pipelin
         let ty = BufferBindingType::Storage { read_only: !b.1.is_output() };
         entry(i + 1, ty, false)
     }));
+    if two_stages {
+        entries.push(entry(entries.len(), BufferBindingType::Storage { read_only: false }, false));
+    }
     let layout = device.create_bind_group_layout(&BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
     let pipeline_layout = device.create_pipeline_layout(&PipelineLayoutDescriptor {
         label: Some(&label),
@@ -72,18 +76,21 @@ fn compile(device: &Device, k: &dyn AnyKernel, checks: Checks) -> Result<Pipelin
         immediate_size: 0,
     });
     let overrides = k.overrides();
-    let pipeline = device.create_compute_pipeline(&ComputePipelineDescriptor {
-        label: Some(&label),
-        layout: Some(&pipeline_layout),
-        module: &module,
-        entry_point: Some("main"),
-        // Kernels write shared memory before they read it.
-        compilation_options: PipelineCompilationOptions { constants: &overrides, zero_initialize_workgroup_memory: false },
-        cache: None,
-    });
+    let pipeline = |name| {
+        device.create_compute_pipeline(&ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(name),
+            // Kernels write shared memory before they read it.
+            compilation_options: PipelineCompilationOptions { constants: &overrides, zero_initialize_workgroup_memory: false },
+            cache: None,
+        })
+    };
+    let (main, finish) = (pipeline("main"), two_stages.then(|| pipeline("finish")));
     let errors = scopes.into_iter().rev().filter_map(|s| pollster::block_on(s.pop())).collect::<Vec<_>>();
     match errors.first() {
         Some(e) => Err(Error::device(format!("kernel {label} does not compile: {e}"))),
-        None => Ok(Pipeline { pipeline, layout, label }),
+        None => Ok(Pipeline { main, finish, layout, label }),
     }
 }

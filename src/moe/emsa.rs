@@ -1,0 +1,126 @@
+//! EMSA: experts mixture spiking attention. Experts have their own queries and share keys and values; a router opens them token by token.
+
+use super::{Router, Semm, Width};
+use crate::ctx::{Ctx, Module};
+use crate::error::{Error, Result};
+use crate::neuron::Neuron;
+use crate::nn::attention::{Entry, Exit, Residual, token_gate};
+use crate::nn::{ConvBn, Kind, Neurons};
+use crate::ops::attention::{KeyValue, Query};
+use crate::ops::gate::{Mixture, TokenGate};
+use crate::ops::residual::Residual as Sum;
+use crate::params::Build;
+use crate::tensor::Tensor;
+
+/// How an expert attends.
+enum Attend {
+    /// A_i = SN_i(scale Q_i (K^T V)).
+    Ssa { attn_lif: Vec<Neurons>, scale: f32 },
+    /// A_i = Q_i AND SN(sum over tokens of K AND V), the gate shared by the experts.
+    Sdsa { kv_lif: Neurons },
+}
+
+/// Y = W_O sum_i r_i A_i, followed by BN and, where the residual adds spikes, a LIF; `[T, B, H, W, D]` to the same.
+pub struct Emsa {
+    name: String,
+    entry: Entry,
+    key: (ConvBn, Neurons),
+    value: (ConvBn, Neurons),
+    queries: Vec<(ConvBn, Neurons)>,
+    attend: Attend,
+    router: Option<Box<dyn Router>>,
+    exit: Exit,
+}
+
+/// What the experts' attention is built on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Attention {
+    /// Spiking self-attention with this scale.
+    Ssa(f32),
+    /// Spike-driven self-attention; keys, values and queries have the width of an expert whatever [`Semm::width`] says.
+    Sdsa,
+}
+
+impl Emsa {
+    /// Names `k v q.i attn_lif.i router proj` with their `_lif`s (and `in_lif` for currents; `kv_lif` for SDSA).
+    pub fn new(
+        b: &mut Build<'_>,
+        residual: Residual,
+        attention: Attention,
+        dim: usize,
+        semm: &Semm,
+        neuron: Neuron,
+    ) -> Result<Self> {
+        let m = semm.experts;
+        let d = semm.expert_dim.unwrap_or(dim / m.max(1));
+        let dv = if semm.width == Width::Small || attention == Attention::Sdsa { d } else { dim };
+        let gate = neuron.with_threshold(semm.v_threshold);
+        let mut one = |name: String, lif: String, width: usize| -> Result<_> {
+            Ok((ConvBn::new(b, name, Kind::Pointwise, dim, width)?, Neurons::new(b, &lif, neuron)?))
+        };
+        let key = one("k".into(), "k_lif".into(), d)?;
+        let value = one("v".into(), "v_lif".into(), dv)?;
+        let queries = (0..m).map(|i| one(format!("q.{i}"), format!("q_lif.{i}"), d)).collect::<Result<_>>()?;
+        let attend = match attention {
+            Attention::Ssa(scale) => Attend::Ssa {
+                attn_lif: (0..m).map(|i| Neurons::new(b, &format!("attn_lif.{i}"), gate)).collect::<Result<_>>()?,
+                scale,
+            },
+            Attention::Sdsa => Attend::Sdsa { kv_lif: Neurons::new(b, "kv_lif", gate)? },
+        };
+        Ok(Emsa {
+            name: b.path().to_string(),
+            entry: Entry::new(b, residual, neuron)?,
+            key,
+            value,
+            queries,
+            attend,
+            router: semm.router.build(b, dim, m, neuron)?,
+            exit: Exit::new(b, "proj", residual, dv, dim, neuron)?,
+        })
+    }
+
+    /// Spikes `[T, B, N.., D]` to sum_i r_i A_i, integer spikes `[T, B, N.., dv]`.
+    fn mixture(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let gates = self.router.as_ref().map(|r| r.route(x, cx)).transpose()?;
+        let k = self.key.0.spikes(x, &self.key.1, cx)?;
+        let v = self.value.0.spikes(x, &self.value.1, cx)?;
+        // Shared by all experts, computed once.
+        let shared = match &self.attend {
+            Attend::Ssa { .. } => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v])?,
+            Attend::Sdsa { kv_lif } => token_gate(&self.name, &k, &v, kv_lif, cx)?,
+        };
+        let mut experts = Vec::new();
+        for (i, (map, lif)) in self.queries.iter().enumerate() {
+            let q = map.spikes(x, lif, cx)?;
+            experts.push(match &self.attend {
+                Attend::Ssa { attn_lif, scale } => {
+                    let a = cx.apply1(&self.name, Query { heads: 1, scale: *scale }, &[&q, &shared])?;
+                    attn_lif[i].fire(&a, cx)?
+                }
+                Attend::Sdsa { .. } => cx.apply1(&self.name, TokenGate, &[&q, &shared])?,
+            });
+        }
+        match gates {
+            Some(r) => {
+                let inputs: Vec<&Tensor> = std::iter::once(&r).chain(&experts).collect();
+                cx.apply1(&self.name, Mixture, &inputs)
+            }
+            None => {
+                let mut sum = experts.first().cloned().ok_or_else(|| Error::shape(self.name.clone(), "no experts"))?;
+                for a in &experts[1..] {
+                    sum = cx.apply1(&self.name, Sum, &[&sum, a])?;
+                }
+                Ok(sum)
+            }
+        }
+    }
+}
+
+impl Module for Emsa {
+    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let x = self.entry.forward(x, cx)?;
+        let y = self.mixture(&x, cx)?;
+        self.exit.forward(&y, cx)
+    }
+}

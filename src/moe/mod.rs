@@ -1,0 +1,111 @@
+//! Spiking experts mixture (SEMM; Zhou et al., "Spiking Transformer with Experts Mixture", 2024): routers and experts both emit spikes, and
+//! a gate is a product of spikes. No softmax, no top-k: any number of experts, none included, may be open for a token at a step.
+//!
+//! # How to add a router
+//! A file beside `router.rs` with a type that implements [`Router`], and a name for it in [`router::RouterKind`].
+
+pub mod emsa;
+pub mod emsp;
+pub mod router;
+
+pub use router::Router;
+
+use serde::{Deserialize, Serialize};
+
+/// Width of the values in EMSA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Width {
+    /// The full width D.
+    Base,
+    /// The width of an expert.
+    Small,
+}
+
+/// Hidden width of EMSP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// 16 (D div 3): as many parameters as an MLP of ratio 4.
+    Parity,
+    /// 4 D.
+    FourD,
+    /// A number of channels, even.
+    Channels(usize),
+}
+
+impl Hidden {
+    /// Channels for width D.
+    pub fn channels(self, dim: usize) -> usize {
+        match self {
+            Hidden::Parity => 16 * (dim / 3),
+            Hidden::FourD => 4 * dim,
+            Hidden::Channels(n) => n,
+        }
+    }
+}
+
+impl Serialize for Hidden {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Hidden::Parity => s.serialize_str("parity"),
+            Hidden::FourD => s.serialize_str("4d"),
+            Hidden::Channels(n) => s.serialize_u64(*n as u64),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Number(usize),
+            Word(String),
+        }
+        match Either::deserialize(d) {
+            Ok(Either::Number(n)) => Ok(Hidden::Channels(n)),
+            Ok(Either::Word(w)) if w == "4d" => Ok(Hidden::FourD),
+            Ok(Either::Word(w)) if w == "parity" => Ok(Hidden::Parity),
+            _ => Err(serde::de::Error::custom("hidden is \"parity\" (16 (D div 3)), \"4d\" or a number of channels")),
+        }
+    }
+}
+
+/// The switches of SEMM.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Semm {
+    /// m, number of attention experts.
+    pub experts: usize,
+    /// Width of an expert's queries and of the keys; D / m where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expert_dim: Option<usize>,
+    /// Width of the values.
+    pub width: Width,
+    /// Factor of Q K^T V; the backbone's where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f32>,
+    /// Threshold of the experts' attention neurons.
+    pub v_threshold: f32,
+    /// Hidden width of EMSP.
+    pub hidden: Hidden,
+    /// Whether EMSP's experts are depth-wise convolutions (else the spikes of the first half themselves).
+    pub depthwise: bool,
+    /// What decides about the gates.
+    pub router: router::RouterKind,
+}
+
+impl Default for Semm {
+    fn default() -> Self {
+        Semm {
+            experts: 4,
+            expert_dim: None,
+            width: Width::Base,
+            scale: None,
+            v_threshold: 0.5,
+            hidden: Hidden::Parity,
+            depthwise: true,
+            router: router::RouterKind::Spiking,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Modules: layers that hold the names of their parameters. Parameter names are those of the PyTorch reference
+//! (`block.0.attn.q.conv.weight`), so that checkpoints of both can be compared name by name.
+//!
+//! A module is built by a function that takes a [`Build`] and returns it; the name given there is the key in the checkpoint, the row in
+//! the profile and the path in an error.
+
+pub mod attention;
+pub mod mlp;
+pub mod patch;
+
+use crate::ctx::Ctx;
+use crate::error::Result;
+use crate::kernel::norm::{Running, RunningU};
+use crate::neuron::Neuron;
+use crate::ops::conv::Conv3x3;
+use crate::ops::depthwise::Depthwise3x3;
+use crate::ops::linear::Linear;
+use crate::ops::neuron::{NeuronLayer, Norm, Wants};
+use crate::ops::norm::BatchNorm;
+use crate::params::{Build, Init, ParamId, Role};
+use crate::tensor::torch::Layout;
+use crate::tensor::{Repr, Tensor, launch};
+
+/// Added to the variance of batch norms, as in PyTorch.
+const EPS: f32 = 1e-5;
+/// Weight of the newest batch in running statistics, as in PyTorch.
+const MOMENTUM: f32 = 0.1;
+
+/// A layer of neurons.
+pub struct Neurons {
+    name: String,
+    neuron: Neuron,
+    /// w, 1/tau = logistic(w), where it is learned.
+    w: Option<ParamId>,
+}
+
+impl Neurons {
+    /// A layer under `name`.
+    pub fn new(b: &mut Build<'_>, name: &str, neuron: Neuron) -> Result<Self> {
+        let w = if neuron.neuron.learns_tau() {
+            let start = -(neuron.tau - 1.0).ln();
+            Some(b.scope(name).param("w", &[1], Role::Norm, Layout::Plain, Init::Constant(start))?)
+        } else {
+            None
+        };
+        Ok(Neurons { name: b.name(name), neuron, w })
+    }
+    /// Currents `[T, .., C]` to spikes `[T, .., C]`.
+    pub fn fire(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        self.run(x, None, cx)
+    }
+    fn run(&self, x: &Tensor, norm: Option<&BatchNormLayer>, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let mut inputs = vec![x.clone()];
+        if let Some(n) = norm {
+            inputs.extend(n.params(cx));
+        }
+        inputs.extend(self.w.map(|w| cx.param(w)));
+        let v0 = cx.take_state(&self.name);
+        let carries = cx.carries_state();
+        let training = cx.is_training();
+        let op = NeuronLayer {
+            neuron: self.neuron,
+            norm: norm.map(|_| Norm { training, eps: EPS }),
+            has_v0: v0.is_some(),
+            wants: Wants { v: carries, v_seq: false },
+        };
+        inputs.extend(v0);
+        let outs = cx.apply(&self.name, op, &inputs.iter().collect::<Vec<_>>())?;
+        let mut outs = outs.into_iter();
+        let spikes = outs.next();
+        if carries {
+            outs.next().into_iter().for_each(|v| cx.put_state(&self.name, v));
+        }
+        if let (Some(n), true) = (norm, training) {
+            n.track(outs.next(), outs.next(), x.rows(), cx)?;
+        }
+        spikes.ok_or_else(|| crate::error::Error::shape(self.name.clone(), "no spikes"))
+    }
+}
+
+/// A batch norm's parameters and running statistics.
+pub struct BatchNormLayer {
+    name: String,
+    weight: ParamId,
+    bias: ParamId,
+    mean: ParamId,
+    var: ParamId,
+}
+
+impl BatchNormLayer {
+    fn new(b: &mut Build<'_>, c: usize) -> Result<Self> {
+        let mut p = |name: &str, role: Role, v: f32| b.param(name, &[c], role, Layout::Plain, Init::Constant(v));
+        let weight = p("weight", Role::Norm, 1.0)?;
+        let bias = p("bias", Role::Norm, 0.0)?;
+        let mean = p("running_mean", Role::Buffer, 0.0)?;
+        let var = p("running_var", Role::Buffer, 1.0)?;
+        Ok(BatchNormLayer { name: b.path().to_string(), weight, bias, mean, var })
+    }
+    fn params(&self, cx: &Ctx<'_>) -> [Tensor; 4] {
+        [self.weight, self.bias, self.mean, self.var].map(|id| cx.param(id))
+    }
+    /// Moves the running statistics towards a batch's; the variance there is the unbiased one.
+    fn track(&self, mean: Option<Tensor>, var: Option<Tensor>, rows: usize, cx: &mut Ctx<'_>) -> Result<()> {
+        let (Some(mean), Some(var)) = (mean, var) else { return Ok(()) };
+        let u = RunningU { c: mean.len() as u32, momentum: MOMENTUM, unbias: rows as f32 / rows.saturating_sub(1).max(1) as f32 };
+        let c = mean.shape().to_vec();
+        let inputs = [&cx.param(self.mean), &cx.param(self.var), &mean, &var];
+        let new = launch(mean.device(), &Running, &u, &inputs, &[(&c, Repr::F32), (&c, Repr::F32)])?;
+        for (id, v) in [self.mean, self.var].into_iter().zip(new) {
+            cx.update(id, v);
+        }
+        Ok(())
+    }
+    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let [weight, bias, mean, var] = self.params(cx);
+        let training = cx.is_training();
+        let op = BatchNorm { training, eps: EPS };
+        let mut outs = cx.apply(&self.name, op, &[x, &weight, &bias, &mean, &var])?.into_iter();
+        let y = outs.next().ok_or_else(|| crate::error::Error::shape(self.name.clone(), "no output"))?;
+        if training {
+            self.track(outs.next(), outs.next(), x.rows(), cx)?;
+        }
+        Ok(y)
+    }
+}
+
+/// Which convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// 1x1: the token-wise linear map.
+    Pointwise,
+    /// 1x1 with a bias.
+    PointwiseBias,
+    /// 3x3, padding 1.
+    Conv3x3,
+    /// 3x3 for each channel by itself.
+    Depthwise,
+}
+
+/// A convolution and the batch norm behind it, under the names `conv` and `bn`.
+pub struct ConvBn {
+    name: String,
+    kind: Kind,
+    weight: ParamId,
+    bias: Option<ParamId>,
+    bn: BatchNormLayer,
+}
+
+impl ConvBn {
+    /// `name.conv` and `name.bn`.
+    pub fn new(b: &mut Build<'_>, name: impl std::fmt::Display, kind: Kind, cin: usize, cout: usize) -> Result<Self> {
+        let mut b = b.scope(name);
+        let (shape, layout, fan_in) = match kind {
+            Kind::Pointwise | Kind::PointwiseBias => (vec![cin, cout], Layout::Pointwise, cin),
+            Kind::Conv3x3 => (vec![3, 3, cin, cout], Layout::Conv, 9 * cin),
+            Kind::Depthwise => (vec![3, 3, cout], Layout::Depthwise, 9),
+        };
+        let mut conv = b.scope("conv");
+        let weight = conv.param("weight", &shape, Role::Weight, layout, Init::FanIn(fan_in))?;
+        let bias = match kind {
+            Kind::PointwiseBias => Some(conv.param("bias", &[cout], Role::Bias, Layout::Plain, Init::FanIn(fan_in))?),
+            _ => None,
+        };
+        let name = conv.path().to_string();
+        let bn = BatchNormLayer::new(&mut b.scope("bn"), cout)?;
+        Ok(ConvBn { name, kind, weight, bias, bn })
+    }
+    fn conv(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let w = cx.param(self.weight);
+        match self.kind {
+            Kind::Conv3x3 => cx.apply1(&self.name, Conv3x3, &[x, &w]),
+            Kind::Depthwise => cx.apply1(&self.name, Depthwise3x3, &[x, &w]),
+            Kind::Pointwise | Kind::PointwiseBias => match self.bias.map(|b| cx.param(b)) {
+                None => cx.apply1(&self.name, Linear, &[x, &w]),
+                Some(b) => cx.apply1(&self.name, Linear, &[x, &w, &b]),
+            },
+        }
+    }
+    /// The normalised current `[T, .., Co]`.
+    pub fn current(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let y = self.conv(x, cx)?;
+        self.bn.forward(&y, cx)
+    }
+    /// The spikes `[T, .., Co]` of `neurons` behind it; the norm is fused into them.
+    pub fn spikes(&self, x: &Tensor, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let y = self.conv(x, cx)?;
+        neurons.run(&y, Some(&self.bn), cx)
+    }
+}
+
+/// A linear layer with bias: the head.
+pub struct Head {
+    name: String,
+    weight: ParamId,
+    bias: ParamId,
+}
+
+impl Head {
+    /// `name.weight` and `name.bias`.
+    pub fn new(b: &mut Build<'_>, name: &str, cin: usize, cout: usize) -> Result<Self> {
+        let mut b = b.scope(name);
+        Ok(Head {
+            weight: b.param("weight", &[cin, cout], Role::Weight, Layout::Linear, Init::FanIn(cin))?,
+            bias: b.param("bias", &[cout], Role::Bias, Layout::Plain, Init::FanIn(cin))?,
+            name: b.path().to_string(),
+        })
+    }
+    /// `[.., Ci]` to `[.., Co]`.
+    pub fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let (w, b) = (cx.param(self.weight), cx.param(self.bias));
+        cx.apply1(&self.name, Linear, &[x, &w, &b])
+    }
+}

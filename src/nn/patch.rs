@@ -1,0 +1,139 @@
+//! Patch embeddings: 3x3 convolutions with max pooling between, from event frames `[T, B, H, W, C]` to a token grid `[T, B, h, w, D]`.
+
+use super::{ConvBn, Kind, Neurons};
+use crate::ctx::{Ctx, Module};
+use crate::error::Result;
+use crate::neuron::Neuron;
+use crate::ops::pool::MaxPool;
+use crate::ops::residual::Residual;
+use crate::params::Build;
+use crate::tensor::Tensor;
+
+/// Widths of the stages: D/8, D/4, D/2, D.
+fn widths(dim: usize) -> [usize; 4] {
+    [dim / 8, dim / 4, dim / 2, dim]
+}
+
+fn stages(b: &mut Build<'_>, sizes: &[usize]) -> Result<Vec<ConvBn>> {
+    let pairs = sizes.windows(2).enumerate();
+    pairs.map(|(i, w)| ConvBn::new(b, format!("stages.{i}"), Kind::Conv3x3, w[0], w[1])).collect()
+}
+
+fn neurons(b: &mut Build<'_>, n: usize, neuron: Neuron) -> Result<Vec<Neurons>> {
+    (0..n).map(|i| Neurons::new(b, &format!("lifs.{i}"), neuron)).collect()
+}
+
+fn with_input(cin: usize, widths: &[usize]) -> Vec<usize> {
+    [cin].iter().chain(widths).copied().collect()
+}
+
+/// Spikformer's SPS: four times Conv-BN-LIF(-pool), then x + LIF(BN(Conv x)) as a position embedding. Spikes out, as integers 0..2.
+pub struct Sps {
+    name: String,
+    stages: Vec<ConvBn>,
+    lifs: Vec<Neurons>,
+    pools: [bool; 4],
+    rpe: ConvBn,
+    rpe_lif: Neurons,
+}
+
+impl Sps {
+    /// Names `stages.i lifs.i rpe rpe_lif`.
+    pub fn new(b: &mut Build<'_>, cin: usize, dim: usize, pools: [bool; 4], neuron: Neuron) -> Result<Self> {
+        Ok(Sps {
+            name: b.path().to_string(),
+            stages: stages(b, &with_input(cin, &widths(dim)))?,
+            lifs: neurons(b, 4, neuron)?,
+            pools,
+            rpe: ConvBn::new(b, "rpe", Kind::Conv3x3, dim, dim)?,
+            rpe_lif: Neurons::new(b, "rpe_lif", neuron)?,
+        })
+    }
+}
+
+impl Module for Sps {
+    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let mut x = x.clone();
+        for ((stage, lif), pool) in self.stages.iter().zip(&self.lifs).zip(self.pools) {
+            x = stage.spikes(&x, lif, cx)?;
+            if pool {
+                x = cx.apply1(&self.name, MaxPool, &[&x])?;
+            }
+        }
+        let s = self.rpe.spikes(&x, &self.rpe_lif, cx)?;
+        cx.apply1(&self.name, Residual, &[&x, &s])
+    }
+}
+
+/// Spikingformer's tokenizer: Conv-BN, then four times LIF(-pool)-Conv-BN. Currents out.
+pub struct Tokenizer {
+    name: String,
+    stages: Vec<ConvBn>,
+    lifs: Vec<Neurons>,
+    pools: [bool; 4],
+}
+
+impl Tokenizer {
+    /// Names `stages.i lifs.i`.
+    pub fn new(b: &mut Build<'_>, cin: usize, dim: usize, pools: [bool; 4], neuron: Neuron) -> Result<Self> {
+        let mut sizes = with_input(cin, &widths(dim));
+        sizes.push(dim);
+        Ok(Tokenizer { name: b.path().to_string(), stages: stages(b, &sizes)?, lifs: neurons(b, 4, neuron)?, pools })
+    }
+}
+
+impl Module for Tokenizer {
+    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let mut x = self.stages[0].current(x, cx)?;
+        for ((stage, lif), pool) in self.stages[1..].iter().zip(&self.lifs).zip(self.pools) {
+            let mut s = lif.fire(&x, cx)?;
+            if pool {
+                s = cx.apply1(&self.name, MaxPool, &[&s])?;
+            }
+            x = stage.current(&s, cx)?;
+        }
+        Ok(x)
+    }
+}
+
+/// Spike-driven Transformer's embedding: three times Conv-BN-LIF(-pool), a fourth Conv-BN(-pool) whose current is the shortcut over
+/// LIF-Conv-BN. Currents out.
+pub struct MembraneEmbedding {
+    name: String,
+    stages: Vec<ConvBn>,
+    lifs: Vec<Neurons>,
+    pools: [bool; 4],
+    rpe: ConvBn,
+}
+
+impl MembraneEmbedding {
+    /// Names `stages.i lifs.i rpe`.
+    pub fn new(b: &mut Build<'_>, cin: usize, dim: usize, pools: [bool; 4], neuron: Neuron) -> Result<Self> {
+        Ok(MembraneEmbedding {
+            name: b.path().to_string(),
+            stages: stages(b, &with_input(cin, &widths(dim)))?,
+            lifs: neurons(b, 4, neuron)?,
+            pools,
+            rpe: ConvBn::new(b, "rpe", Kind::Conv3x3, dim, dim)?,
+        })
+    }
+}
+
+impl Module for MembraneEmbedding {
+    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let mut s = x.clone();
+        for i in 0..3 {
+            s = self.stages[i].spikes(&s, &self.lifs[i], cx)?;
+            if self.pools[i] {
+                s = cx.apply1(&self.name, MaxPool, &[&s])?;
+            }
+        }
+        let mut shortcut = self.stages[3].current(&s, cx)?;
+        if self.pools[3] {
+            shortcut = cx.apply1(&self.name, MaxPool, &[&shortcut])?;
+        }
+        let s = self.lifs[3].fire(&shortcut, cx)?;
+        let y = self.rpe.current(&s, cx)?;
+        cx.apply1(&self.name, Residual, &[&y, &shortcut])
+    }
+}

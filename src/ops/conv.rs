@@ -1,0 +1,83 @@
+//! 3x3 convolution, stride 1, padding 1, without bias.
+
+use super::{border_counts, image_shape, only, sum_splits, taps_dense, taps_reached};
+use crate::counts::Cost;
+use crate::ctx::{Forward, Op};
+use crate::error::{Error, Result};
+use crate::kernel::conv::{Bits, BitsWeight, ConvU, Flip, Forward as Dense, Weight};
+use crate::kernel::product::splits;
+use crate::tensor::{Repr, Tensor, launch1};
+
+/// x `[T, B, H, W, Ci]` (spikes or floats), w `[3, 3, Ci, Co]` -> y `[T, B, H, W, Co]`.
+pub struct Conv3x3;
+
+fn uniform(op: &str, x: &Tensor, cout: usize) -> Result<ConvU> {
+    let (images, h, w, cin) = image_shape(op, x)?;
+    Ok(ConvU {
+        images: images as u32,
+        h: h as u32,
+        w: w as u32,
+        cin: cin as u32,
+        cout: cout as u32,
+        planes: x.planes() as u32,
+        splits: 1,
+    })
+}
+
+impl Op for Conv3x3 {
+    fn name(&self) -> &'static str {
+        "conv3x3"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let (input, w) = (x[0], x[1]);
+        let (&[3, 3, wi, cout], c) = (w.shape(), input.channels()) else {
+            return Err(Error::shape(self.name(), format!("weight {:?}", w.shape())));
+        };
+        if wi != c {
+            return Err(Error::shape(self.name(), format!("input {:?} for weight {:?}", input.shape(), w.shape())));
+        }
+        let u = uniform(self.name(), input, cout)?;
+        let mut shape = input.shape().to_vec();
+        shape[4] = cout;
+        let y = match input.is_bits() {
+            true => launch1(&Bits, &u, &[input, w], &shape, Repr::F32)?,
+            false => launch1(&Dense, &u, &[input, w], &shape, Repr::F32)?,
+        };
+        Ok(Forward::one(y, vec![input.clone(), w.clone()]))
+    }
+    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let (x, w, dy) = (&saved[0], &saved[1], only(self.name(), dy)?);
+        let cout = w.shape()[3];
+        let u = uniform(self.name(), x, cout)?;
+        let dx = if needs[0] {
+            let flipped = launch1(&Flip, &u, &[w], &[3, 3, cout, x.channels()], Repr::F32)?;
+            let back = ConvU { cin: u.cout, cout: u.cin, ..u };
+            Some(launch1(&Dense, &back, &[dy, &flipped], x.shape(), Repr::F32)?)
+        } else {
+            None
+        };
+        let dw = if needs[1] {
+            let s = splits(x.rows(), w.len());
+            let u = ConvU { splits: s as u32, ..u };
+            let shape = [s, w.len()];
+            let parts = match x.is_bits() {
+                true => launch1(&BitsWeight, &u, &[x, dy], &shape, Repr::F32)?,
+                false => launch1(&Weight, &u, &[x, dy], &shape, Repr::F32)?,
+            };
+            Some(sum_splits(&parts, w.shape())?)
+        } else {
+            None
+        };
+        Ok(vec![dx, dw])
+    }
+    fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
+        let (images, h, w, c) = image_shape(self.name(), x[0])?;
+        let cout = x[1].shape()[3] as u64;
+        let reached = taps_reached(&border_counts(x[0], h, w)?, h, w) * cout;
+        let dense = images as u64 * taps_dense(h, w) * c as u64 * cout;
+        Ok(match x[0].is_bits() {
+            true => Cost { acs: reached, dense, ..Cost::default() },
+            false => Cost { macs: reached, dense, ..Cost::default() },
+        })
+    }
+}

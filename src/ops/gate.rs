@@ -1,0 +1,155 @@
+//! Gates: products of spikes with spikes, which are ANDs.
+
+use super::only;
+use crate::ctx::{Forward, Op};
+use crate::error::{Error, Result};
+use crate::kernel::elementwise::{Interleave, InterleaveU, JoinColumns, SplitColumnsU};
+use crate::kernel::spike::{
+    And, AndBackward, AndBackwardU, AndRow, AndRowBackward, AndRowU, AndU, Concat, ConcatU, Mask, MaskBackward, MaskU, Split,
+    SplitU,
+};
+use crate::tensor::{Repr, Tensor, launch, launch1};
+
+const SPIKES: Repr = Repr::Bits { planes: 1 };
+
+fn spikes(op: &str, x: &Tensor) -> Result<()> {
+    match x.expect_bits(op)? {
+        1 => Ok(()),
+        n => Err(Error::shape(op, format!("integer spikes of {n} planes"))),
+    }
+}
+
+/// r spikes `[.., m]` and m expert outputs, spikes `[.., D]` -> sum over i of r_i A_i, integer spikes of m planes `[.., D]`.
+pub struct Mixture;
+
+impl Op for Mixture {
+    fn name(&self) -> &'static str {
+        "mixture"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let (r, experts) = x.split_first().ok_or_else(|| Error::shape(self.name(), "no router"))?;
+        if r.channels() != experts.len() || experts.iter().any(|a| a.rows() != r.rows()) {
+            return Err(Error::shape(self.name(), format!("router {r:?} for {} experts {:?}", experts.len(), experts.first())));
+        }
+        x.iter().try_for_each(|t| spikes(self.name(), t))?;
+        let mut sum: Option<Tensor> = None;
+        for (i, a) in experts.iter().enumerate() {
+            let u = MaskU { rows: r.rows() as u32, c: a.channels() as u32, experts: experts.len() as u32, expert: i as u32 };
+            let gated = launch1(&Mask, &u, &[r, a], a.shape(), SPIKES)?;
+            sum = Some(match sum {
+                None => gated,
+                Some(s) => {
+                    let u = ConcatU { na: s.storage().len() as u32, nb: gated.storage().len() as u32 };
+                    launch1(&Concat, &u, &[&s, &gated], a.shape(), Repr::Bits { planes: i + 1 })?
+                }
+            });
+        }
+        let y = sum.ok_or_else(|| Error::shape(self.name(), "no experts"))?;
+        Ok(Forward::one(y, x.iter().map(|&t| t.clone()).collect()))
+    }
+    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let dy = only(self.name(), dy)?;
+        let (r, experts) = saved.split_first().ok_or_else(|| Error::shape(self.name(), "no router"))?;
+        let (rows, m) = (r.rows() as u32, experts.len() as u32);
+        let mut dr = Tensor::zeros(r.device(), r.shape())?;
+        let mut grads = Vec::new();
+        for (i, a) in experts.iter().enumerate() {
+            let u = MaskU { rows, c: a.channels() as u32, experts: m, expert: i as u32 };
+            let one = [r.rows()];
+            let outs = launch(r.device(), &MaskBackward, &u, &[r, a, dy], &[(a.shape(), Repr::F32), (&one, Repr::F32)])?;
+            let [da, d]: [Tensor; 2] = outs.try_into().map_err(|_| Error::shape(self.name(), "no output"))?;
+            dr = launch1(&Interleave, &InterleaveU { rows, m, i: i as u32 }, &[&dr, &d], r.shape(), Repr::F32)?;
+            grads.push(Some(da));
+        }
+        grads.insert(0, Some(dr));
+        Ok(grads)
+    }
+}
+
+/// a and b, spikes of one shape -> a AND b.
+pub struct Both;
+
+impl Op for Both {
+    fn name(&self) -> &'static str {
+        "and"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let &[a, b] = x else { return Err(Error::shape(self.name(), "two inputs expected")) };
+        (spikes(self.name(), a)?, spikes(self.name(), b)?);
+        if a.shape() != b.shape() {
+            return Err(Error::shape(self.name(), format!("{a:?} and {b:?}")));
+        }
+        let y = launch1(&And, &AndU { words: a.storage().len() as u32 }, &[a, b], a.shape(), SPIKES)?;
+        Ok(Forward::one(y, vec![a.clone(), b.clone()]))
+    }
+    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let (a, b) = (&saved[0], &saved[1]);
+        let u = AndBackwardU { rows: a.rows() as u32, c: a.channels() as u32 };
+        let out = [(a.shape(), Repr::F32), (a.shape(), Repr::F32)];
+        Ok(launch(a.device(), &AndBackward, &u, &[a, b, only(self.name(), dy)?], &out)?.into_iter().map(Some).collect())
+    }
+}
+
+/// a spikes `[T, B, N.., C]` and g spikes `[T, B, C]` -> a AND g, the same g for every token.
+pub struct TokenGate;
+
+impl TokenGate {
+    fn uniform(a: &Tensor, g: &Tensor) -> AndRowU {
+        AndRowU { groups: g.rows() as u32, n: (a.rows() / g.rows().max(1)) as u32, c: a.channels() as u32 }
+    }
+}
+
+impl Op for TokenGate {
+    fn name(&self) -> &'static str {
+        "token_gate"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let &[a, g] = x else { return Err(Error::shape(self.name(), "two inputs expected")) };
+        (spikes(self.name(), a)?, spikes(self.name(), g)?);
+        if a.channels() != g.channels() || a.shape().get(..2) != g.shape().get(..2) {
+            return Err(Error::shape(self.name(), format!("{a:?} and {g:?}")));
+        }
+        let y = launch1(&AndRow, &Self::uniform(a, g), &[a, g], a.shape(), SPIKES)?;
+        Ok(Forward::one(y, vec![a.clone(), g.clone()]))
+    }
+    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let (a, g) = (&saved[0], &saved[1]);
+        let out = [(a.shape(), Repr::F32), (g.shape(), Repr::F32)];
+        let inputs = [a, g, only(self.name(), dy)?];
+        Ok(launch(a.device(), &AndRowBackward, &Self::uniform(a, g), &inputs, &out)?.into_iter().map(Some).collect())
+    }
+}
+
+/// x spikes `[.., C]` -> its first `first` channels and the others.
+pub struct Halves {
+    /// Channels of the first output.
+    pub first: usize,
+}
+
+impl Op for Halves {
+    fn name(&self) -> &'static str {
+        "split"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let x = x[0];
+        spikes(self.name(), x)?;
+        let c = x.channels();
+        if self.first > c {
+            return Err(Error::shape(self.name(), format!("{} channels of {x:?}", self.first)));
+        }
+        let shape = |n: usize| x.shape()[..x.shape().len() - 1].iter().copied().chain([n]).collect::<Vec<_>>();
+        let (a, b) = (shape(self.first), shape(c - self.first));
+        let u = SplitU { rows: x.rows() as u32, c: c as u32, first: self.first as u32 };
+        let outputs = launch(x.device(), &Split, &u, &[x], &[(&a, SPIKES), (&b, SPIKES)])?;
+        Ok(Forward { outputs, saved: vec![x.clone()] })
+    }
+    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let x = &saved[0];
+        let (rows, c) = (x.rows(), x.channels());
+        let zeros = |n: usize| Tensor::zeros(x.device(), &[rows, n]);
+        let a = dy[0].clone().map_or_else(|| zeros(self.first), Ok)?;
+        let b = dy[1].clone().map_or_else(|| zeros(c - self.first), Ok)?;
+        let u = SplitColumnsU { rows: rows as u32, c: c as u32, first: self.first as u32 };
+        Ok(vec![Some(launch1(&JoinColumns, &u, &[&a, &b], x.shape(), Repr::F32)?)])
+    }
+}

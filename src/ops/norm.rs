@@ -1,0 +1,108 @@
+//! Batch norm over rows: every axis but the last.
+
+use super::only;
+use crate::ctx::{Forward, Op};
+use crate::error::{Error, Result};
+use crate::kernel::norm::{
+    Affine, AffineU, Apply, BackwardInput, BackwardInputU, BackwardParams, BackwardReduce, Stats as StatsKernel, StatsU,
+};
+use crate::tensor::{Repr, Tensor, launch, launch1};
+
+/// Mean and biased variance of each channel.
+pub struct Stats {
+    /// `[C]`
+    pub mean: Tensor,
+    /// `[C]`
+    pub var: Tensor,
+}
+
+fn uniform(x: &Tensor) -> StatsU {
+    StatsU { rows: x.rows() as u32, c: x.channels() as u32 }
+}
+
+fn two(mut v: Vec<Tensor>) -> Result<(Tensor, Tensor)> {
+    match (v.pop(), v.pop()) {
+        (Some(b), Some(a)) => Ok((a, b)),
+        _ => Err(Error::shape("batch_norm", "no output")),
+    }
+}
+
+impl Stats {
+    /// Over the rows of x.
+    pub fn of(x: &Tensor) -> Result<Stats> {
+        let c = [x.channels()];
+        let outs = launch(x.device(), &StatsKernel, &uniform(x), &[x], &[(&c, Repr::F32), (&c, Repr::F32)])?;
+        let (mean, var) = two(outs)?;
+        Ok(Stats { mean, var })
+    }
+    /// (a, b) with gamma (x - mean) / sqrt(var + eps) + beta = a x + b.
+    pub fn affine(&self, gamma: &Tensor, beta: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
+        let c = gamma.shape();
+        let u = AffineU { c: gamma.len() as u32, eps };
+        two(launch(gamma.device(), &Affine, &u, &[gamma, beta, &self.mean, &self.var], &[(c, Repr::F32), (c, Repr::F32)])?)
+    }
+}
+
+/// Gradients of a batch norm in training.
+pub struct NormGrads {
+    /// Of its input, where wanted.
+    pub dx: Option<Tensor>,
+    /// Of its gain.
+    pub dgamma: Tensor,
+    /// Of its shift.
+    pub dbeta: Tensor,
+}
+
+/// Backward through batch statistics; `dz` is the gradient of the normalised output.
+pub fn backward_norm(
+    x: &Tensor,
+    dz: &Tensor,
+    gamma: &Tensor,
+    mean: &Tensor,
+    var: &Tensor,
+    eps: f32,
+    needs_x: bool,
+) -> Result<NormGrads> {
+    let u = uniform(x);
+    let c = gamma.shape();
+    let both = [(c, Repr::F32), (c, Repr::F32)];
+    let (s1, s2) = two(launch(x.device(), &BackwardReduce, &u, &[x, dz, mean], &both)?)?;
+    let (dgamma, dbeta) = two(launch(x.device(), &BackwardParams, &AffineU { c: u.c, eps }, &[&s1, &s2, var], &both)?)?;
+    let dx = if needs_x {
+        let u = BackwardInputU { rows: u.rows, c: u.c, eps };
+        Some(launch1(&BackwardInput, &u, &[x, dz, gamma, mean, var, &s1, &s2], x.shape(), Repr::F32)?)
+    } else {
+        None
+    };
+    Ok(NormGrads { dx, dgamma, dbeta })
+}
+
+/// x `[.., C]`, gamma, beta, running mean, running var `[C]` -> y `[.., C]`; in training also the batch's mean and biased variance `[C]`.
+pub struct BatchNorm {
+    /// Whether the batch's statistics are used.
+    pub training: bool,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+impl Op for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let &[input, gamma, beta, mean, var] = x else { return Err(Error::shape(self.name(), "five inputs expected")) };
+        let s = if self.training { Stats::of(input)? } else { Stats { mean: mean.clone(), var: var.clone() } };
+        let (a, b) = s.affine(gamma, beta, self.eps)?;
+        let y = launch1(&Apply, &uniform(input), &[input, &a, &b], input.shape(), Repr::F32)?;
+        let saved = vec![input.clone(), gamma.clone(), s.mean.clone(), s.var.clone()];
+        let outputs = if self.training { vec![y, s.mean, s.var] } else { vec![y] };
+        Ok(Forward { outputs, saved })
+    }
+    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        if !self.training {
+            return Err(Error::shape(self.name(), "a norm with running statistics has no backward"));
+        }
+        let g = backward_norm(&saved[0], only(self.name(), dy)?, &saved[1], &saved[2], &saved[3], self.eps, needs[0])?;
+        Ok(vec![g.dx, Some(g.dgamma), Some(g.dbeta), None, None])
+    }
+}
