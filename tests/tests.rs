@@ -4,6 +4,7 @@ mod decode;
 mod device;
 mod gpu;
 mod oracle;
+mod oracle_train;
 mod parity;
 mod reflection;
 mod shared;
