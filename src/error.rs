@@ -97,8 +97,12 @@ impl Error {
     pub fn usage(message: impl Into<String>) -> Self {
         ErrorKind::Usage(message.into()).into()
     }
-    /// The exit status of `spikemix` after this error: 2 for wrong usage, else 1.
+    /// The exit status of `spikemix` after this error: 2 for wrong usage, 130 where the user stopped it, else 1.
     pub fn exit_status(&self) -> u8 {
-        if matches!(*self.0, ErrorKind::Usage(_)) { 2 } else { 1 }
+        match *self.0 {
+            ErrorKind::Usage(_) => 2,
+            ErrorKind::Interrupted(_) => 130,
+            _ => 1,
+        }
     }
 }

@@ -7,6 +7,10 @@ pub mod error;
 
 pub mod rng;
 
+pub mod files;
+
+pub mod config;
+
 pub mod events;
 
 pub mod encode;
@@ -42,5 +46,15 @@ pub mod moe;
 pub mod model;
 
 pub mod loss;
+
+pub mod optim;
+
+pub mod checkpoint;
+
+pub mod profile;
+
+pub mod recipe;
+
+pub mod train;
 
 pub use error::{Error, Result};

@@ -4,8 +4,12 @@
 //! looks at every step: mean over t of CE(y\[t\]), mixed with a mean-square pull of all scores towards `means`:
 //! loss = (1 - lambda) mean_t CE(y\[t\]) + lambda mean((y - means)^2).
 
+use crate::device::{Device, Storage};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::kernel::elementwise::{Add, AddU};
+use crate::kernel::loss::{CrossEntropy, CrossEntropyU, MeanSquare, MeanSquareU, Sum, SumU};
+use crate::kernel::reduce::{Mean, MeanBackward, MeanBits, MeanBitsU, MeanU};
+use crate::tensor::{Repr, Tensor, launch, launch1};
 
 /// A loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,45 +55,110 @@ impl Loss {
         if let Some(l) = labels.iter().find(|&&l| l as usize >= k) {
             return Err(Error::shape("loss", format!("label {l} is none of the {k} classes")));
         }
-        let y = logits.to_vec()?;
-        let (mut loss, mut grad, mut correct) = (0.0f32, vec![0.0; y.len()], 0.0);
-        let ce = |s: &[f32], l: usize, smooth: f32| {
-            let m = s.iter().copied().fold(f32::MIN, f32::max);
-            let z: f32 = s.iter().map(|v| (v - m).exp()).sum();
-            let target = |j: usize| smooth / k as f32 + if j == l { 1.0 - smooth } else { 0.0 };
-            let loss: f32 = (0..k).map(|j| -target(j) * (s[j] - m - z.ln())).sum();
-            (loss, (0..k).map(|j| (s[j] - m).exp() / z - target(j)).collect::<Vec<_>>())
+        let d = logits.device();
+        let u = MeanU { groups: 1, n: t as u32, c: (b * k) as u32, scale: 1.0 / t.max(1) as f32 };
+        let mean = launch1(&Mean, &u, &[logits], &[b, k], Repr::F32)?;
+        let (lambda, means, label_smoothing) = match *self {
+            Loss::Tet { lambda, means, label_smoothing } => (lambda, means, label_smoothing),
+            Loss::CrossEntropy { label_smoothing } => {
+                let (loss, grad, right) = cross_entropy(&mean, &d.upload(labels)?, label_smoothing, 1.0)?;
+                let grad = launch1(&MeanBackward, &u, &[&grad], &[t, b, k], Repr::F32)?;
+                return Ok(LossOut { loss, grad, correct: count(d, right, b)? });
+            }
         };
-        for i in 0..b {
-            let l = labels[i] as usize;
-            let at = |s: usize| &y[(s * b + i) * k..][..k];
-            let mean: Vec<f32> = (0..k).map(|j| (0..t).map(|s| at(s)[j]).sum::<f32>() / t as f32).collect();
-            correct += f32::from(u8::from((0..k).all(|j| mean[j] < mean[l] || j >= l && mean[j] <= mean[l])));
-            match *self {
-                Loss::CrossEntropy { label_smoothing } => {
-                    let (v, g) = ce(&mean, l, label_smoothing);
-                    loss += v / b as f32;
-                    (0..t).for_each(|s| (0..k).for_each(|j| grad[(s * b + i) * k + j] = g[j] / (t * b) as f32));
-                }
-                Loss::Tet { lambda, means, label_smoothing } => {
-                    for s in 0..t {
-                        let (v, g) = ce(at(s), l, label_smoothing);
-                        loss += (1.0 - lambda) * v / (t * b) as f32;
-                        for j in 0..k {
-                            let d = at(s)[j] - means;
-                            loss += lambda * d * d / (t * b * k) as f32;
-                            grad[(s * b + i) * k + j] =
-                                (1.0 - lambda) * g[j] / (t * b) as f32 + 2.0 * lambda * d / (t * b * k) as f32;
-                        }
-                    }
-                }
+        let (_, _, right) = cross_entropy(&mean, &d.upload(labels)?, 0.0, 0.0)?;
+        let every: Vec<u32> = (0..t).flat_map(|_| labels).copied().collect();
+        let (ce, ce_grad, _) = cross_entropy(&logits.reshape(&[t * b, k])?, &d.upload(&every)?, label_smoothing, 1.0 - lambda)?;
+        let n = logits.len();
+        let u = MeanSquareU { n: n as u32, goal: means, scale: lambda / n.max(1) as f32 };
+        let shapes: &[(&[usize], Repr)] = &[(&[n], Repr::F32), (&[t, b, k], Repr::F32)];
+        let pull = launch(d, &MeanSquare, &u, &[logits], shapes)?;
+        let pull_loss = launch1(&Sum, &SumU { n: n as u32, scale: u.scale }, &[&pull[0]], &[1], Repr::F32)?;
+        Ok(LossOut {
+            loss: add(&ce, &pull_loss, &[1])?,
+            grad: add(&ce_grad, &pull[1], &[t, b, k])?,
+            correct: count(d, right, b)?,
+        })
+    }
+}
+
+fn add(a: &Tensor, b: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    launch1(&Add, &AddU { n: a.len() as u32 }, &[a, b], shape, Repr::F32)
+}
+
+/// Weighted mean loss over rows, its gradient, and a word for each row that is 1 where the answer is right.
+fn cross_entropy(y: &Tensor, labels: &Storage, smoothing: f32, weight: f32) -> Result<(Tensor, Tensor, Storage)> {
+    let (d, rows, classes) = (y.device(), y.rows(), y.channels());
+    let scale = weight / rows.max(1) as f32;
+    let u = CrossEntropyU { rows: rows as u32, classes: classes as u32, smoothing, scale };
+    let outputs = d.launch(&CrossEntropy, &u, &[y.storage(), labels], &[rows, rows * classes, rows])?;
+    let Ok([loss, grad, right]) = <[Storage; 3]>::try_from(outputs) else {
+        return Err(Error::shape("loss", "the kernel has three outputs"));
+    };
+    let loss = Tensor::new(d, &[rows], Repr::F32, loss)?;
+    let loss = launch1(&Sum, &SumU { n: rows as u32, scale }, &[&loss], &[1], Repr::F32)?;
+    Ok((loss, Tensor::new(d, y.shape(), Repr::F32, grad)?, right))
+}
+
+/// The number of words that are 1: read as spikes of one channel, their sum over the rows.
+fn count(d: &Device, right: Storage, b: usize) -> Result<Tensor> {
+    let right = Tensor::new(d, &[b, 1], Repr::Bits { planes: 1 }, right)?;
+    let u = MeanBitsU { groups: 1, n: b as u32, c: 1, planes: 1, scale: 1.0 };
+    launch1(&MeanBits, &u, &[&right], &[1], Repr::F32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    /// Scores in [-1, 1) and labels of `[t, b, k]`.
+    fn data(t: usize, b: usize, k: usize) -> (Vec<f32>, Vec<u32>) {
+        let mut r = Rng::new(5);
+        ((0..t * b * k).map(|_| r.uniform(-1.0, 1.0) as f32).collect(), (0..b).map(|_| r.below(k) as u32).collect())
+    }
+    fn compute(loss: Loss, shape: [usize; 3], y: &[f32], labels: &[u32]) -> LossOut {
+        loss.compute(&Tensor::from_f32(&Device::Cpu, &shape, y).unwrap(), labels).unwrap()
+    }
+
+    #[test]
+    fn gradients_are_those_of_the_loss() {
+        let shape = [3, 4, 5];
+        let (y, labels) = data(3, 4, 5);
+        for loss in [
+            Loss::CrossEntropy { label_smoothing: 0.0 },
+            Loss::CrossEntropy { label_smoothing: 0.1 },
+            Loss::Tet { lambda: 0.05, means: 1.0, label_smoothing: 0.1 },
+        ] {
+            let grad = compute(loss, shape, &y, &labels).grad.to_vec().unwrap();
+            for i in 0..y.len() {
+                let at = |d: f32| {
+                    let mut y = y.clone();
+                    y[i] += d;
+                    compute(loss, shape, &y, &labels).loss.item().unwrap()
+                };
+                let slope = (at(0.02) - at(-0.02)) / 0.04;
+                assert!((slope - grad[i]).abs() < 2e-4, "{loss:?} [{i}]: {slope} and {}", grad[i]);
             }
         }
-        let d = logits.device();
-        Ok(LossOut {
-            loss: Tensor::from_f32(d, &[1], &[loss])?,
-            grad: Tensor::from_f32(d, &[t, b, k], &grad)?,
-            correct: Tensor::from_f32(d, &[1], &[correct])?,
-        })
+    }
+
+    #[test]
+    fn right_answers_are_those_of_the_mean_score() {
+        // Sample 0 is right at both steps, sample 1 only in the mean, sample 2 wrong.
+        let y = [2.0, 1.0, 0.0, 1.0, 1.0, 0.0, /* step 2 */ 1.0, 0.0, 9.0, 0.0, 3.0, 0.0];
+        for loss in [Loss::CrossEntropy { label_smoothing: 0.1 }, Loss::Tet { lambda: 0.0, means: 0.0, label_smoothing: 0.0 }] {
+            assert_eq!(compute(loss, [2, 3, 2], &y, &[0, 0, 1]).correct.item().unwrap(), 2.0);
+        }
+    }
+
+    #[test]
+    fn wrong_input_is_refused() {
+        let loss = Loss::CrossEntropy { label_smoothing: 0.0 };
+        let y = Tensor::zeros(&Device::Cpu, &[1, 2, 3]).unwrap();
+        let said = |labels: &[u32]| loss.compute(&y, labels).err().unwrap().to_string();
+        assert_eq!(said(&[0]), "loss: 1 labels for 2 samples");
+        assert_eq!(said(&[0, 3]), "loss: label 3 is none of the 3 classes");
+        assert!(loss.compute(&y.reshape(&[2, 3]).unwrap(), &[0, 0]).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Fixtures made with PyTorch and SpikingJelly: whatever files lie in the folder, every setting read from their metadata.
 
-use crate::{gpu, shared};
+use crate::{gpu, oracle_train, shared};
 use libtest_mimic::{Failed, Trial};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -20,7 +20,7 @@ use spikemix::tensor::{Repr, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-type Outcome = Result<(), Failed>;
+pub type Outcome = Result<(), Failed>;
 
 /// A fixture: tensors in PyTorch's layout, and its settings.
 pub struct Fixture {
@@ -66,7 +66,8 @@ impl Fixture {
             false => Tensor::from_f32(device, &s, &v)?,
         })
     }
-    fn f32(&self, key: &str) -> Option<f32> {
+    /// A number of the settings.
+    pub fn f32(&self, key: &str) -> Option<f32> {
         self.settings.get(key)?.as_f64().map(|v| v as f32)
     }
     fn usize(&self, key: &str) -> Option<usize> {
@@ -117,7 +118,8 @@ impl Fixture {
         Ok(spec)
     }
 
-    fn build(&self, device: &Device) -> Result<(Box<dyn Module>, Params), Failed> {
+    /// The network of the fixture with its weights.
+    pub fn build(&self, device: &Device) -> Result<(Box<dyn Module>, Params), Failed> {
         let spec = self.spec()?;
         let mut params = Params::new(device);
         let b = &mut Build::new(&mut params, 0);
@@ -157,7 +159,7 @@ fn norm(v: &[f32]) -> f64 {
 }
 
 /// |got - want| <= bound |want| + floor, in the Euclidean norm.
-fn close(name: &str, got: &[f32], want: &[f32], bound: f64, floor: f64) -> Outcome {
+pub fn close(name: &str, got: &[f32], want: &[f32], bound: f64, floor: f64) -> Outcome {
     if got.len() != want.len() {
         return Err(format!("{name}: {} values for {}", got.len(), want.len()).into());
     }
@@ -320,7 +322,13 @@ pub fn trials() -> Vec<Trial> {
         return vec![shared::absent("oracle", &dir)];
     }
     let mut trials = Vec::new();
-    let kinds: [(&str, fn(&Path, &Device) -> Outcome); 3] = [("neuron", neuron), ("layer", network), ("model", network)];
+    let kinds: [(&str, fn(&Path, &Device) -> Outcome); 5] = [
+        ("neuron", neuron),
+        ("layer", network),
+        ("model", network),
+        ("loss", oracle_train::losses),
+        ("train", oracle_train::trajectory),
+    ];
     for (kind, run) in kinds {
         let found = files(&dir.join(kind));
         if found.is_empty() {

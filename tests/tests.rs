@@ -7,6 +7,7 @@ mod gradients;
 mod layers;
 mod networks;
 mod oracle;
+mod oracle_train;
 mod parity;
 mod reflection;
 mod shared;

@@ -138,7 +138,7 @@ impl Samples {
                     said.extend(stream.warnings.drain(..).map(|w| format!("{path}: {w}")));
                 }
             }
-            Recording::Array(a) if a.len() != self.shape.iter().product() => {
+            Recording::Array(a) if a.len() != self.shape.iter().product::<usize>() => {
                 let what = format!("{}: {} values for a sample of {:?}", self.dataset.describe(i), a.len(), self.shape);
                 return Err(Error::shape(self.dataset.name(), what));
             }

@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(stratified(&labels, 0.2, &Rng::new(1)).1, taken);
         assert_ne!(stratified(&labels, 0.2, &Rng::new(2)).1, taken);
         assert_eq!(stratified(&[0, 0, 1], 0.01, &Rng::new(0)).1.len(), 1);
-        assert_eq!(stratified(&labels, 0.0, &Rng::new(1)).1, []);
+        assert_eq!(stratified(&labels, 0.0, &Rng::new(1)).1, Vec::<usize>::new());
         assert_eq!(stratified(&[], 0.5, &Rng::new(1)), (vec![], vec![]));
     }
 

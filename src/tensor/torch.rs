@@ -1,5 +1,8 @@
 //! PyTorch's layouts, converted at the edges: checkpoints, fixtures and arrays of users.
 
+/// Tensors in PyTorch's layout: name to shape and values.
+pub type Named = std::collections::BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 /// Reorders axes: `order[i]` is the axis of the source that becomes axis `i`. Returns the new shape and data.
 pub fn permute(shape: &[usize], data: &[f32], order: &[usize]) -> (Vec<usize>, Vec<f32>) {
     let new: Vec<usize> = order.iter().map(|&i| shape[i]).collect();

@@ -1,0 +1,69 @@
+//! Files that are written whole or not at all.
+
+use crate::error::{Error, Result};
+use std::io::Write;
+use std::path::Path;
+
+/// Writes `bytes` to `path` through a nameless file in the same folder that takes the name when all of it is on disk. Whatever
+/// happens before that (a full disk, a crash) leaves what was at `path` as it was.
+///
+/// # Errors
+/// The system's, with `path`.
+pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let path = path.as_ref();
+    let dir = folder_of(path);
+    let io = |e| Error::io(path, e);
+    let mut builder = tempfile::Builder::new();
+    // Temporary files are private by default; this one is to have the permissions of any new file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(dir).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|e| io(e.error))?;
+    // The name itself is on disk only when the folder is; systems that cannot sync a folder have nothing to do here.
+    if let Ok(folder) = std::fs::File::open(dir) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+/// The folder that holds `path`.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    }
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// The system's, or the first byte that is not UTF-8.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    String::from_utf8(bytes)
+        .map_err(|e| Error::format(path, e.utf8_error().valid_up_to() as u64, "not a text file: this byte is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.txt");
+        write_atomic(&path, b"old").unwrap();
+        write_atomic(&path, b"new").unwrap();
+        assert_eq!(read_text(&path).unwrap(), "new");
+        assert!(write_atomic(dir.path().join("none/a.txt"), b"x").unwrap_err().to_string().contains("none/a.txt: "));
+        // A folder stands where the file should: nothing is left beside it.
+        std::fs::create_dir(dir.path().join("b")).unwrap();
+        assert!(write_atomic(dir.path().join("b"), b"x").is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        std::fs::write(&path, b"ab\xff").unwrap();
+        assert!(read_text(&path).unwrap_err().to_string().contains("byte 2"));
+    }
+}

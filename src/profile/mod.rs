@@ -1,0 +1,6 @@
+//! What a run is reported to have done: rates, routers, operations, energy.
+//!
+//! [`crate::counts`] counts; this turns counts into numbers a sample and into tables. Each number says by what it was divided.
+
+pub mod energy;
+pub mod report;

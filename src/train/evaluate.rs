@@ -1,0 +1,80 @@
+//! Accuracy, loss and counts of a model on samples it is not trained on.
+
+use crate::counts::Counts;
+use crate::ctx::{Ctx, Module};
+use crate::data::{Loader, LoaderOptions, Samples};
+use crate::error::{Error, Result};
+use crate::loss::Loss;
+use crate::params::Params;
+use crate::tensor::Tensor;
+use std::sync::Arc;
+
+/// How a model did.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// Samples seen.
+    pub samples: usize,
+    /// Mean loss of a sample.
+    pub loss: f64,
+    /// Share of the samples whose largest mean score is their class's (of equals the first).
+    pub accuracy: f64,
+    /// `confusion[label][answer]`: samples.
+    pub confusion: Vec<Vec<u64>>,
+    /// Spikes and operations, where they were asked for.
+    pub counts: Option<Counts>,
+}
+
+/// Runs `model` over all of `samples` with running statistics, `batch` at a time. `tick` is told after each batch how many samples
+/// are done, and stops the run by an error.
+///
+/// # Errors
+/// A sample that cannot be read, a device's own, or that of `tick`.
+pub fn evaluate(
+    model: &dyn Module,
+    params: &Params,
+    samples: &Arc<Samples>,
+    batch: usize,
+    loss: &Loss,
+    mut counts: Option<Counts>,
+    tick: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Evaluation> {
+    let loader = Loader::new(samples.clone(), LoaderOptions { batch, shuffle: false, ..LoaderOptions::default() })?;
+    let classes = samples.dataset().classes().len();
+    let mut confusion = vec![vec![0; classes]; classes];
+    let (mut done, mut sum) = (0, 0.0);
+    for b in loader.epoch(0, 0) {
+        let b = b?;
+        let x = Tensor::from_f32(params.device(), &b.shape, &b.x)?;
+        let mut cx = Ctx::infer(params);
+        if let Some(c) = counts.take() {
+            cx = cx.with_counts(c);
+        }
+        let logits = model.forward(&x, &mut cx)?;
+        counts = cx.finish().1;
+        if let Some(c) = &mut counts {
+            c.samples += b.labels.len() as u64;
+        }
+        let size = b.labels.len();
+        sum += f64::from(loss.compute(&logits, &b.labels)?.loss.item()?) * size as f64;
+        for (answer, &label) in answers(&logits)?.into_iter().zip(&b.labels) {
+            let row = confusion.get_mut(label as usize).and_then(|r: &mut Vec<u64>| r.get_mut(answer));
+            *row.ok_or_else(|| Error::shape("evaluate", format!("{} scores for {classes} classes", logits.channels())))? += 1;
+        }
+        done += size;
+        tick(done)?;
+    }
+    let right: u64 = (0..classes).map(|i| confusion[i][i]).sum();
+    let n = done.max(1) as f64;
+    Ok(Evaluation { samples: done, loss: sum / n, accuracy: right as f64 / n, confusion, counts })
+}
+
+/// The class with the largest mean over steps, of equals the first, for every sample of `[T, B, classes]`.
+fn answers(logits: &Tensor) -> Result<Vec<usize>> {
+    let &[t, b, k] = logits.shape() else {
+        return Err(Error::shape("evaluate", format!("scores are {:?}, expected [T, B, classes]", logits.shape())));
+    };
+    let y = logits.to_vec()?;
+    let mean = |i: usize, j: usize| (0..t).map(|s| f64::from(y[(s * b + i) * k + j])).sum::<f64>();
+    let best = |i| (1..k).fold((0, mean(i, 0)), |best, j| if mean(i, j) > best.1 { (j, mean(i, j)) } else { best }).0;
+    Ok((0..b).map(best).collect())
+}
