@@ -9,6 +9,9 @@ use crate::tensor::torch::Layout;
 use ndarray_rand::rand_distr::{Distribution, Normal, Uniform};
 use std::collections::{BTreeMap, HashSet};
 
+/// Tensors in PyTorch's layout: name to shape and data.
+pub type TorchTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 /// A parameter's place in its [`Params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParamId(usize);
@@ -109,7 +112,7 @@ impl Params {
         Ok(())
     }
     /// Every tensor in PyTorch's layout: name to shape and data.
-    pub fn to_torch(&self) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>> {
+    pub fn to_torch(&self) -> Result<TorchTensors> {
         self.list.iter().map(|p| Ok((p.name.clone(), p.layout.to_torch(p.value.shape(), &p.value.to_vec()?)))).collect()
     }
     /// Copies everything to another device.

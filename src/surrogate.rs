@@ -28,7 +28,9 @@ pub fn exp(x: f32) -> f32 {
     let n = x * std::f32::consts::LOG2_E + 12_582_912.0 - 12_582_912.0;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let p = ((((1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2) * r + 0.166_666_65) * r + 0.5;
-    (p * r * r + r + 1.0) * f32::from_bits(((n as i32 + 127) << 23) as u32)
+    // SAFETY: the clamp keeps n between -126 and 127; a checked conversion would not vectorise well.
+    let n = unsafe { if n.is_nan() { 0.0 } else { n }.to_int_unchecked::<i32>() };
+    (p * r * r + r + 1.0) * f32::from_bits(((n + 127) << 23) as u32)
 }
 
 /// The logistic function.

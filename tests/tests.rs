@@ -3,6 +3,9 @@
 mod decode;
 mod device;
 mod gpu;
+mod gradients;
+mod layers;
+mod networks;
 mod oracle;
 mod oracle_train;
 mod parity;
@@ -16,6 +19,9 @@ fn main() -> std::process::ExitCode {
     trials.extend(reflection::trials());
     trials.extend(device::trials());
     trials.extend(parity::trials());
+    trials.extend(layers::trials());
+    trials.extend(gradients::trials());
+    trials.extend(networks::trials());
     trials.extend(oracle::trials());
     libtest_mimic::run(&args, trials).exit_code()
 }

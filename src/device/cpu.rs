@@ -18,11 +18,15 @@ pub struct CpuBuf {
 #[derive(Default)]
 struct Pool {
     free: BTreeMap<usize, Vec<Vec<u32>>>,
+    /// Words in buffers that wait.
     idle: usize,
+    /// Words in buffers that are in use.
     live: usize,
+    /// The most that was in use at one time.
+    peak: usize,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { free: BTreeMap::new(), idle: 0, live: 0 });
+static POOL: Mutex<Pool> = Mutex::new(Pool { free: BTreeMap::new(), idle: 0, live: 0, peak: 0 });
 
 fn pool() -> std::sync::MutexGuard<'static, Pool> {
     // A panic elsewhere leaves the pool consistent: it only loses buffers.
@@ -47,15 +51,18 @@ impl CpuBuf {
             Some(d) => {
                 pool.idle -= d.len();
                 pool.live += d.len();
+                pool.peak = pool.peak.max(pool.live);
                 d
             }
             None => {
-                // Sizes have changed: what lies idle beyond a quarter of what is in use goes back to the system, largest first.
-                while pool.idle > pool.live / 4 {
+                // Sizes have changed: idle buffers go back to the system, largest first, while the whole would exceed what was once in
+                // use at one time by more than a quarter.
+                pool.live += len;
+                pool.peak = pool.peak.max(pool.live);
+                while pool.live + pool.idle > pool.peak + pool.peak / 4 {
                     let Some((&size, _)) = pool.free.iter().next_back() else { break };
                     pool.free.remove(&size).into_iter().flatten().for_each(|v| pool.idle -= v.len());
                 }
-                pool.live += len;
                 drop(pool);
                 vec![0; len]
             }

@@ -159,8 +159,11 @@ impl Rows for BitPatches<'_> {
     }
 }
 
-/// Sizes that between them meet every border: (images, h, w, cin, cout, planes, splits, rate).
-const SHAPES: [(u32, u32, u32, u32, u32, u32, u32, f32); 6] = [
+/// (images, h, w, cin, cout, planes, splits, rate)
+type Size = (u32, u32, u32, u32, u32, u32, u32, f32);
+
+/// Sizes that between them meet every border.
+const SHAPES: [Size; 6] = [
     (1, 3, 4, 2, 5, 1, 1, 0.5),
     (2, 5, 5, 33, 40, 1, 3, 0.05),
     (1, 1, 7, 3, 64, 2, 2, 0.3),

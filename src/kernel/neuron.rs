@@ -249,29 +249,44 @@ pub struct Backward {
     pub surrogate: SurrogateKind,
 }
 
-/// Backward of one tile of `n` neurons at one step: `h` holds H\[t\] and receives dz, `carry` is dL/dV from the step after.
+/// Backward of one tile of neurons at one step: `h` holds H\[t\] and receives dL/dH\[t\], `carry` is dL/dV\[t\] from the step after.
 #[inline(always)]
-fn step_back<M: Model, S: Surrogate>(
-    h: &mut [f32],
-    ds: &[f32],
-    dv: Option<&[f32]>,
-    carry: &mut [f32],
-    c: Charging,
-    u: &NeuronU,
-    out: &mut [f32],
-) {
+fn step_back<M: Model, S: Surrogate>(h: &mut [f32], ds: &[f32], carry: &mut [f32], c: Charging, u: &NeuronU, dz: &mut [f32]) {
+    let n = h.len();
+    // One length for all, so that the loop has no bounds to check and vectorises.
+    let (ds, carry, dz) = (&ds[..n], &mut carry[..n], &mut dz[..n]);
     let keep = if u.detach_reset != 0 { 0.0 } else { 1.0 };
-    for i in 0..h.len() {
-        let x = h[i] - u.v_threshold;
-        let sg = S::grad(x, u.alpha);
+    let (soft, rest, threshold, alpha) = (u.soft != 0, u.rest, u.v_threshold, u.alpha);
+    let (dh_dv, dh_dx) = (M::dh_dv(c), M::dh_dx(c));
+    for i in 0..n {
+        let x = h[i] - threshold;
+        let sg = S::grad(x, alpha);
         let through = keep * sg;
-        let hard = (if x >= 0.0 { 0.0 } else { 1.0 }) + through * (u.rest - h[i]);
-        let dv_dh = if u.soft != 0 { 1.0 - through * u.v_threshold } else { hard };
-        let gv = carry[i] + dv.map_or(0.0, |d| d[i]);
-        let gh = ds[i] * sg + gv * dv_dh;
-        carry[i] = gh * M::dh_dv(c);
+        let hard = (if x >= 0.0 { 0.0 } else { 1.0 }) + through * (rest - h[i]);
+        let dv_dh = if soft { 1.0 - through * threshold } else { hard };
+        let gh = ds[i] * sg + carry[i] * dv_dh;
+        carry[i] = gh * dh_dv;
         h[i] = gh;
-        out[i] = gh * M::dh_dx(c);
+        dz[i] = gh * dh_dx;
+    }
+}
+
+/// One step forward of one row: H of each neuron, and the membrane after its reset.
+#[inline(always)]
+fn charge_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32], h: &mut [f32], c: Charging, u: &NeuronU) {
+    let n = x.len();
+    let (v, h) = (&mut v[..n], &mut h[..n]);
+    let (soft, rest, threshold) = (u.soft != 0, u.rest, u.v_threshold);
+    let mut one = |k: usize, z: f32| {
+        h[k] = M::charge(v[k], z, c);
+        let reset = if soft { h[k] - threshold } else { rest };
+        v[k] = if h[k] >= threshold { reset } else { h[k] };
+    };
+    if u.affine != 0 {
+        let (a, b) = (&a[..n], &b[..n]);
+        (0..n).for_each(|k| one(k, a[k] * x[k] + b[k]));
+    } else {
+        (0..n).for_each(|k| one(k, x[k]));
     }
 }
 
@@ -292,16 +307,10 @@ impl Backward {
                     for t in 0..steps {
                         let at = (t * rows + r0) * c;
                         let h = &mut h[t * n..(t + 1) * n];
-                        let x = &x[at..at + n];
                         for r in 0..n / c.max(1) {
                             let range = r * c..(r + 1) * c;
-                            let (x, h, v) = (&x[range.clone()], &mut h[range.clone()], &mut v[range]);
-                            for k in 0..c {
-                                let z = if u.affine != 0 { a[k] * x[k] + b[k] } else { x[k] };
-                                h[k] = M::charge(v[k], z, charging);
-                                let reset = if u.soft != 0 { h[k] - u.v_threshold } else { u.rest };
-                                v[k] = if h[k] >= u.v_threshold { reset } else { h[k] };
-                            }
+                            let x = &x[at..at + n][range.clone()];
+                            charge_row::<M>(x, a, b, &mut v[range.clone()], &mut h[range], charging, u);
                         }
                     }
                 },
@@ -310,11 +319,13 @@ impl Backward {
             for t in (0..steps).rev() {
                 let at = (t * rows + r0) * c;
                 // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
-                let out = unsafe { dz.slice(at, n) };
-                let dv = (u.store_v_seq != 0).then(|| &dv[at..at + n]);
+                let dz = unsafe { dz.slice(at, n) };
+                if u.store_v_seq != 0 {
+                    carry.iter_mut().zip(&dv[at..at + n]).for_each(|(c, d)| *c += d);
+                }
                 simd(
                     #[inline(always)]
-                    || step_back::<M, S>(&mut h[t * n..(t + 1) * n], &ds[at..at + n], dv, &mut carry, charging, u, out),
+                    || step_back::<M, S>(&mut h[t * n..(t + 1) * n], &ds[at..at + n], &mut carry, charging, u, dz),
                 );
             }
             if u.learned != 0 {

@@ -10,9 +10,9 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 
 /// Fullness below which a forward product walks the nonzeros.
-pub const WALK_BELOW: f64 = 0.12;
+pub const WALK_BELOW: f64 = 0.25;
 /// The same for weight gradients, whose sums live in memory instead of registers.
-pub const WALK_WEIGHT_BELOW: f64 = 0.06;
+pub const WALK_WEIGHT_BELOW: f64 = 0.12;
 
 /// A matrix \[rows, k\] that can be filled in or walked.
 pub trait Rows: Sync {
@@ -261,13 +261,12 @@ pub fn bit_density(bits: &[u32], elements: usize) -> f64 {
 #[inline(always)]
 pub fn unpack_row(bits: &[u32], out: &mut [f32], add: bool) {
     for (w, out) in bits.iter().zip(out.chunks_mut(32)) {
-        if !add {
-            if let Ok(out) = <&mut [f32; 32]>::try_from(&mut *out) {
-                for (i, o) in out.iter_mut().enumerate() {
-                    *o = (w >> i & 1) as f32;
-                }
-                continue;
+        // Whole words by a loop of known length, which vectorises best.
+        if let (false, Ok(out)) = (add, <&mut [f32; 32]>::try_from(&mut *out)) {
+            for (i, o) in out.iter_mut().enumerate() {
+                *o = (w >> i & 1) as f32;
             }
+            continue;
         }
         for (i, o) in out.iter_mut().enumerate() {
             *o = if add { *o } else { 0.0 } + (w >> i & 1) as f32;

@@ -102,13 +102,13 @@ impl Spec {
                 return bad(key, "must be at least 1".into());
             }
         }
-        if self.dim == 0 || self.dim % 8 != 0 {
+        if self.dim == 0 || !self.dim.is_multiple_of(8) {
             return bad(
                 "dim",
                 format!("{} must be a positive multiple of 8: the patch embedding is D/8, D/4, D/2 and D wide", self.dim),
             );
         }
-        if self.semm.is_none() && (self.heads == 0 || self.dim % self.heads != 0) {
+        if self.semm.is_none() && (self.heads == 0 || !self.dim.is_multiple_of(self.heads)) {
             return bad("heads", format!("{} heads do not divide dim {}", self.heads, self.dim));
         }
         if !(self.scale().is_finite() && self.scale() > 0.0) {
@@ -129,7 +129,7 @@ impl Spec {
         if s.expert_dim == Some(0) {
             return bad("semm.expert_dim", "must be at least 1".into());
         }
-        if s.expert_dim.is_none() && self.dim % s.experts != 0 {
+        if s.expert_dim.is_none() && !self.dim.is_multiple_of(s.experts) {
             return bad("semm.experts", format!("{} experts do not divide dim {}; give semm.expert_dim", s.experts, self.dim));
         }
         if s.scale.is_some_and(|v| !(v.is_finite() && v > 0.0)) {
@@ -137,7 +137,7 @@ impl Spec {
         }
         threshold("semm.v_threshold", s.v_threshold)?;
         match s.hidden {
-            Hidden::Channels(n) if n == 0 || n % 2 != 0 => {
+            Hidden::Channels(n) if n == 0 || !n.is_multiple_of(2) => {
                 bad("semm.hidden", format!("{n} must be even and at least 2: half are experts, half route"))
             }
             Hidden::Parity if self.dim < 3 => bad("semm.hidden", "16 (dim div 3) is zero".into()),

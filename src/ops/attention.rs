@@ -78,7 +78,7 @@ fn product(a: View<'_>, b: View<'_>, heads: usize, scale: f32, shape: &[usize], 
 }
 
 fn check(op: &str, t: &Tensor, heads: usize) -> Result<()> {
-    if t.shape().len() < 4 || heads == 0 || t.channels() % heads != 0 || t.planes() > 1 {
+    if t.shape().len() < 4 || heads == 0 || !t.channels().is_multiple_of(heads) || t.planes() > 1 {
         return Err(Error::shape(op, format!("{t:?} in {heads} heads")));
     }
     Ok(())
@@ -106,7 +106,8 @@ impl Op for KeyValue {
     }
     fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
         let (k, v) = (x[0], x[1]);
-        (check(self.name(), k, self.heads)?, check(self.name(), v, self.heads)?);
+        check(self.name(), k, self.heads)?;
+        check(self.name(), v, self.heads)?;
         let shape = [k.shape()[0], k.shape()[1], self.heads, k.channels() / self.heads, v.channels() / self.heads];
         let (kt, vt) = (View::tokens(k, self.heads).transposed(), View::tokens(v, self.heads));
         Ok(Forward::one(product(kt, vt, self.heads, 1.0, &shape, false)?, vec![k.clone(), v.clone()]))
@@ -170,7 +171,8 @@ impl Op for Scores {
     }
     fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
         let (q, k) = (x[0], x[1]);
-        (check(self.name(), q, self.heads)?, check(self.name(), k, self.heads)?);
+        check(self.name(), q, self.heads)?;
+        check(self.name(), k, self.heads)?;
         let (qv, kv) = (View::tokens(q, self.heads), View::tokens(k, self.heads));
         let shape = [q.shape()[0], q.shape()[1], self.heads, qv.rows, kv.rows];
         Ok(Forward::one(product(qv, kv.transposed(), self.heads, 1.0, &shape, false)?, vec![q.clone(), k.clone()]))

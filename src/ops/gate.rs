@@ -75,7 +75,8 @@ impl Op for Both {
     }
     fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
         let &[a, b] = x else { return Err(Error::shape(self.name(), "two inputs expected")) };
-        (spikes(self.name(), a)?, spikes(self.name(), b)?);
+        spikes(self.name(), a)?;
+        spikes(self.name(), b)?;
         if a.shape() != b.shape() {
             return Err(Error::shape(self.name(), format!("{a:?} and {b:?}")));
         }
@@ -105,7 +106,8 @@ impl Op for TokenGate {
     }
     fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
         let &[a, g] = x else { return Err(Error::shape(self.name(), "two inputs expected")) };
-        (spikes(self.name(), a)?, spikes(self.name(), g)?);
+        spikes(self.name(), a)?;
+        spikes(self.name(), g)?;
         if a.channels() != g.channels() || a.shape().get(..2) != g.shape().get(..2) {
             return Err(Error::shape(self.name(), format!("{a:?} and {g:?}")));
         }
