@@ -44,6 +44,11 @@ impl Settings {
             let _ = self.put(path, value.into());
         }
     }
+    /// Sets a key to a string, as [`Settings::set`] does to what is not TOML.
+    pub fn put_string(&mut self, path: &str, value: impl Into<String>) {
+        self.overridden.push(path.to_string());
+        let _ = self.put(path, Value::String(value.into()));
+    }
     /// Forgets a key.
     pub fn remove(&mut self, path: &str) {
         let (last, tables) = split(path);

@@ -57,4 +57,6 @@ pub mod recipe;
 
 pub mod train;
 
+pub mod cli;
+
 pub use error::{Error, Result};

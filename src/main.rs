@@ -1,2 +1,5 @@
 //! The `spikemix` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    spikemix::cli::main()
+}

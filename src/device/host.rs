@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 static LAUNCHES: AtomicU64 = AtomicU64::new(0);
+static READS: AtomicU64 = AtomicU64::new(0);
 static ON: AtomicBool = AtomicBool::new(false);
 static TOTALS: Mutex<BTreeMap<String, (u64, f64)>> = Mutex::new(BTreeMap::new());
 
@@ -32,6 +33,16 @@ pub(super) fn run<R>(name: &str, launch: impl FnOnce() -> R) -> R {
 /// Launches on the CPU since the process began.
 pub(super) fn launches() -> u64 {
     LAUNCHES.load(Ordering::Relaxed)
+}
+
+/// Counts a buffer that is read back from any device.
+pub(super) fn count_read() {
+    READS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Buffers read back since the process began.
+pub(super) fn reads() -> u64 {
+    READS.load(Ordering::Relaxed)
 }
 
 /// Starts or stops timing.

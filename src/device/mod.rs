@@ -111,6 +111,7 @@ impl Device {
 
     /// Copies words back; on a GPU this submits what is queued and waits for it.
     pub fn read(&self, s: &Storage) -> Result<Vec<u32>> {
+        host::count_read();
         match (self, s) {
             (_, Storage::Cpu(b)) => Ok(b.words().to_vec()),
             (Device::Gpu(g), Storage::Gpu(b)) => g.read(b),
@@ -132,6 +133,11 @@ impl Device {
             Device::Cpu => host::launches(),
             Device::Gpu(g) => g.launches(),
         }
+    }
+
+    /// Buffers that this process read back from any device so far.
+    pub fn reads(&self) -> u64 {
+        host::reads()
     }
 
     /// Starts or stops timing every launch by kernel; on the CPU for the whole process.

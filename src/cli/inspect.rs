@@ -1,0 +1,209 @@
+//! `spikemix inspect`.
+
+use super::{print, print_json, say, table};
+use crate::checkpoint::Checkpoint;
+use crate::encode::{SplitBy, render};
+use crate::error::{Error, Result};
+use crate::events::{self, EventStats};
+use crate::files::write_atomic;
+use crate::profile::report::count;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Cut {
+    /// Equally long slices.
+    Time,
+    /// Equally many events to a slice.
+    Number,
+}
+
+/// Look into an event file or a checkpoint.
+///
+/// Of an event file: format, sensor, number of events, duration, rate, polarities, and what is damaged; --png draws accumulated
+/// frames (on events red, off events blue). Of a checkpoint: the network's spec, parameters by module, and what it says about itself.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  spikemix inspect recording.aedat
+  spikemix inspect recording.bin --png frames.png --frames 12
+  spikemix inspect runs/gestures-0/best.safetensors --json")]
+pub(super) struct InspectArgs {
+    /// An event file of any known format, or a .safetensors checkpoint
+    file: PathBuf,
+    /// Draw accumulated frames of the events to this file
+    #[arg(long, value_name = "FILE")]
+    png: Option<PathBuf>,
+    /// Frames in the picture
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    frames: u16,
+    /// How the recording is cut into frames
+    #[arg(long, value_enum, default_value = "time")]
+    split_by: Cut,
+    /// Refuse a damaged file instead of showing what can be read of it
+    #[arg(long)]
+    strict: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(a: &InspectArgs) -> Result<()> {
+    if a.file.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
+        if a.png.is_some() {
+            return Err(Error::usage("--png draws events; a checkpoint has none"));
+        }
+        return checkpoint(&a.file, a.json);
+    }
+    let stream = events::open(&a.file, a.strict)?;
+    if let Some(path) = &a.png {
+        let split_by = match a.split_by {
+            Cut::Time => SplitBy::Time,
+            Cut::Number => SplitBy::Number,
+        };
+        let style = render::Style { frames: a.frames.into(), split_by, ..render::Style::default() };
+        let mut png = Cursor::new(Vec::new());
+        render::sheet(&stream, &style)
+            .write_to(&mut png, image::ImageFormat::Png)
+            .map_err(|e| Error::format(path, 0, format!("cannot be drawn: {e}")))?;
+        write_atomic(path, png.get_ref())?;
+        say(&format!("drew {}", path.display()));
+    }
+    let stats = stream.stats();
+    if a.json {
+        return print_json(&stats);
+    }
+    print(&events_text(&stats, stream.sensor_declared))
+}
+
+fn events_text(s: &EventStats, declared: bool) -> String {
+    let share = |n: u64| 100.0 * n as f64 / s.events.max(1) as f64;
+    let time = |t: Option<i64>| t.map_or("-".to_string(), |t| format!("{t} us"));
+    let sensor = format!("{}x{} pixels ({})", s.width, s.height, if declared { "declared" } else { "the smallest that fits" });
+    let mut rows = [
+        ["format", s.format],
+        ["sensor", &sensor],
+        ["events", &s.events.to_string()],
+        ["on", &format!("{} ({:.1}%)", s.n_on, share(s.n_on))],
+        ["off", &format!("{} ({:.1}%)", s.events - s.n_on, share(s.events - s.n_on))],
+        ["first", &time(s.t_first)],
+        ["last", &time(s.t_last)],
+        ["duration", &format!("{:.6} s", s.duration)],
+        ["rate", &format!("{} events/s", count(s.mean_rate))],
+        ["out of order", &format!("{} events earlier than the one before", s.backsteps)],
+    ]
+    .map(|r| r.map(String::from).to_vec())
+    .to_vec();
+    rows.extend(s.warnings.iter().map(|w| vec!["warning".to_string(), w.clone()]));
+    table(&rows, &[])
+}
+
+/// A module of a checkpoint.
+#[derive(Serialize)]
+struct Module {
+    name: String,
+    tensors: usize,
+    /// Scalars, running statistics included.
+    scalars: usize,
+}
+
+fn checkpoint(path: &Path, json: bool) -> Result<()> {
+    let c = Checkpoint::open(path)?;
+    let mut modules: Vec<Module> = Vec::new();
+    for (name, (shape, _)) in &c.weights {
+        let module = module(name);
+        let n = shape.iter().product::<usize>();
+        match modules.iter_mut().find(|m| m.name == module) {
+            Some(m) => (m.tensors, m.scalars) = (m.tensors + 1, m.scalars + n),
+            None => modules.push(Module { name: module.to_string(), tensors: 1, scalars: n }),
+        }
+    }
+    let total: usize = modules.iter().map(|m| m.scalars).sum();
+    if json {
+        let shapes: serde_json::Map<String, Value> =
+            c.weights.iter().map(|(n, (s, _))| (n.clone(), Value::from(s.clone()))).collect();
+        return print_json(&serde_json::json!({
+            "metadata": c.meta,
+            "modules": modules,
+            "tensors": shapes,
+            "scalars": total,
+            "optimiser_tensors": c.optimiser.len(),
+        }));
+    }
+    let mut text = String::from("metadata\n");
+    let mut rows = Vec::new();
+    let m = &c.meta;
+    for (key, value) in [
+        ("written by", m.program.clone()),
+        ("seed", m.seed.to_string()),
+        ("split", m.split.clone()),
+        ("epochs", if m.step > 0 { format!("{} and {} steps", m.epoch, m.step) } else { m.epoch.to_string() }),
+        ("optimiser", if c.optimiser.is_empty() { "not kept".into() } else { format!("{} tensors", c.optimiser.len()) }),
+        ("neurons", m.neuron_arithmetic.clone()),
+    ] {
+        rows.push(vec![format!("  {key}"), value]);
+    }
+    flatten("  metrics", &m.metrics, &mut rows);
+    text += &table(&rows, &[]);
+    for (title, value) in [("spec", &m.spec), ("recipe", &m.recipe)] {
+        let mut rows = Vec::new();
+        flatten(" ", value, &mut rows);
+        text += &format!("\n{title}\n{}", table(&rows, &[]));
+    }
+    let mut rows = vec![["module", "tensors", "scalars"].map(String::from).to_vec()];
+    rows.extend(modules.iter().map(|m| vec![m.name.clone(), m.tensors.to_string(), m.scalars.to_string()]));
+    rows.push(vec!["all (running statistics included)".into(), c.weights.len().to_string(), total.to_string()]);
+    print(&format!("{text}\n{}", table(&rows, &[false, true, true])))
+}
+
+/// The module of a tensor: its path up to the second level that is no number (`block.0.attn`).
+fn module(name: &str) -> &str {
+    let mut words = 0;
+    for (i, part) in name.split('.').scan(0, |at, p| Some((std::mem::replace(at, *at + p.len() + 1), p))) {
+        words += usize::from(part.parse::<u32>().is_err());
+        let rest = &name[i + part.len()..];
+        // What follows must leave the tensor's own name.
+        if words == 2 || !rest[1.min(rest.len())..].contains('.') {
+            return &name[..i + part.len()];
+        }
+    }
+    name
+}
+
+/// Rows of key and value for everything below `v`.
+fn flatten(key: &str, v: &Value, rows: &mut Vec<Vec<String>>) {
+    match v {
+        Value::Object(map) => {
+            for (k, v) in map {
+                let dot = if key.trim().is_empty() { " " } else { "." };
+                flatten(&format!("{key}{dot}{k}"), v, rows);
+            }
+        }
+        Value::Null => {}
+        Value::String(s) => rows.push(vec![key.to_string(), s.clone()]),
+        v => rows.push(vec![key.to_string(), v.to_string()]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::module;
+
+    #[test]
+    fn modules_of_tensors() {
+        for (name, want) in [
+            ("block.0.attn.q.0.conv.weight", "block.0.attn"),
+            ("block.1.mlp.fc1.bn.running_mean", "block.1.mlp"),
+            ("patch_embed.stages.0.conv.weight", "patch_embed.stages"),
+            ("patch_embed.rpe.conv.weight", "patch_embed.rpe"),
+            ("head.weight", "head"),
+            ("w", "w"),
+        ] {
+            assert_eq!(module(name), want);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The command line, one file a command. Results go to stdout, talk and progress to stderr; with `--json` stdout carries JSON only.
+//!
+//! Exit status: 0 it worked, 1 it failed, 2 wrong usage, 130 stopped by the user. A reader that closes the pipe early is no failure.
+//!
+//! # How to add a command
+//! A file with a `clap::Args` struct and a function `run(args) -> Result<()>`, and a line in [`Command`] and [`main`].
+
+mod bench;
+mod devices;
+mod eval;
+mod inspect;
+mod progress;
+mod train;
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+/// Train and run spiking transformers with spiking expert mixtures on event data, on any GPU and on plain CPUs.
+#[derive(Parser)]
+#[command(
+    name = "spikemix",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  spikemix train examples/recipes/gestures.toml
+  spikemix train examples/recipes/nmnist.toml --set data.dir=/data/nmnist --seed 1
+  spikemix eval runs/gestures-0/best.safetensors --json
+  spikemix inspect recording.aedat --png frames.png
+  spikemix devices --check --device cpu"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+// What a command is about stands at its arguments.
+#[derive(Subcommand)]
+enum Command {
+    Train(train::TrainArgs),
+    Eval(eval::EvalArgs),
+    Devices(devices::DevicesArgs),
+    Inspect(inspect::InspectArgs),
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+/// Where to compute.
+#[derive(Args)]
+struct Place {
+    /// auto (a real GPU if there is one, else the CPU), cpu, gpu, or gpu:N as `spikemix devices` lists them
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: String,
+    /// CPU threads; all by default. Results do not depend on it
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+impl Place {
+    /// Starts the threads, opens the device and says which it is.
+    fn open(&self) -> Result<Device> {
+        self.start_threads()?;
+        let device = Device::open(&self.device)?;
+        say(&format!("device: {}", device.describe()));
+        Ok(device)
+    }
+    fn start_threads(&self) -> Result<()> {
+        let Some(n) = self.threads else { return Ok(()) };
+        if n == 0 || n > 4096 {
+            return Err(Error::usage(format!("--threads {n}: from 1 to 4096 threads are possible")));
+        }
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(n)
+            .build_global()
+            .map_err(|e| Error::device(format!("{n} threads cannot be started: {e}")))
+    }
+}
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help goes to stdout and is success; usage errors go to stderr with status 2. A closed pipe is not worth a word.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = match &cli.command {
+        Command::Train(a) => train::run(a),
+        Command::Eval(a) => eval::run(a),
+        Command::Devices(a) => devices::run(a),
+        Command::Inspect(a) => inspect::run(a),
+        Command::Bench(a) => bench::run(a),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            say(&format!("error: {e}"));
+            ExitCode::from(e.exit_status())
+        }
+    }
+}
+
+/// A line on stderr.
+fn say(line: &str) {
+    // There is nobody to tell when stderr itself is gone.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Text on stdout. A reader that has gone is no failure.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", e)),
+        _ => Ok(()),
+    }
+}
+
+/// An object on stdout, on one line.
+fn print_json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string(value).map_err(|e| Error::shape("json", e.to_string()))?;
+    print(&format!("{text}\n"))
+}
+
+/// Columns padded to the same width, two spaces apart; `right` says which are aligned to the right.
+fn table(rows: &[Vec<String>], right: &[bool]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cell = |(c, s): (usize, &String)| {
+            let pad = " ".repeat(widths[c].saturating_sub(s.chars().count()));
+            if right.get(c) == Some(&true) { format!("{pad}{s}") } else { format!("{s}{pad}") }
+        };
+        let line: Vec<String> = row.iter().enumerate().map(cell).collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
