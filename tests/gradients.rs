@@ -107,8 +107,8 @@ fn multilinear_cases(d: &Device) -> Outcome {
     for x in [m.f32(&img), m.spikes(&img)] {
         multilinear(&Linear, &[x.clone(), m.f32(&[5, 7]), m.f32(&[7])], d)?;
         multilinear(&Conv3x3, &[x.clone(), m.f32(&[3, 3, 5, 4])], d)?;
-        multilinear(&TokenMean { sum: false }, &[x.clone()], d)?;
-        multilinear(&TokenMean { sum: true }, &[x.clone()], d)?;
+        multilinear(&TokenMean { sum: false }, std::slice::from_ref(&x), d)?;
+        multilinear(&TokenMean { sum: true }, std::slice::from_ref(&x), d)?;
         multilinear(&Residual, &[x.clone(), x], d)?;
     }
     multilinear(&Depthwise3x3, &[m.spikes(&img), m.f32(&[3, 3, 5])], d)?;
