@@ -322,7 +322,7 @@ pub fn trials() -> Vec<Trial> {
         return vec![shared::absent("oracle", &dir)];
     }
     let mut trials = Vec::new();
-    let kinds: [(&str, fn(&Path, &Device) -> Outcome); 5] = [
+    let kinds: [(&str, Run); 5] = [
         ("neuron", neuron),
         ("layer", network),
         ("model", network),
