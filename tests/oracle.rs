@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 
 pub type Outcome = Result<(), Failed>;
 
+/// Compares one fixture on one device.
+type Run = fn(&Path, &Device) -> Outcome;
+
 /// A fixture: tensors in PyTorch's layout, and its settings.
 pub struct Fixture {
     /// Name to shape and values (integers as floats).
