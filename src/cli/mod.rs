@@ -6,6 +6,7 @@
 //! A file with a `clap::Args` struct and a function `run(args) -> Result<()>`, and a line in `Command` and in [`main`].
 
 mod bench;
+mod convert;
 mod devices;
 mod eval;
 mod inspect;
@@ -45,6 +46,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Devices(devices::DevicesArgs),
     Inspect(inspect::InspectArgs),
+    Convert(convert::ConvertArgs),
     #[command(subcommand)]
     Bench(bench::BenchCommand),
 }
@@ -82,6 +84,7 @@ impl Place {
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
+    quiet_drivers();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Eval(a) => eval::run(a),
         Command::Devices(a) => devices::run(a),
         Command::Inspect(a) => inspect::run(a),
+        Command::Convert(a) => convert::run(a),
         Command::Bench(a) => bench::run(a),
     };
     match result {
@@ -103,6 +107,15 @@ pub fn main() -> ExitCode {
             say(&format!("error: {e}"));
             ExitCode::from(e.exit_status())
         }
+    }
+}
+
+/// Mesa's drivers print `error: XDG_RUNTIME_DIR is invalid` on stderr where it is not set, as in most containers. Nothing is wrong, and
+/// any folder quiets them.
+fn quiet_drivers() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: the first thing the process does, before any other thread exists.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
     }
 }
 

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 /// Fullness below which a forward product walks the nonzeros.
 pub const WALK_BELOW: f64 = 0.25;
 /// The same for weight gradients.
-pub const WALK_WEIGHT_BELOW: f64 = 0.4;
+pub const WALK_WEIGHT_BELOW: f64 = 0.33;
 
 /// A matrix \[rows, k\] that can be filled in or walked.
 pub trait Rows: Sync {
@@ -132,15 +132,35 @@ fn block_rows(k: usize) -> usize {
     ((1 << 17) / k.max(1) / 16 * 16).clamp(16, 512)
 }
 
+/// How a product is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A row of the dense matrix is added for each nonzero.
+    Walk,
+    /// Blocks are filled in and given to `gemm`.
+    Dense,
+}
+
+impl Way {
+    fn of(density: f64, walk_below: f64) -> Self {
+        if density < walk_below { Way::Walk } else { Way::Dense }
+    }
+}
+
 /// y \[rows, n\] = A w \[k, n\] (+ bias \[n\] where it is not empty).
 pub fn product<R: Rows>(a: &R, w: &[f32], bias: &[f32], y: &mut [f32]) {
+    product_by(Way::of(a.density(), WALK_BELOW), a, w, bias, y);
+}
+
+/// [`product`] in a given way.
+pub fn product_by<R: Rows>(way: Way, a: &R, w: &[f32], bias: &[f32], y: &mut [f32]) {
     let (k, rows) = (a.k(), a.rows());
     if rows == 0 || y.is_empty() {
         return;
     }
     let n = y.len() / rows;
     let block = block_rows(k);
-    if a.density() < WALK_BELOW {
+    if way == Way::Walk {
         y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
             // The nonzeros first, then the sums: two tight loops beat one that does both.
             let mut list = Vec::with_capacity(k);
@@ -226,16 +246,20 @@ pub fn split_range(rows: usize, splits: usize, s: usize) -> (usize, usize) {
 
 /// dw \[splits, k, n\]: A^T dy \[rows, n\], each split over its own run of rows.
 pub fn weight_product<R: Rows>(a: &R, dy: &[f32], n: usize, splits: usize, dw: &mut [f32]) {
+    weight_product_by(Way::of(a.density(), WALK_WEIGHT_BELOW), a, dy, n, splits, dw);
+}
+
+/// [`weight_product`] in a given way.
+pub fn weight_product_by<R: Rows>(way: Way, a: &R, dy: &[f32], n: usize, splits: usize, dw: &mut [f32]) {
     let (k, rows) = (a.k(), a.rows());
     if k == 0 || n == 0 {
         return;
     }
-    let walk = a.density() < WALK_WEIGHT_BELOW;
     let block = block_rows(k);
     dw.par_chunks_mut(k * n).enumerate().for_each(|(s, dw)| {
         let (first, end) = split_range(rows, splits, s);
         dw.fill(0.0);
-        if walk {
+        if way == Way::Walk {
             return a.walk_weight(first, end, dy, n, dw);
         }
         for r in (first..end).step_by(block) {
