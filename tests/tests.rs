@@ -4,6 +4,7 @@ mod decode;
 mod device;
 mod gpu;
 mod gradients;
+mod infer;
 mod layers;
 mod networks;
 mod oracle;
@@ -22,6 +23,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(layers::trials());
     trials.extend(gradients::trials());
     trials.extend(networks::trials());
+    trials.extend(infer::trials());
     trials.extend(oracle::trials());
     libtest_mimic::run(&args, trials).exit_code()
 }

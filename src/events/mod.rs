@@ -17,9 +17,11 @@ pub mod aedat3;
 pub mod atis;
 mod file;
 pub mod npz;
+mod reader;
 mod stats;
 
 pub use file::{open, open_as, save, sniff};
+pub use reader::Reader;
 pub use stats::EventStats;
 
 use std::fmt;
