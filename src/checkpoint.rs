@@ -233,7 +233,7 @@ fn check_length(bytes: &[u8]) -> Result<usize, (u64, String)> {
         return Err((bytes.len() as u64, format!("{foreign}: it ends within its first 8 bytes")));
     };
     let header = u64::from_le_bytes(*first);
-    if header < 2 || header > 100_000_000 || bytes.get(8).is_some_and(|&b| b != b'{') {
+    if !(2..=100_000_000).contains(&header) || bytes.get(8).is_some_and(|&b| b != b'{') {
         return Err((0, foreign.to_string()));
     }
     // Header is at most 1e8 here, so this cannot overflow.
@@ -301,8 +301,7 @@ mod tests {
         assert_eq!((c.meta.clone(), c.optimiser.clone()), (meta(), state));
         assert_eq!(c.weights["head.weight"].0, [5, 4]);
         assert_eq!(c.weights["stages.0.weight"].0, [4, 2, 3, 3]);
-        let mut q = Params::new(&Device::Cpu);
-        std::mem::swap(&mut q, &mut params(5));
+        let mut q = params(5);
         q.update(
             q.iter()
                 .map(|(id, p)| (id, crate::tensor::Tensor::zeros(&Device::Cpu, p.value.shape()).unwrap()))

@@ -120,7 +120,7 @@ fn split(path: &str) -> (&str, Vec<&str>) {
 
 /// `:line:column` of a byte.
 fn place(text: &str, byte: usize) -> String {
-    let before = &text[..text.floor_char_boundary(byte.min(text.len()))];
+    let before = text.get(..byte).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
     format!(":{line}:{column}")

@@ -17,8 +17,9 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     // Temporary files are private by default; this one is to have the permissions of any new file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(dir).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
+    // What `tempfile` itself reports names the temporary file, which says nothing to anybody: hence the plain kind, the plain file.
+    let file = builder.tempfile_in(dir).map_err(|e| io(e.kind().into()))?;
+    file.as_file().write_all(bytes).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|e| io(e.error))?;
     // The name itself is on disk only when the folder is; systems that cannot sync a folder have nothing to do here.

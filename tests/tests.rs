@@ -1,5 +1,6 @@
 //! The one integration binary.
 
+mod cli;
 mod decode;
 mod device;
 mod gpu;
@@ -25,5 +26,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(networks::trials());
     trials.extend(infer::trials());
     trials.extend(oracle::trials());
+    trials.extend(cli::trials());
     libtest_mimic::run(&args, trials).exit_code()
 }

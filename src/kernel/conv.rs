@@ -3,8 +3,8 @@
 //! The gradient of the input is the same convolution of dy with [`Flip`]ped weights.
 
 use super::matmul::tiles;
-use super::product::{Rows, bit_density, each_bit, product, unpack_row, weight_product};
-use super::{Access, Args, Case, Gen, Kernel, Tolerance, simd, words};
+use super::product::{BitMatrix, Rows, each_tap, product, weight_product};
+use super::{Access, Args, Case, Gen, Kernel, Tolerance, simd};
 use crate::uniform;
 use rayon::prelude::*;
 
@@ -34,20 +34,6 @@ impl ConvU {
     }
     fn taps(&self) -> usize {
         9 * self.cin as usize
-    }
-}
-
-/// Calls `f(tap, input pixel)` for the taps of output pixel `i` that lie inside the image.
-#[inline(always)]
-pub fn each_tap(i: usize, h: usize, w: usize, mut f: impl FnMut(usize, usize)) {
-    let (x, y, base) = (i % w, i / w % h, i / (w * h) * h * w);
-    for ky in 0..3 {
-        for kx in 0..3 {
-            let (yy, xx) = (y + ky, x + kx);
-            if yy >= 1 && yy <= h && xx >= 1 && xx <= w {
-                f(ky * 3 + kx, base + (yy - 1) * w + xx - 1);
-            }
-        }
     }
 }
 
@@ -110,53 +96,12 @@ impl Rows for FloatPatches<'_> {
     }
 }
 
-/// Images of packed spikes as rows of nine neighbours.
-struct BitPatches<'a> {
-    x: &'a [u32],
-    u: ConvU,
+fn floats<'a>(u: &ConvU, x: &'a [f32]) -> FloatPatches<'a> {
+    FloatPatches { x, u: *u }
 }
 
-impl Rows for BitPatches<'_> {
-    fn rows(&self) -> usize {
-        self.u.pixels()
-    }
-    fn k(&self) -> usize {
-        self.u.taps()
-    }
-    fn density(&self) -> f64 {
-        bit_density(self.x, self.u.pixels() * self.u.cin as usize)
-    }
-    fn fill(&self, first: usize, n: usize, out: &mut [f32]) {
-        let (h, w, c, pixels) = (self.u.h as usize, self.u.w as usize, self.u.cin as usize, self.u.pixels());
-        let nw = words(c);
-        simd(
-            #[inline(always)]
-            || {
-                for (i, out) in out.chunks_exact_mut(9 * c).enumerate().take(n) {
-                    let (x, y) = ((first + i) % w, (first + i) / w % h);
-                    if x == 0 || y == 0 || x + 1 == w || y + 1 == h {
-                        out.fill(0.0);
-                    }
-                    each_tap(first + i, h, w, |tap, p| {
-                        let out = &mut out[tap * c..(tap + 1) * c];
-                        for q in 0..self.u.planes as usize {
-                            unpack_row(&self.x[(q * pixels + p) * nw..(q * pixels + p + 1) * nw], out, q > 0);
-                        }
-                    });
-                }
-            },
-        );
-    }
-    fn nonzeros(&self, row: usize, out: &mut Vec<(u32, f32)>) {
-        let (c, pixels) = (self.u.cin as usize, self.u.pixels());
-        let nw = words(c);
-        each_tap(row, self.u.h as usize, self.u.w as usize, |tap, p| {
-            for q in 0..self.u.planes as usize {
-                let bits = &self.x[(q * pixels + p) * nw..(q * pixels + p + 1) * nw];
-                each_bit(bits, |ci| out.push(((tap * c + ci) as u32, 1.0)));
-            }
-        });
-    }
+fn spikes<'a>(u: &ConvU, x: &'a [u32]) -> BitMatrix<'a> {
+    BitMatrix { x, rows: u.pixels(), c: u.cin as usize, planes: u.planes as usize, image: Some((u.h as usize, u.w as usize)) }
 }
 
 /// (images, h, w, cin, cout, planes, splits, rate)
@@ -217,7 +162,7 @@ macro_rules! conv_kernel {
                 }
             }
             fn cpu(&self, u: &ConvU, args: &mut Args<'_>) {
-                let x = $patches { x: args.$x(0), u: *u };
+                let x = $patches(u, args.$x(0));
                 if $weight {
                     weight_product(&x, args.f32(1), u.cout as usize, u.splits as usize, args.out_f32(0));
                 } else {
@@ -236,19 +181,19 @@ macro_rules! conv_kernel {
 
 conv_kernel!(
     /// x f32\[images, h, w, cin\], w\[9, cin, cout\] -> y\[images, h, w, cout\].
-    Forward, "forward", false, false, &[("x", Access::ReadF32), ("w", Access::ReadF32), ("y", Access::WriteF32)], FloatPatches, f32
+    Forward, "forward", false, false, &[("x", Access::ReadF32), ("w", Access::ReadF32), ("y", Access::WriteF32)], floats, f32
 );
 conv_kernel!(
     /// x bits\[planes, images, h, w, cin\], w\[9, cin, cout\] -> y\[images, h, w, cout\].
-    Bits, "bits", true, false, &[("x", Access::ReadU32), ("w", Access::ReadF32), ("y", Access::WriteF32)], BitPatches, u32
+    Bits, "bits", true, false, &[("x", Access::ReadU32), ("w", Access::ReadF32), ("y", Access::WriteF32)], spikes, u32
 );
 conv_kernel!(
     /// x f32\[images, h, w, cin\], dy\[images, h, w, cout\] -> dw\[splits, 9, cin, cout\].
-    Weight, "weight", false, true, &[("x", Access::ReadF32), ("dy", Access::ReadF32), ("dw", Access::WriteF32)], FloatPatches, f32
+    Weight, "weight", false, true, &[("x", Access::ReadF32), ("dy", Access::ReadF32), ("dw", Access::WriteF32)], floats, f32
 );
 conv_kernel!(
     /// x bits\[planes, images, h, w, cin\], dy\[images, h, w, cout\] -> dw\[splits, 9, cin, cout\].
-    BitsWeight, "bits_weight", true, true, &[("x", Access::ReadU32), ("dy", Access::ReadF32), ("dw", Access::WriteF32)], BitPatches, u32
+    BitsWeight, "bits_weight", true, true, &[("x", Access::ReadU32), ("dy", Access::ReadF32), ("dw", Access::WriteF32)], spikes, u32
 );
 
 /// w\[9, cin, cout\] -> \[9, cout, cin\] with the taps turned round.

@@ -1,7 +1,6 @@
 //! Depth-wise 3x3 convolutions of packed spikes: each channel has its own nine weights \[9, c\].
 
-use super::conv::each_tap;
-use super::product::split_range;
+use super::product::{each_tap, split_range};
 use super::{Access, Args, Case, Gen, Kernel, Tolerance, simd, words};
 use crate::uniform;
 use rayon::prelude::*;

@@ -1,6 +1,6 @@
 //! Linear maps: products of floats, and products with packed spikes.
 
-use super::product::{BitRows, gemm, product, split_range, weight_product};
+use super::product::{BitMatrix, gemm, product, split_range, weight_product};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance};
 use crate::uniform;
 use rayon::prelude::*;
@@ -118,8 +118,8 @@ uniform! {
     }
 }
 
-fn bit_rows<'a>(u: &BitsU, x: &'a [u32]) -> BitRows<'a> {
-    BitRows { x, rows: u.rows as usize, c: u.cin as usize, planes: u.planes as usize }
+fn bit_rows<'a>(u: &BitsU, x: &'a [u32]) -> BitMatrix<'a> {
+    BitMatrix { x, rows: u.rows as usize, c: u.cin as usize, planes: u.planes as usize, image: None }
 }
 
 /// x bits\[planes, rows, cin\], w\[cin, cout\], bias\[cout\] (or empty) -> y\[rows, cout\].
@@ -168,6 +168,7 @@ fn shapes(g: &mut Gen) -> Vec<(String, BitsU, Data)> {
         (70, 2, 64, 130, 0.05, 0, 2),
         (70, 1, 33, 40, 0.03, 1, 3),
         (33, 3, 100, 65, 0.4, 0, 1),
+        (40, 1, 40, 420, 0.04, 1, 2),
         (4, 1, 32, 1, 0.0, 1, 8),
         (0, 1, 32, 8, 0.5, 0, 1),
     ] {

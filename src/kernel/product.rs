@@ -11,8 +11,8 @@ use std::cell::RefCell;
 
 /// Fullness below which a forward product walks the nonzeros.
 pub const WALK_BELOW: f64 = 0.25;
-/// The same for weight gradients, whose sums live in memory instead of registers.
-pub const WALK_WEIGHT_BELOW: f64 = 0.12;
+/// The same for weight gradients.
+pub const WALK_WEIGHT_BELOW: f64 = 0.4;
 
 /// A matrix \[rows, k\] that can be filled in or walked.
 pub trait Rows: Sync {
@@ -26,6 +26,24 @@ pub trait Rows: Sync {
     fn fill(&self, first: usize, n: usize, out: &mut [f32]);
     /// Appends the column and value of each nonzero of a row.
     fn nonzeros(&self, row: usize, out: &mut Vec<(u32, f32)>);
+    /// Adds A^T dy over rows `first..end` to `dw` \[k, n\] by walking the nonzeros.
+    fn walk_weight(&self, first: usize, end: usize, dy: &[f32], n: usize, dw: &mut [f32]) {
+        let mut list = Vec::new();
+        for r in first..end {
+            list.clear();
+            self.nonzeros(r, &mut list);
+            let dy = &dy[r * n..(r + 1) * n];
+            simd(
+                #[inline(always)]
+                || {
+                    for &(k, v) in &list {
+                        let dw = &mut dw[k as usize * n..(k as usize + 1) * n];
+                        dw.iter_mut().zip(dy).for_each(|(w, d)| *w += v * d);
+                    }
+                },
+            );
+        }
+    }
 }
 
 /// C \[m, n\] (+)= A B with `gemm`, single-threaded; strides are (row, column) in elements.
@@ -97,14 +115,16 @@ pub fn gemm_scaled(
     }
 }
 
-#[derive(Default)]
-struct Scratch {
-    block: Vec<f32>,
-    list: Vec<(u32, f32)>,
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = RefCell::default();
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+/// Lends this thread's scratch block of `len` floats.
+fn with_block<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    SCRATCH.with_borrow_mut(|s| {
+        s.resize(len.max(s.len()), 0.0);
+        f(&mut s[..len])
+    })
 }
 
 /// Rows of a block: what keeps \[block, k\] floats within half of a second-level cache of 1 MiB.
@@ -113,51 +133,57 @@ fn block_rows(k: usize) -> usize {
 }
 
 /// y \[rows, n\] = A w \[k, n\] (+ bias \[n\] where it is not empty).
-pub fn product(a: &dyn Rows, w: &[f32], bias: &[f32], y: &mut [f32]) {
+pub fn product<R: Rows>(a: &R, w: &[f32], bias: &[f32], y: &mut [f32]) {
     let (k, rows) = (a.k(), a.rows());
     if rows == 0 || y.is_empty() {
         return;
     }
     let n = y.len() / rows;
     let block = block_rows(k);
-    let walk = a.density() < WALK_BELOW;
-    y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
-        SCRATCH.with_borrow_mut(|s| {
-            let m = y.len() / n;
-            if walk {
-                for (r, y) in y.chunks_exact_mut(n).enumerate() {
-                    s.list.clear();
-                    a.nonzeros(i * block + r, &mut s.list);
-                    simd(
-                        #[inline(always)]
-                        || add_rows(&s.list, w, bias, y),
-                    );
-                }
-            } else {
-                s.block.resize((block * k).max(s.block.len()), 0.0);
-                let block_data = &mut s.block[..m * k];
-                a.fill(i * block, m, block_data);
-                for y in y.chunks_exact_mut(n).filter(|_| !bias.is_empty()) {
-                    y.copy_from_slice(bias);
-                }
-                gemm(y, (m, n, k), block_data, (k, 1), w, (n, 1), !bias.is_empty());
+    if a.density() < WALK_BELOW {
+        y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
+            // The nonzeros first, then the sums: two tight loops beat one that does both.
+            let mut list = Vec::with_capacity(k);
+            for (r, y) in y.chunks_exact_mut(n).enumerate() {
+                list.clear();
+                a.nonzeros(i * block + r, &mut list);
+                simd(
+                    #[inline(always)]
+                    || add_rows(&list, w, bias, y),
+                );
             }
+        });
+        return;
+    }
+    y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
+        let m = y.len() / n;
+        with_block(m * k, |filled| {
+            a.fill(i * block, m, filled);
+            for y in y.chunks_exact_mut(n).filter(|_| !bias.is_empty()) {
+                y.copy_from_slice(bias);
+            }
+            gemm(y, (m, n, k), filled, (k, 1), w, (n, 1), !bias.is_empty());
         });
     });
 }
 
-/// y = bias + the rows of `w` that `list` names, each times its value; columns in blocks that stay in registers.
+/// y = bias + the rows of `w` that `list` names, each times its value; in blocks of columns whose sums stay in registers.
 #[inline(always)]
 fn add_rows(list: &[(u32, f32)], w: &[f32], bias: &[f32], y: &mut [f32]) {
     let n = y.len();
     let mut c0 = 0;
-    while n - c0 >= 128 {
-        add_block::<128>(list, w, n, c0, bias, y);
+    // 32 registers of 16 floats hold 128 sums with ease, 16 of 8 floats 64.
+    while wide() && n - c0 >= 128 {
+        add_block::<128>(list, w, n, c0, y);
         c0 += 128;
     }
-    while n - c0 >= 32 {
-        add_block::<32>(list, w, n, c0, bias, y);
-        c0 += 32;
+    while n - c0 >= 64 {
+        add_block::<64>(list, w, n, c0, y);
+        c0 += 64;
+    }
+    while n - c0 >= 16 {
+        add_block::<16>(list, w, n, c0, y);
+        c0 += 16;
     }
     if c0 < n {
         let y = &mut y[c0..];
@@ -166,29 +192,30 @@ fn add_rows(list: &[(u32, f32)], w: &[f32], bias: &[f32], y: &mut [f32]) {
             let row = &w[k as usize * n + c0..(k as usize + 1) * n];
             y.iter_mut().zip(row).for_each(|(y, w)| *y += v * w);
         }
-        y.iter_mut().zip(bias.get(c0..).unwrap_or(&[])).for_each(|(y, b)| *y += b);
     }
+    y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
 }
 
 #[inline(always)]
-fn add_block<const N: usize>(list: &[(u32, f32)], w: &[f32], n: usize, c0: usize, bias: &[f32], y: &mut [f32]) {
-    let mut acc = [0.0f32; N];
+fn add_block<const N: usize>(list: &[(u32, f32)], w: &[f32], n: usize, c0: usize, y: &mut [f32]) {
+    let mut sums = [0.0f32; N];
     for &(k, v) in list {
         let at = k as usize * n + c0;
         let row = &w[at..at + N];
         for j in 0..N {
-            acc[j] += v * row[j];
+            sums[j] += v * row[j];
         }
     }
-    let y = &mut y[c0..c0 + N];
-    if bias.is_empty() {
-        y.copy_from_slice(&acc);
-    } else {
-        let bias = &bias[c0..c0 + N];
-        for j in 0..N {
-            y[j] = acc[j] + bias[j];
-        }
-    }
+    y[c0..c0 + N].copy_from_slice(&sums);
+}
+
+/// Whether this machine has AVX-512.
+#[inline(always)]
+fn wide() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
 }
 
 /// Rows of split `s` of `splits`.
@@ -198,7 +225,7 @@ pub fn split_range(rows: usize, splits: usize, s: usize) -> (usize, usize) {
 }
 
 /// dw \[splits, k, n\]: A^T dy \[rows, n\], each split over its own run of rows.
-pub fn weight_product(a: &dyn Rows, dy: &[f32], n: usize, splits: usize, dw: &mut [f32]) {
+pub fn weight_product<R: Rows>(a: &R, dy: &[f32], n: usize, splits: usize, dw: &mut [f32]) {
     let (k, rows) = (a.k(), a.rows());
     if k == 0 || n == 0 {
         return;
@@ -208,32 +235,16 @@ pub fn weight_product(a: &dyn Rows, dy: &[f32], n: usize, splits: usize, dw: &mu
     dw.par_chunks_mut(k * n).enumerate().for_each(|(s, dw)| {
         let (first, end) = split_range(rows, splits, s);
         dw.fill(0.0);
-        SCRATCH.with_borrow_mut(|s| {
-            if walk {
-                for r in first..end {
-                    s.list.clear();
-                    a.nonzeros(r, &mut s.list);
-                    let dy = &dy[r * n..(r + 1) * n];
-                    simd(
-                        #[inline(always)]
-                        || {
-                            for &(k, v) in &s.list {
-                                let dw = &mut dw[k as usize * n..(k as usize + 1) * n];
-                                dw.iter_mut().zip(dy).for_each(|(w, d)| *w += v * d);
-                            }
-                        },
-                    );
-                }
-            } else {
-                s.block.resize((block * k).max(s.block.len()), 0.0);
-                for r in (first..end).step_by(block) {
-                    let m = block.min(end - r);
-                    let block_data = &mut s.block[..m * k];
-                    a.fill(r, m, block_data);
-                    gemm(dw, (k, n, m), block_data, (1, k), &dy[r * n..], (n, 1), true);
-                }
-            }
-        });
+        if walk {
+            return a.walk_weight(first, end, dy, n, dw);
+        }
+        for r in (first..end).step_by(block) {
+            let m = block.min(end - r);
+            with_block(m * k, |filled| {
+                a.fill(r, m, filled);
+                gemm(dw, (k, n, m), filled, (1, k), &dy[r * n..], (n, 1), true);
+            });
+        }
     });
 }
 
@@ -274,21 +285,9 @@ pub fn unpack_row(bits: &[u32], out: &mut [f32], add: bool) {
     }
 }
 
-/// Calls `f` with each set bit of a row.
-#[inline(always)]
-pub fn each_bit(bits: &[u32], mut f: impl FnMut(usize)) {
-    for (w, &word) in bits.iter().enumerate() {
-        let mut word = word;
-        while word != 0 {
-            f(w * 32 + word.trailing_zeros() as usize);
-            word &= word - 1;
-        }
-    }
-}
-
-/// Packed spikes as a matrix \[rows, c\], planes summed.
-pub struct BitRows<'a> {
-    /// \[planes, rows, words(c)\]
+/// Packed spikes \[planes, rows, words(c)\] as a matrix, planes summed: a row as it is, or the nine neighbours of a pixel.
+pub struct BitMatrix<'a> {
+    /// The words.
     pub x: &'a [u32],
     /// Rows.
     pub rows: usize,
@@ -296,34 +295,204 @@ pub struct BitRows<'a> {
     pub c: usize,
     /// Planes.
     pub planes: usize,
+    /// Height and width of the images whose pixels the rows are, for a 3x3 convolution: k = tap * c + channel.
+    pub image: Option<(usize, usize)>,
 }
 
-impl Rows for BitRows<'_> {
+impl BitMatrix<'_> {
+    /// Calls `f(tap, source row)`.
+    #[inline(always)]
+    fn each_tap(&self, row: usize, mut f: impl FnMut(usize, usize)) {
+        match self.image {
+            None => f(0, row),
+            Some((h, w)) => each_tap(row, h, w, f),
+        }
+    }
+    fn taps(&self) -> usize {
+        if self.image.is_some() { 9 } else { 1 }
+    }
+    /// Adds A^T dy over at most 256 rows to `dw`: spikes are turned into masks over rows, so that the sum of one row of `dw` stays in
+    /// registers while its spikes are walked.
+    #[inline(always)]
+    fn walk_weight_block<const V: usize>(&self, masks: &[u32], groups: usize, dy: &[f32], n: usize, c0: usize, dw: &mut [f32]) {
+        for (k, masks) in masks.chunks_exact(groups).enumerate() {
+            let mut sums = [[0.0f32; 16]; V];
+            for (g, &mask) in masks.iter().enumerate() {
+                let mut mask = mask;
+                while mask != 0 {
+                    let r = g * 32 + mask.trailing_zeros() as usize;
+                    mask &= mask - 1;
+                    let dy = &dy[r * n + c0..r * n + c0 + 16 * V];
+                    for (s, dy) in sums.iter_mut().zip(dy.chunks_exact(16)) {
+                        s.iter_mut().zip(dy).for_each(|(s, d)| *s += d);
+                    }
+                }
+            }
+            let dw = &mut dw[k * n + c0..k * n + c0 + 16 * V];
+            for (dw, s) in dw.chunks_exact_mut(16).zip(&sums) {
+                dw.iter_mut().zip(s).for_each(|(dw, s)| *dw += s);
+            }
+        }
+    }
+    /// Masks \[taps * c, groups\] over rows `first..first + n` (32 to a word) of one plane.
+    #[inline(always)]
+    fn masks(&self, plane: usize, first: usize, n: usize, groups: usize, out: &mut [u32]) {
+        let nw = words(self.c);
+        let mut sources = [[usize::MAX; 32]; 9];
+        for g in 0..groups {
+            sources.iter_mut().for_each(|s| s.fill(usize::MAX));
+            for i in 0..32.min(n - g * 32) {
+                self.each_tap(first + g * 32 + i, |tap, source| sources[tap][i] = plane * self.rows + source);
+            }
+            for (tap, sources) in sources.iter().enumerate().take(self.taps()) {
+                for w in 0..nw {
+                    let mut square = [0u32; 32];
+                    for (s, &source) in square.iter_mut().zip(sources) {
+                        if source != usize::MAX {
+                            *s = self.x[source * nw + w];
+                        }
+                    }
+                    transpose(&mut square);
+                    for (i, mask) in square.iter().enumerate().take(32.min(self.c - w * 32)) {
+                        out[(tap * self.c + w * 32 + i) * groups + g] = *mask;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Transposes a square of 32 x 32 bits: bit j of word i becomes bit i of word j.
+#[inline(always)]
+fn transpose(a: &mut [u32; 32]) {
+    let (mut half, mut mask) = (16, 0x0000_ffffu32);
+    while half != 0 {
+        let mut k = 0;
+        while k < 32 {
+            for i in k..k + half {
+                let t = (a[i] >> half ^ a[i + half]) & mask;
+                a[i] ^= t << half;
+                a[i + half] ^= t;
+            }
+            k += 2 * half;
+        }
+        half >>= 1;
+        mask ^= mask << half;
+    }
+}
+
+impl Rows for BitMatrix<'_> {
     fn rows(&self) -> usize {
         self.rows
     }
     fn k(&self) -> usize {
-        self.c
+        self.taps() * self.c
     }
     fn density(&self) -> f64 {
         bit_density(self.x, self.rows * self.c)
     }
     fn fill(&self, first: usize, n: usize, out: &mut [f32]) {
-        let w = words(self.c);
+        let (c, nw) = (self.c, words(self.c));
         simd(
             #[inline(always)]
             || {
-                for p in 0..self.planes {
-                    let x = &self.x[(p * self.rows + first) * w..(p * self.rows + first + n) * w];
-                    x.chunks_exact(w).zip(out.chunks_exact_mut(self.c)).for_each(|(x, out)| unpack_row(x, out, p > 0));
+                for (i, out) in out.chunks_exact_mut(self.taps() * c).enumerate().take(n) {
+                    let mut met = 0;
+                    self.each_tap(first + i, |tap, source| {
+                        let out = &mut out[tap * c..(tap + 1) * c];
+                        for q in 0..self.planes {
+                            let at = (q * self.rows + source) * nw;
+                            unpack_row(&self.x[at..at + nw], out, q > 0);
+                        }
+                        met |= 1 << tap;
+                    });
+                    (0..self.taps()).filter(|tap| met >> tap & 1 == 0).for_each(|tap| out[tap * c..(tap + 1) * c].fill(0.0));
                 }
             },
         );
     }
     fn nonzeros(&self, row: usize, out: &mut Vec<(u32, f32)>) {
-        let w = words(self.c);
-        for p in 0..self.planes {
-            each_bit(&self.x[(p * self.rows + row) * w..(p * self.rows + row + 1) * w], |k| out.push((k as u32, 1.0)));
+        let nw = words(self.c);
+        self.each_tap(row, |tap, source| {
+            for q in 0..self.planes {
+                let at = (q * self.rows + source) * nw;
+                for (w, &word) in self.x[at..at + nw].iter().enumerate() {
+                    let mut word = word;
+                    while word != 0 {
+                        out.push(((tap * self.c + w * 32) as u32 + word.trailing_zeros(), 1.0));
+                        word &= word - 1;
+                    }
+                }
+            }
+        });
+    }
+    fn walk_weight(&self, first: usize, end: usize, dy: &[f32], n: usize, dw: &mut [f32]) {
+        // Rows of a block: 64 columns of their dy stay in cache, and each sum meets enough spikes to be worth its load and store.
+        let block = 256;
+        let mut masks = vec![0u32; self.k() * block / 32];
+        for r in (first..end).step_by(block) {
+            let m = block.min(end - r);
+            for q in 0..self.planes {
+                simd(
+                    #[inline(always)]
+                    || {
+                        masks.fill(0);
+                        self.masks(q, r, m, m.div_ceil(32), &mut masks[..self.k() * m.div_ceil(32)]);
+                        let (masks, groups, dy) = (&masks[..self.k() * m.div_ceil(32)], m.div_ceil(32), &dy[r * n..]);
+                        let mut c0 = 0;
+                        macro_rules! blocks {
+                            ($($vectors:literal)+) => {$(
+                                while n - c0 >= 16 * $vectors {
+                                    self.walk_weight_block::<$vectors>(masks, groups, dy, n, c0, dw);
+                                    c0 += 16 * $vectors;
+                                }
+                            )+};
+                        }
+                        blocks!(4 2 1);
+                        for (k, masks) in masks.chunks_exact(groups).enumerate().filter(|_| c0 < n) {
+                            let dw = &mut dw[k * n + c0..(k + 1) * n];
+                            for (g, &mask) in masks.iter().enumerate() {
+                                for i in (0..32).filter(|i| mask >> i & 1 != 0) {
+                                    let r = g * 32 + i;
+                                    dw.iter_mut().zip(&dy[r * n + c0..(r + 1) * n]).for_each(|(w, d)| *w += d);
+                                }
+                            }
+                        }
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Calls `f(tap, input pixel)` for the taps (3 ky + kx) of output pixel `i` that lie inside images of h x w.
+#[inline(always)]
+pub fn each_tap(i: usize, h: usize, w: usize, mut f: impl FnMut(usize, usize)) {
+    let (x, y, base) = (i % w, i / w % h, i / (w * h) * h * w);
+    for ky in 0..3 {
+        for kx in 0..3 {
+            let (yy, xx) = (y + ky, x + kx);
+            if yy >= 1 && yy <= h && xx >= 1 && xx <= w {
+                f(ky * 3 + kx, base + (yy - 1) * w + xx - 1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposes_bits() {
+        let mut rng = crate::rng::Rng::new(1);
+        let a: [u32; 32] = std::array::from_fn(|_| rng.u32());
+        let mut t = a;
+        transpose(&mut t);
+        for i in 0..32 {
+            for j in 0..32 {
+                assert_eq!(a[i] >> j & 1, t[j] >> i & 1, "{i} {j}");
+            }
         }
     }
 }

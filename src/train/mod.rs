@@ -396,7 +396,7 @@ impl Trainer<'_> {
         watch.begin(&name, &self.state.sums.now(self.step * spec.batch, total));
         for batch in loader.epoch(self.epoch as u64, self.step) {
             let lr = schedule.at(self.epoch, self.step, steps);
-            self.train_step(&batch?, lr, self.step % LOOK_EVERY == 0 || self.step + 1 == steps)?;
+            self.train_step(&batch?, lr, self.step.is_multiple_of(LOOK_EVERY) || self.step + 1 == steps)?;
             self.step += 1;
             watch.step(&self.state.sums.now(self.step * spec.batch, total));
             if self.stopped() {

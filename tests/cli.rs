@@ -1,0 +1,261 @@
+//! The command as a person meets it: results on stdout, talk on stderr, exit status, one sentence for what is wrong.
+
+use crate::gpu;
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+type Outcome = Result<(), Failed>;
+
+const RECIPE: &str = "
+name = 'tiny'
+[data]
+name = 'gestures'
+frames = 2
+size = [16, 16]
+train_samples = 48
+test_samples = 16
+validation = 0.25
+[model]
+dim = 16
+depth = 1
+[model.semm]
+experts = 2
+[train]
+epochs = 2
+batch = 8
+";
+
+fn spikemix(dir: &Path, args: &[&str]) -> Command {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_spikemix"));
+    c.args(args).current_dir(dir).stdin(Stdio::null());
+    c
+}
+
+fn run(dir: &Path, args: &[&str]) -> Result<Output, Failed> {
+    Ok(spikemix(dir, args).output()?)
+}
+
+/// A folder with `tiny.toml` in it.
+fn folder() -> Result<tempfile::TempDir, Failed> {
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("tiny.toml"), RECIPE)?;
+    Ok(dir)
+}
+
+fn check(ok: bool, what: impl std::fmt::Debug) -> Outcome {
+    if ok { Ok(()) } else { Err(format!("{what:?}").into()) }
+}
+
+/// Runs what should work and returns its stdout.
+fn works(dir: &Path, args: &[&str]) -> Result<String, Failed> {
+    let o = run(dir, args)?;
+    check(o.status.success(), (args, &o))?;
+    Ok(String::from_utf8(o.stdout)?)
+}
+
+/// The last line of stdout as JSON.
+fn json(dir: &Path, args: &[&str]) -> Result<Value, Failed> {
+    let text = works(dir, args)?;
+    Ok(serde_json::from_str(text.trim_end().lines().last().unwrap_or(""))?)
+}
+
+/// Runs what should fail with this status; stdout stays empty, and the last line of stderr is `error: ` and holds `words`.
+fn fails(dir: &Path, status: i32, args: &[&str], words: &str) -> Outcome {
+    let o = run(dir, args)?;
+    let err = String::from_utf8_lossy(&o.stderr).into_owned();
+    check(o.status.code() == Some(status) && o.stdout.is_empty(), (args, &o))?;
+    let line = err.lines().rfind(|l| l.starts_with("error: ")).unwrap_or_default();
+    check(line.contains(words) && !err.contains("panicked"), (args, words, &err))
+}
+
+fn help() -> Outcome {
+    let dir = folder()?;
+    for args in [
+        vec!["--help"],
+        vec!["train", "--help"],
+        vec!["eval", "--help"],
+        vec!["devices", "--help"],
+        vec!["inspect", "--help"],
+        vec!["bench", "step", "--help"],
+    ] {
+        let text = works(dir.path(), &args)?;
+        check(text.contains("Examples:\n  spikemix "), (args, text))?;
+    }
+    Ok(())
+}
+
+fn usage() -> Outcome {
+    let dir = folder()?;
+    let dir = dir.path();
+    fails(dir, 2, &["trian"], "unrecognized subcommand")?;
+    fails(dir, 2, &["train"], "required arguments")?;
+    fails(dir, 2, &["train", "tiny.toml", "--set", "train.batch"], "expected key=value")?;
+    fails(dir, 2, &["train", "tiny.toml", "--device", "cuda"], "none of auto, cpu, gpu, gpu:N")?;
+    fails(dir, 2, &["train", "tiny.toml", "--threads", "0"], "--threads 0")?;
+    fails(dir, 2, &["train", "tiny.toml", "--resume", "--force"], "cannot be used with")?;
+    fails(dir, 2, &["bench", "step", "--batch", "0"], "--batch 0")?;
+    fails(dir, 2, &["bench", "step", "--dim", "9"], "model.dim")?;
+    fails(dir, 2, &["inspect", "a.safetensors", "--png", "a.png"], "a checkpoint has none")
+}
+
+fn wrong_input() -> Outcome {
+    let dir = folder()?;
+    let dir = dir.path();
+    fails(dir, 1, &["train", "none.toml"], "none.toml: ")?;
+    fails(
+        dir,
+        1,
+        &["train", "tiny.toml", "--set", "train.bach=4"],
+        "--set train.bach: there is no such key; did you mean batch?",
+    )?;
+    fails(dir, 1, &["train", "tiny.toml", "--set", "train.batch=0"], "--set train.batch: ")?;
+    fails(dir, 1, &["train", "tiny.toml", "--set", "train.lr=-1"], "--set train.lr: ")?;
+    fails(dir, 1, &["train", "tiny.toml", "--set", "model.classes=3"], "8 classes")?;
+    fails(dir, 1, &["train", "tiny.toml", "--set", "data.name=nmnist"], "tiny.toml: data.dir: N-MNIST is not at")?;
+    fails(dir, 1, &["train", "tiny.toml", "--device", "gpu:99"], "no adapter 99")?;
+    std::fs::write(dir.join("bad.toml"), "[train]\nepochs = = 3\n")?;
+    fails(dir, 1, &["train", "bad.toml"], "bad.toml:2:10: ")?;
+    fails(dir, 1, &["eval", "none.safetensors"], "none.safetensors: ")?;
+    fails(dir, 1, &["eval", "tiny.toml"], "tiny.toml: byte 0: not a safetensors file")?;
+    fails(dir, 1, &["inspect", "tiny.toml"], "tiny.toml: ")?;
+    // Nothing was left behind by any of it.
+    check(!dir.join("runs").exists(), "a run's folder after an error")
+}
+
+const KEYS: [&str; 11] = [
+    "test_accuracy",
+    "val_accuracy",
+    "chosen_epoch",
+    "firing_rate",
+    "router_firing_rate",
+    "experts_active_per_token",
+    "effective_macs",
+    "effective_acs",
+    "energy_pj",
+    "seed",
+    "seconds",
+];
+
+fn train_eval_inspect() -> Outcome {
+    let dir = folder()?;
+    let dir = dir.path();
+    let trained = json(dir, &["train", "tiny.toml", "--seed", "3", "--device", "cpu", "--json"])?;
+    for key in KEYS {
+        check(trained[key].is_number(), (key, &trained))?;
+    }
+    check(trained["seed"] == 3, &trained)?;
+    for file in ["recipe.toml", "metrics.jsonl", "last.safetensors", "best.safetensors", "result.json"] {
+        check(dir.join("runs/tiny-3").join(file).exists(), file)?;
+    }
+    let result: Value = serde_json::from_slice(&std::fs::read(dir.join("runs/tiny-3/result.json"))?)?;
+    check(result == trained, (&result, &trained))?;
+
+    let best = "runs/tiny-3/best.safetensors";
+    let tested = json(dir, &["eval", best, "--device", "cpu", "--threads", "1", "--json"])?;
+    for key in KEYS.iter().filter(|k| **k != "seconds") {
+        check(tested[key] == trained[key], (key, &tested[key], &trained[key]))?;
+    }
+    let val = json(dir, &["eval", best, "--device", "cpu", "--split", "val", "--json"])?;
+    check(val["test_accuracy"].is_null() && val["accuracy"] == trained["val_accuracy"], &val)?;
+    fails(dir, 1, &["eval", best, "--device", "cpu", "--set", "model.dim=24"], "best.safetensors: tensor ")?;
+    fails(dir, 1, &["train", "tiny.toml", "--seed", "3", "--device", "cpu"], "there is a run here already")?;
+
+    let seen = json(dir, &["inspect", best, "--json"])?;
+    check(seen["metadata"]["spec"]["dim"] == 16 && seen["optimiser_tensors"] == 0, &seen)?;
+    let text = works(dir, &["inspect", best])?;
+    check(text.contains("block.0.attn") && text.contains("semm.experts"), &text)?;
+    let report = works(dir, &["train", "tiny.toml", "--out", "again", "--device", "cpu"])?;
+    for word in ["test accuracy", "block.0.attn.router", "energy by horowitz45-fp32", "MAC", "AC"] {
+        check(report.contains(word), (word, &report))?;
+    }
+    // A checkpoint that was cut short.
+    let bytes = std::fs::read(dir.join(best))?;
+    std::fs::write(dir.join("cut.safetensors"), &bytes[..bytes.len() - 5])?;
+    fails(dir, 1, &["eval", "cut.safetensors"], "cut short")
+}
+
+/// Ctrl-C, then --resume: the same weights as without.
+#[cfg(unix)]
+fn interrupt() -> Outcome {
+    let dir = folder()?;
+    let dir = dir.path();
+    let args = |out| ["train", "tiny.toml", "--device", "cpu", "--set", "train.epochs=40", "--out", out];
+    let mut child = spikemix(dir, &args("a")).stderr(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    while !dir.join("a/last.safetensors").exists() {
+        check(child.try_wait()?.is_none(), "the run ended before it could be stopped")?;
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    check(Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success(), "kill")?;
+    check(child.wait()?.code() == Some(130), "exit status after Ctrl-C")?;
+    check(!dir.join("a/result.json").exists(), "the run was over already")?;
+    works(dir, &[&args("a")[..], &["--resume"]].concat())?;
+    works(dir, &args("b"))?;
+    let tensors = |run: &str| -> Result<_, Failed> {
+        let c = spikemix::checkpoint::Checkpoint::open(dir.join(run).join("last.safetensors"))?;
+        Ok((c.weights, c.optimiser))
+    };
+    check(tensors("a")? == tensors("b")?, "the resumed run differs")
+}
+
+/// A reader that goes away is no failure.
+#[cfg(unix)]
+fn broken_pipe() -> Outcome {
+    let dir = folder()?;
+    let mut child = spikemix(dir.path(), &["devices"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    drop(child.stdout.take());
+    check(child.wait()?.success(), "a closed pipe was taken for a failure")
+}
+
+/// Drawing a recording.
+fn picture() -> Outcome {
+    let dir = folder()?;
+    let dir = dir.path();
+    let gestures = spikemix::data::gestures::Gestures::new(Default::default(), spikemix::data::Split::Test, 1)?;
+    spikemix::events::save(dir.join("a.aedat"), &gestures.recording(0), &spikemix::events::aedat3::FORMAT)?;
+    let seen = json(dir, &["inspect", "a.aedat", "--png", "a.png", "--frames", "6", "--json"])?;
+    check(seen["events"].as_u64().is_some_and(|n| n > 100) && seen["format"] == "aedat3", &seen)?;
+    check(std::fs::read(dir.join("a.png"))?.starts_with(b"\x89PNG"), "not a PNG")?;
+    fails(dir, 1, &["inspect", "a.aedat", "--png", "none/a.png"], "none/a.png: ")?;
+    let text = works(dir, &["inspect", "a.aedat"])?;
+    check(text.contains("64x64 pixels (declared)") && text.contains("events/s"), text)
+}
+
+fn bench() -> Outcome {
+    let dir = folder()?;
+    let args = ["bench", "step", "--dim", "16", "--depth", "1", "--size", "16", "--steps-t", "2", "--batch", "2", "--runs", "2"];
+    let seen = json(dir.path(), &[&args[..], &["--device", "cpu", "--threads", "2", "--json"]].concat())?;
+    for key in ["train_s", "infer_s", "launches_per_step", "reads_per_step"] {
+        check(seen[key].is_number(), (key, &seen))?;
+    }
+    check(seen["net"] == "spikformer_semm" && seen["kernels"].as_array().is_some_and(|k| k.len() > 5), &seen)
+}
+
+/// On the GPU a training step reads nothing back, and a run goes through.
+fn on_gpu() -> Outcome {
+    let dir = folder()?;
+    let dir = dir.path();
+    let n = std::env::var("SPIKEMIX_GPU_ADAPTER").unwrap_or_else(|_| "0".into());
+    let gpu = format!("gpu:{n}");
+    let args = ["bench", "step", "--dim", "16", "--depth", "1", "--size", "16", "--steps-t", "2", "--batch", "2", "--runs", "1"];
+    let seen = json(dir, &[&args[..], &["--device", &gpu, "--json"]].concat())?;
+    check(seen["reads_per_step"] == 0, &seen)?;
+    let r = json(dir, &["train", "tiny.toml", "--device", &gpu, "--set", "train.epochs=1", "--json"])?;
+    check(r["test_accuracy"].is_number(), &r)
+}
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        Trial::test("cli::help", help),
+        Trial::test("cli::usage", usage),
+        Trial::test("cli::wrong_input", wrong_input),
+        Trial::test("cli::train_eval_inspect", train_eval_inspect),
+        Trial::test("cli::picture", picture),
+        Trial::test("cli::bench", bench),
+        gpu::trial("cli::gpu", |_| on_gpu()),
+    ];
+    #[cfg(unix)]
+    trials.extend([Trial::test("cli::interrupt", interrupt), Trial::test("cli::broken_pipe", broken_pipe)]);
+    trials
+}
