@@ -38,7 +38,7 @@ fn dyadic_gains(params: &mut Params) -> Outcome {
 }
 
 /// Norms as they may come out of training.
-fn random_norms(params: &mut Params) -> Outcome {
+pub fn random_norms(params: &mut Params) -> Outcome {
     set_norms(params, |what, rng| match what {
         "weight" => 0.5 + rng.f32(),
         "bias" => 0.3 + 0.6 * rng.f32(),

@@ -6,7 +6,9 @@ mod device;
 mod gpu;
 mod gradients;
 mod infer;
+mod infer_cli;
 mod layers;
+mod lazy;
 mod networks;
 mod oracle;
 mod oracle_train;
@@ -25,6 +27,8 @@ fn main() -> std::process::ExitCode {
     trials.extend(gradients::trials());
     trials.extend(networks::trials());
     trials.extend(infer::trials());
+    trials.extend(infer_cli::trials());
+    trials.extend(lazy::trials());
     trials.extend(oracle::trials());
     trials.extend(cli::trials());
     libtest_mimic::run(&args, trials).exit_code()
