@@ -20,11 +20,14 @@ pub const MOST_EMPTY: i64 = 100_000;
 /// ```
 /// use spikemix::{encode::{Encoding, StepEncoder}, events::{Event, Sensor}};
 /// let mut encoder = StepEncoder::new(&Encoding::default(), Sensor::new(2, 1), 1000)?;
-/// let mut sums = Vec::new();
-/// let events = [0, 10, 999, 2500].map(|t| Event { t, ..Event::default() });
-/// encoder.push(&events, &mut |frame| Ok(sums.push(frame.iter().sum::<f32>())))?;
-/// encoder.finish(&mut |frame| Ok(sums.push(frame.iter().sum::<f32>())))?;
-/// assert_eq!(sums, [3.0, 0.0, 1.0]);
+/// let mut counts = Vec::new();
+/// let mut sink = |frame: &[f32]| {
+///     counts.push(frame.iter().sum::<f32>());
+///     Ok(())
+/// };
+/// encoder.push(&[0, 10, 999, 2500].map(|t| Event { t, ..Event::default() }), &mut sink)?;
+/// encoder.finish(&mut sink)?;
+/// assert_eq!(counts, [3.0, 0.0, 1.0]);
 /// # Ok::<(), spikemix::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -138,13 +141,15 @@ mod tests {
 
     const SENSOR: Sensor = Sensor::new(6, 4);
 
-    fn run(encoding: &Encoding, events: &[Event], step: i64, piece: usize) -> Vec<f32> {
-        let mut encoder = StepEncoder::new(encoding, SENSOR, step).unwrap();
+    /// All frames, the pieces' and the last.
+    fn run(encoder: &mut StepEncoder, events: &[Event], piece: usize) -> Vec<f32> {
         let mut out = Vec::new();
-        for part in events.chunks(piece) {
-            encoder.push(part, &mut |f| Ok(out.extend_from_slice(f))).unwrap();
-        }
-        encoder.finish(&mut |f| Ok(out.extend_from_slice(f))).unwrap();
+        let mut sink = |f: &[f32]| {
+            out.extend_from_slice(f);
+            Ok(())
+        };
+        events.chunks(piece).for_each(|part| encoder.push(part, &mut sink).unwrap());
+        encoder.finish(&mut sink).unwrap();
         assert_eq!(encoder.steps() as usize * encoder.shape().iter().product::<usize>(), out.len());
         out
     }
@@ -166,7 +171,7 @@ mod tests {
             events.sort();
             let events: Vec<_> = events.into_iter().map(|(t, x, y, p)| Event { t: start + t, x, y, p }).collect();
             let encoding = Encoding { frames: n, split_by: SplitBy::Time, size: small.then_some([2, 3]), ..Encoding::default() };
-            let got = run(&encoding, &events, step, piece);
+            let got = run(&mut StepEncoder::new(&encoding, SENSOR, step).unwrap(), &events, piece);
             // A last event at the end of the last step would make the duration a multiple of n.
             let mut whole = events.clone();
             whole.push(Event { t: start + n as i64 * step, x: 100, y: 100, p: false });
@@ -178,9 +183,8 @@ mod tests {
     fn late_and_lost_events_are_counted() {
         let e = |t, x| Event { t, x, ..Event::default() };
         let mut encoder = StepEncoder::new(&Encoding::default(), SENSOR, 10).unwrap();
-        let mut sums = Vec::new();
-        encoder.push(&[e(0, 0), e(11, 0), e(9, 0), e(12, 99)], &mut |f| Ok(sums.push(f.iter().sum::<f32>()))).unwrap();
-        encoder.finish(&mut |f| Ok(sums.push(f.iter().sum::<f32>()))).unwrap();
+        let frames = run(&mut encoder, &[e(0, 0), e(11, 0), e(9, 0), e(12, 99)], 2);
+        let sums: Vec<f32> = frames.chunks(6 * 4 * 2).map(|f| f.iter().sum()).collect();
         assert_eq!((sums, encoder.late(), encoder.outside(), encoder.steps()), (vec![1.0, 2.0], 1, 1, 2));
         encoder.finish(&mut |_| panic!("nothing came since")).unwrap();
     }
