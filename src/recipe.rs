@@ -21,7 +21,7 @@ use crate::config::Settings;
 use crate::data::{DatasetSpec, Splits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loss::Loss;
-use crate::model::Spec;
+use crate::model::{Net, Spec};
 use crate::optim::{AdamWSpec, Schedule, Shape, Unit};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -216,7 +216,11 @@ impl Recipe {
         let channels = data.train.shape()[3];
         settings.default("model.classes", classes as i64);
         settings.default("model.in_channels", channels as i64);
-        let recipe: Recipe = settings.read()?;
+        let mut recipe: Recipe = settings.read()?;
+        if recipe.model.net == Net::Csnn && recipe.model.input_size == (0, 0) {
+            let shape = data.train.shape();
+            recipe.model.input_size = (shape[1], shape[2]);
+        }
         if recipe.name.is_empty() || recipe.name.contains(['/', '\\']) || recipe.name.starts_with('.') {
             return Err(settings.error("name", format!("{:?} cannot name a folder", recipe.name)));
         }

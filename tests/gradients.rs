@@ -13,6 +13,7 @@ use spikemix::neuron::{Neuron, NeuronKind};
 use spikemix::ops::attention::{KeyValue, Mix, Query, Scores};
 use spikemix::ops::conv::Conv3x3;
 use spikemix::ops::depthwise::Depthwise3x3;
+use spikemix::ops::flatten::Flatten;
 use spikemix::ops::gate::{Both, Halves, Mixture, TokenGate};
 use spikemix::ops::linear::Linear;
 use spikemix::ops::mean::TokenMean;
@@ -107,8 +108,9 @@ fn multilinear_cases(d: &Device) -> Outcome {
     for x in [m.f32(&img), m.spikes(&img)] {
         multilinear(&Linear, &[x.clone(), m.f32(&[5, 7]), m.f32(&[7])], d)?;
         multilinear(&Conv3x3, &[x.clone(), m.f32(&[3, 3, 5, 4])], d)?;
-        multilinear(&TokenMean { sum: false }, &[x.clone()], d)?;
-        multilinear(&TokenMean { sum: true }, &[x.clone()], d)?;
+        multilinear(&TokenMean { sum: false }, std::slice::from_ref(&x), d)?;
+        multilinear(&TokenMean { sum: true }, std::slice::from_ref(&x), d)?;
+        multilinear(&Flatten, std::slice::from_ref(&x), d)?;
         multilinear(&Residual, &[x.clone(), x], d)?;
     }
     multilinear(&Depthwise3x3, &[m.spikes(&img), m.f32(&[3, 3, 5])], d)?;

@@ -35,12 +35,14 @@ fn counts() -> Outcome {
     Ok(())
 }
 
-/// The six networks, small.
+/// Every network, small.
 pub fn specs() -> Vec<Spec> {
-    let mut out = Vec::new();
+    let neuron = Neuron { v_threshold: 0.5, ..Neuron::default() };
+    let layers = ["conv 12", "pool", "flatten", "fc 40", "block"].iter().map(|l| l.parse().unwrap()).collect();
+    let semm = Some(Semm::default());
+    let mut out = vec![Spec { net: Net::Csnn, layers, input_size: (16, 16), neuron, semm, ..Spec::default() }];
     for net in [Net::Spikformer, Net::Spikingformer, Net::SpikeDriven] {
         for semm in [None, Some(Semm { experts: 3, expert_dim: Some(11), ..Semm::default() })] {
-            let neuron = Neuron { v_threshold: 0.5, ..Neuron::default() };
             out.push(Spec {
                 net,
                 semm,

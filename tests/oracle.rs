@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 
 pub type Outcome = Result<(), Failed>;
 
+/// Compares one fixture on one device.
+type Run = fn(&Path, &Device) -> Outcome;
+
 /// A fixture: tensors in PyTorch's layout, and its settings.
 pub struct Fixture {
     /// Name to shape and values (integers as floats).
@@ -322,7 +325,7 @@ pub fn trials() -> Vec<Trial> {
         return vec![shared::absent("oracle", &dir)];
     }
     let mut trials = Vec::new();
-    let kinds: [(&str, fn(&Path, &Device) -> Outcome); 5] = [
+    let kinds: [(&str, Run); 5] = [
         ("neuron", neuron),
         ("layer", network),
         ("model", network),

@@ -3,7 +3,7 @@
 //! Exit status: 0 it worked, 1 it failed, 2 wrong usage, 130 stopped by the user. A reader that closes the pipe early is no failure.
 //!
 //! # How to add a command
-//! A file with a `clap::Args` struct and a function `run(args) -> Result<()>`, and a line in [`Command`] and [`main`].
+//! A file with a `clap::Args` struct and a function `run(args) -> Result<()>`, and a line in `Command` and in [`main`].
 
 mod bench;
 mod devices;

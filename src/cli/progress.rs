@@ -52,7 +52,7 @@ impl Watch for Progress {
         self.first = now.done;
         if self.terminal {
             let bar = ProgressBar::with_draw_target(Some(now.total as u64), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {msg}, {eta} left") {
+            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {msg} {eta} left") {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar.set_prefix(self.what.clone());

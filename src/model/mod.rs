@@ -4,6 +4,7 @@
 //! A file with a type that implements [`Module`] from frames `[T, B, H, W, C]` to the logits of each step `[T, B, classes]`, and a name
 //! for it in [`Net`]. The class scores of a clip are the mean of its logits over the steps.
 
+pub mod csnn;
 pub mod spec;
 pub mod transformer;
 
@@ -16,7 +17,10 @@ use crate::params::{Build, Params};
 /// Builds the network of a spec; its parameters go where `b` leads.
 pub fn build(spec: &Spec, b: &mut Build<'_>) -> Result<Box<dyn Module>> {
     spec.validate()?;
-    Ok(Box::new(transformer::Transformer::new(spec, b)?))
+    Ok(match spec.net {
+        Net::Csnn => Box::new(csnn::Csnn::new(spec, b)?),
+        _ => Box::new(transformer::Transformer::new(spec, b)?),
+    })
 }
 
 /// Builds the network of a spec with fresh parameters on `device`.

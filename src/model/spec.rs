@@ -1,5 +1,6 @@
 //! A network as data: the `[model]` table of a recipe, stored in every checkpoint.
 
+use super::csnn::{self, Layer};
 use crate::error::{Error, Result};
 use crate::moe::{Hidden, Semm};
 use crate::neuron::Neuron;
@@ -15,6 +16,8 @@ pub enum Net {
     Spikingformer,
     /// Spike-driven Transformer (Yao et al., 2023): membrane shortcuts, masked sums for attention.
     SpikeDriven,
+    /// A plain network from the list `layers`; see [`super::csnn`].
+    Csnn,
 }
 
 /// A network as data.
@@ -27,7 +30,13 @@ pub struct Spec {
     pub in_channels: usize,
     /// Classes.
     pub classes: usize,
-    /// Width D, a multiple of 8.
+    /// Layers of a `csnn`, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Layer>,
+    /// Height and width of the frames, for a `csnn` that flattens; taken from the data where it is left out.
+    #[serde(skip_serializing_if = "is_unset")]
+    pub input_size: (usize, usize),
+    /// Width D of a transformer, a multiple of 8.
     pub dim: usize,
     /// Transformer blocks.
     pub depth: usize,
@@ -56,6 +65,8 @@ impl Default for Spec {
             net: Net::Spikformer,
             in_channels: 2,
             classes: 10,
+            layers: Vec::new(),
+            input_size: (0, 0),
             dim: 256,
             depth: 2,
             heads: 16,
@@ -73,14 +84,14 @@ impl Spec {
     /// Factor of Q K^T V.
     pub fn scale(&self) -> f32 {
         self.scale.unwrap_or(match self.net {
-            Net::Spikformer => 0.25,
+            Net::Spikformer | Net::Csnn => 0.25,
             Net::Spikingformer | Net::SpikeDriven => 0.125,
         })
     }
     /// Where the patch embedding pools.
     pub fn pools(&self) -> [bool; 4] {
         self.pools.unwrap_or(match self.net {
-            Net::Spikformer | Net::Spikingformer => [true; 4],
+            Net::Spikformer | Net::Spikingformer | Net::Csnn => [true; 4],
             Net::SpikeDriven => [false, false, true, true],
         })
     }
@@ -89,15 +100,59 @@ impl Spec {
         let halve = |n: usize| self.pools().iter().filter(|p| **p).fold(n, |n, _| n.div_ceil(2));
         (halve(h), halve(w))
     }
+    /// What is impossible about attention and perceptron at width `dim`, if anything, as `key: reason`.
+    pub fn mixing_problem(&self) -> Option<String> {
+        let threshold = |key: &str, v: f32| self.neuron.with_threshold(v).problem().map(|(_, why)| format!("{key}: {why}"));
+        let positive = |key: &str, v: f32| (!(v.is_finite() && v > 0.0)).then(|| format!("{key}: {v} must be a positive number"));
+        let dim = self.dim;
+        let Some(s) = &self.semm else {
+            if self.heads == 0 || !dim.is_multiple_of(self.heads) {
+                return Some(format!("heads: {} heads do not divide a width of {dim}", self.heads));
+            }
+            return positive("scale", self.scale()).or_else(|| threshold("attention_v_threshold", self.attention_v_threshold));
+        };
+        if s.experts == 0 || s.experts > dim {
+            return Some(format!("semm.experts: {} must be between 1 and the width {dim}", s.experts));
+        }
+        if s.expert_dim == Some(0) {
+            return Some("semm.expert_dim: must be at least 1".into());
+        }
+        if s.expert_dim.is_none() && !dim.is_multiple_of(s.experts) {
+            return Some(format!("semm.experts: {} experts do not divide a width of {dim}; give semm.expert_dim", s.experts));
+        }
+        let hidden = match s.hidden {
+            Hidden::Channels(n) if n == 0 || !n.is_multiple_of(2) => {
+                Some(format!("semm.hidden: {n} must be even and at least 2: half are experts, half route"))
+            }
+            Hidden::Parity if dim < 3 => Some(format!("semm.hidden: 16 (width div 3) is zero for a width of {dim}")),
+            _ => None,
+        };
+        hidden.or_else(|| positive("semm.scale", s.scale.unwrap_or(1.0))).or_else(|| threshold("semm.v_threshold", s.v_threshold))
+    }
     /// Checks every setting.
     ///
     /// # Errors
     /// The first impossible one, by its key.
     pub fn validate(&self) -> Result<()> {
         let bad = |key: &str, why: String| Err(Error::config(format!("model.{key}"), why));
-        for (key, v) in
-            [("in_channels", self.in_channels), ("classes", self.classes), ("depth", self.depth), ("mlp_ratio", self.mlp_ratio)]
-        {
+        for (key, v) in [("in_channels", self.in_channels), ("classes", self.classes)] {
+            if v == 0 {
+                return bad(key, "must be at least 1".into());
+            }
+        }
+        if let Some((key, why)) = self.neuron.problem() {
+            return bad(&format!("neuron.{key}"), why);
+        }
+        if self.net == Net::Csnn {
+            if self.layers.is_empty() {
+                return bad("layers", "a csnn needs them, for example [\"conv 32\", \"pool\", \"fc 128\"]".into());
+            }
+            return csnn::problem(self).map_or(Ok(()), |why| bad("layers", why));
+        }
+        if !self.layers.is_empty() {
+            return bad("layers", "only net = \"csnn\" has them".into());
+        }
+        for (key, v) in [("depth", self.depth), ("mlp_ratio", self.mlp_ratio)] {
             if v == 0 {
                 return bad(key, "must be at least 1".into());
             }
@@ -108,40 +163,13 @@ impl Spec {
                 format!("{} must be a positive multiple of 8: the patch embedding is D/8, D/4, D/2 and D wide", self.dim),
             );
         }
-        if self.semm.is_none() && (self.heads == 0 || !self.dim.is_multiple_of(self.heads)) {
-            return bad("heads", format!("{} heads do not divide dim {}", self.heads, self.dim));
-        }
-        if !(self.scale().is_finite() && self.scale() > 0.0) {
-            return bad("scale", format!("{} must be a positive number", self.scale()));
-        }
-        if let Some((key, why)) = self.neuron.problem() {
-            return bad(&format!("neuron.{key}"), why);
-        }
-        let threshold = |key: &str, v: f32| match self.neuron.with_threshold(v).problem() {
-            Some((_, why)) => bad(key, why),
+        match self.mixing_problem() {
             None => Ok(()),
-        };
-        threshold("attention_v_threshold", self.attention_v_threshold)?;
-        let Some(s) = &self.semm else { return Ok(()) };
-        if s.experts == 0 || s.experts > self.dim {
-            return bad("semm.experts", format!("{} must be between 1 and dim {}", s.experts, self.dim));
-        }
-        if s.expert_dim == Some(0) {
-            return bad("semm.expert_dim", "must be at least 1".into());
-        }
-        if s.expert_dim.is_none() && !self.dim.is_multiple_of(s.experts) {
-            return bad("semm.experts", format!("{} experts do not divide dim {}; give semm.expert_dim", s.experts, self.dim));
-        }
-        if s.scale.is_some_and(|v| !(v.is_finite() && v > 0.0)) {
-            return bad("semm.scale", "must be a positive number".into());
-        }
-        threshold("semm.v_threshold", s.v_threshold)?;
-        match s.hidden {
-            Hidden::Channels(n) if n == 0 || !n.is_multiple_of(2) => {
-                bad("semm.hidden", format!("{n} must be even and at least 2: half are experts, half route"))
-            }
-            Hidden::Parity if self.dim < 3 => bad("semm.hidden", "16 (dim div 3) is zero".into()),
-            _ => Ok(()),
+            Some(p) => p.split_once(": ").map_or_else(|| bad("semm", p.clone()), |(key, why)| bad(key, why.to_string())),
         }
     }
+}
+
+fn is_unset(size: &(usize, usize)) -> bool {
+    *size == (0, 0)
 }

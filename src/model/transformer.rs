@@ -3,7 +3,7 @@
 
 use super::spec::{Net, Spec};
 use crate::ctx::{Ctx, Module};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::moe::emsa::{Attention, Emsa};
 use crate::moe::emsp::Emsp;
 use crate::nn::attention::{Residual, Sdsa, Ssa};
@@ -15,13 +15,21 @@ use crate::ops::residual::Residual as Sum;
 use crate::params::Build;
 use crate::tensor::Tensor;
 
-struct Block {
+/// Attention and perceptron, each in a residual.
+pub struct Block {
     name: String,
     attn: Box<dyn Module>,
     mlp: Box<dyn Module>,
 }
 
 impl Block {
+    /// Under the name that its residuals have in a profile.
+    pub fn new(name: String, attn: Box<dyn Module>, mlp: Box<dyn Module>) -> Self {
+        Block { name, attn, mlp }
+    }
+}
+
+impl Module for Block {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let a = self.attn.forward(x, cx)?;
         let x = cx.apply1(&self.name, Sum, &[x, &a])?;
@@ -58,7 +66,7 @@ pub fn perceptron(spec: &Spec, b: &mut Build<'_>) -> Result<Box<dyn Module>> {
 
 fn residual(net: Net) -> Residual {
     match net {
-        Net::Spikformer => Residual::Spikes,
+        Net::Spikformer | Net::Csnn => Residual::Spikes,
         Net::Spikingformer | Net::SpikeDriven => Residual::Currents,
     }
 }
@@ -78,6 +86,7 @@ impl Transformer {
         let embed: Box<dyn Module> = match spec.net {
             Net::Spikformer => Box::new(Sps::new(&mut b.scope("patch_embed"), cin, dim, pools, neuron)?),
             Net::Spikingformer => Box::new(Tokenizer::new(b, cin, dim, pools, neuron)?),
+            Net::Csnn => return Err(Error::config("model.net", "csnn is no transformer")),
             Net::SpikeDriven => Box::new(MembraneEmbedding::new(b, cin, dim, pools, neuron)?),
         };
         let mut blocks = Vec::new();
@@ -86,11 +95,8 @@ impl Transformer {
                 Net::Spikformer => (format!("block.{i}.attn"), format!("block.{i}.mlp")),
                 _ => (format!("attn.{i}"), format!("mlp.{i}")),
             };
-            blocks.push(Block {
-                name: format!("block.{i}"),
-                attn: attention(spec, &mut b.scope(attn))?,
-                mlp: perceptron(spec, &mut b.scope(mlp))?,
-            });
+            let attn = attention(spec, &mut b.scope(attn))?;
+            blocks.push(Block::new(format!("block.{i}"), attn, perceptron(spec, &mut b.scope(mlp))?));
         }
         let head_lif = match spec.net {
             Net::SpikeDriven => Some(Neurons::new(b, "head_lif", neuron)?),

@@ -2,7 +2,7 @@
 
 use crate::counts::Counts;
 use crate::ctx::{Ctx, Module};
-use crate::data::{Loader, LoaderOptions, Samples};
+use crate::data::{Loader, Samples};
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::params::Params;
@@ -38,7 +38,7 @@ pub fn evaluate(
     mut counts: Option<Counts>,
     tick: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Evaluation> {
-    let loader = Loader::new(samples.clone(), LoaderOptions { batch, shuffle: false, ..LoaderOptions::default() })?;
+    let loader = Loader::new(samples.clone(), super::loading(batch))?;
     let classes = samples.dataset().classes().len();
     let mut confusion = vec![vec![0; classes]; classes];
     let (mut done, mut sum) = (0, 0.0);

@@ -278,6 +278,12 @@ pub fn run(recipe: &Recipe, data: &Splits, device: &Device, options: &Options, w
     t.test(watch)
 }
 
+/// How samples are loaded: in order, on no more threads than the run has.
+fn loading(batch: usize) -> LoaderOptions {
+    let all = LoaderOptions::default();
+    LoaderOptions { batch, shuffle: false, threads: all.threads.min(rayon::current_num_threads()), ..all }
+}
+
 /// Tells what was wrong with the files, at most a few of them one by one.
 fn warn(data: &Splits, watch: &mut dyn Watch) {
     let all = data.warnings();
@@ -386,8 +392,7 @@ impl Trainer<'_> {
     /// The rest of the epoch at hand, validation and checkpoints.
     fn run_epoch(&mut self, watch: &mut dyn Watch) -> Result<()> {
         let (spec, began) = (&self.recipe.train, Instant::now());
-        let options =
-            LoaderOptions { batch: spec.batch, seed: spec.seed, shuffle: true, drop_last: true, ..LoaderOptions::default() };
+        let options = LoaderOptions { seed: spec.seed, shuffle: true, drop_last: true, ..loading(spec.batch) };
         let loader = Loader::new(self.data.train.clone(), options)?;
         let steps = loader.batches();
         let schedule = spec.schedule();

@@ -1,0 +1,180 @@
+//! A plain convolutional or fully connected spiking network from a list of layers, for small sensors and spike trains.
+//!
+//! ```toml
+//! [model]
+//! net = "csnn"
+//! layers = ["conv 32", "pool", "conv 64", "pool", "flatten", "fc 128"]
+//! ```
+//!
+//! | layer | does |
+//! |---|---|
+//! | `conv N` | 3x3 Conv-BN-neurons to N channels |
+//! | `fc N` | linear-BN-neurons to N channels at each place |
+//! | `pool` | max pooling 3x3, stride 2 |
+//! | `flatten` | all places of a step become channels of one |
+//! | `block` | a transformer block at the width at hand: SSA and MLP, or EMSA and EMSP with `[model.semm]` |
+//!
+//! Spike trains are images of one pixel, `[T, B, 1, 1, units]`. The head reads the mean over places, at every step.
+
+use super::spec::{Net, Spec};
+use super::transformer::{Block, attention, perceptron};
+use crate::ctx::{Ctx, Module};
+use crate::error::{Error, Result};
+use crate::nn::{ConvBn, Head, Kind, Neurons};
+use crate::ops::flatten::Flatten;
+use crate::ops::mean::TokenMean;
+use crate::ops::pool::MaxPool;
+use crate::params::Build;
+use crate::tensor::Tensor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// One entry of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// `conv N`
+    Conv(usize),
+    /// `fc N`
+    Fc(usize),
+    /// `pool`
+    Pool,
+    /// `flatten`
+    Flatten,
+    /// `block`
+    Block,
+}
+
+impl std::fmt::Display for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Layer::Conv(n) => write!(f, "conv {n}"),
+            Layer::Fc(n) => write!(f, "fc {n}"),
+            Layer::Pool => f.write_str("pool"),
+            Layer::Flatten => f.write_str("flatten"),
+            Layer::Block => f.write_str("block"),
+        }
+    }
+}
+
+impl std::str::FromStr for Layer {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        let words: Vec<&str> = s.split_whitespace().collect();
+        let channels = |n: &str| n.parse().ok().filter(|&n| n > 0);
+        match words.as_slice() {
+            ["conv", n] => channels(n).map(Layer::Conv),
+            ["fc", n] => channels(n).map(Layer::Fc),
+            ["pool"] => Some(Layer::Pool),
+            ["flatten"] => Some(Layer::Flatten),
+            ["block"] => Some(Layer::Block),
+            _ => None,
+        }
+        .ok_or_else(|| format!("layer {s:?} is none of \"conv N\", \"fc N\", \"pool\", \"flatten\", \"block\""))
+    }
+}
+
+impl Serialize for Layer {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Layer {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Checks a list of layers; the message says which is impossible.
+pub fn problem(spec: &Spec) -> Option<String> {
+    let mut packed = false;
+    let (h, w) = spec.input_size;
+    let (mut h, mut w, mut c) = (h.max(1), w.max(1), spec.in_channels);
+    for (i, l) in spec.layers.iter().enumerate() {
+        let wrong = |why: String| Some(format!("layer {i} ({l}): {why}"));
+        match *l {
+            Layer::Conv(n) | Layer::Fc(n) => (c, packed) = (n, true),
+            Layer::Pool => (h, w) = (h.div_ceil(2), w.div_ceil(2)),
+            Layer::Flatten if spec.input_size == (0, 0) => {
+                return wrong("model.input_size = [height, width] is needed to know how many channels it makes".into());
+            }
+            Layer::Flatten => (h, w, c) = (1, 1, h * w * c),
+            Layer::Block if !packed => return wrong("a block works on spikes: put a conv or fc before it".into()),
+            Layer::Block => {
+                if let Some(why) = (Spec { net: Net::Spikformer, dim: c, layers: Vec::new(), ..spec.clone() }).mixing_problem() {
+                    return wrong(why);
+                }
+            }
+        }
+    }
+    None
+}
+
+enum Stage {
+    Map(ConvBn, Neurons),
+    Pool,
+    Flatten,
+    Block(Block),
+}
+
+/// Frames `[T, B, H, W, C]` to the logits of each step `[T, B, classes]`.
+pub struct Csnn {
+    stages: Vec<Stage>,
+    head: Head,
+}
+
+impl Csnn {
+    /// Names `layers.i` (`layers.i.conv`, `layers.i.bn`, `layers.i.attn`, ...), `lifs.i` and `head`.
+    pub fn new(spec: &Spec, b: &mut Build<'_>) -> Result<Self> {
+        let (mut h, mut w) = (spec.input_size.0.max(1), spec.input_size.1.max(1));
+        let mut c = spec.in_channels;
+        let mut stages = Vec::new();
+        for (i, l) in spec.layers.iter().enumerate() {
+            let name = format!("layers.{i}");
+            let mut map = |kind, n: usize, c: usize| -> Result<Stage> {
+                Ok(Stage::Map(ConvBn::new(b, &name, kind, c, n)?, Neurons::new(b, &format!("lifs.{i}"), spec.neuron)?))
+            };
+            stages.push(match *l {
+                Layer::Conv(n) => map(Kind::Conv3x3, n, c)?,
+                Layer::Fc(n) => map(Kind::Pointwise, n, c)?,
+                Layer::Pool => {
+                    (h, w) = (h.div_ceil(2), w.div_ceil(2));
+                    Stage::Pool
+                }
+                Layer::Flatten => {
+                    (h, w, c) = (1, 1, h * w * c);
+                    Stage::Flatten
+                }
+                Layer::Block => {
+                    let s = Spec { net: Net::Spikformer, dim: c, ..spec.clone() };
+                    let mut b = b.scope(&name);
+                    let attn = attention(&s, &mut b.scope("attn"))?;
+                    Stage::Block(Block::new(name.clone(), attn, perceptron(&s, &mut b.scope("mlp"))?))
+                }
+            });
+            if let Layer::Conv(n) | Layer::Fc(n) = *l {
+                c = n;
+            }
+        }
+        Ok(Csnn { stages, head: Head::new(b, "head", c, spec.classes)? })
+    }
+}
+
+impl Module for Csnn {
+    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let mut x = x.clone();
+        for (i, stage) in self.stages.iter().enumerate() {
+            let name = format!("layers.{i}");
+            x = match stage {
+                Stage::Map(map, lif) => map.spikes(&x, lif, cx)?,
+                Stage::Pool => cx.apply1(&name, MaxPool, &[&x])?,
+                Stage::Flatten => cx.apply1(&name, Flatten, &[&x])?,
+                Stage::Block(b) => b.forward(&x, cx)?,
+            };
+        }
+        if x.shape().len() < 3 {
+            return Err(Error::shape("csnn", format!("{:?}", x.shape())));
+        }
+        let y = cx.apply1("head", TokenMean { sum: false }, &[&x])?;
+        self.head.forward(&y, cx)
+    }
+}
