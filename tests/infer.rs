@@ -26,12 +26,12 @@ fn set_norms(params: &mut Params, mut f: impl FnMut(&str, &mut Rng) -> f32) -> O
     Ok(())
 }
 
-/// Dyadic weights, and gains of -1, 1/2, 1 and 2.
+/// Dyadic weights, and gains of -1 (few), 1/2, 1 and 2.
 fn dyadic_gains(params: &mut Params) -> Outcome {
     dyadic(params)?;
     set_norms(params, |what, rng| match what {
-        "weight" => [-1.0, 0.5, 1.0, 2.0][rng.below(4)],
-        "bias" => 0.25 + rng.below(32) as f32 / 64.0,
+        "weight" => [-1.0, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0][rng.below(8)],
+        "bias" => rng.below(32) as f32 / 64.0 - 0.25,
         "running_mean" => rng.below(16) as f32 / 64.0 - 0.125,
         _ => 1.0 - 1e-5,
     })
