@@ -154,7 +154,7 @@ pub(super) fn run(a: &InferArgs) -> Result<()> {
         Some(us) => runner.stream(&mut reader, us)?,
         None => Some(runner.whole(&mut reader)?),
     };
-    reader.warnings().iter().for_each(|w| runner.warn(w.clone()));
+    reader.warnings().into_iter().for_each(|w| runner.warn(w));
     runner.finish(total)
 }
 

@@ -3,6 +3,7 @@
 use super::{Dataset, Recording};
 use crate::events::{self, EventStream, FORMATS, Sensor};
 use crate::{Error, Result};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Labelled event files of one sensor.
@@ -112,7 +113,16 @@ fn name_of(path: &Path) -> String {
 
 fn named_like_events(path: &Path) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    extension.is_some_and(|e| FORMATS.iter().any(|f| f.extensions.contains(&e.as_str())))
+    let Some(extension) = extension else {
+        return false;
+    };
+    // Texts lie about in many folders; those of events are told by their content.
+    if events::text::FORMAT.extensions.contains(&extension.as_str()) {
+        let mut head = Vec::new();
+        let read = std::fs::File::open(path).and_then(|f| f.take(4096).read_to_end(&mut head));
+        return read.is_ok() && events::sniff(&head, Some(path)).is_some();
+    }
+    FORMATS.iter().any(|f| f.extensions.contains(&extension.as_str()))
 }
 
 /// What lies in `dir`, in order of name, without hidden files.

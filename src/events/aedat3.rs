@@ -17,6 +17,7 @@ pub static FORMAT: Format = Format {
     sniff: |head, _| head.starts_with(MAGIC),
     decoder: || Box::<Aedat3Decoder>::default(),
     encode: Some(encode),
+    keeps_sensor: true,
 };
 
 const MAGIC: &[u8] = b"#!AER-DAT3.";

@@ -14,6 +14,7 @@ pub static FORMAT: Format = Format {
     sniff,
     decoder: || Box::<AtisDecoder>::default(),
     encode: Some(encode),
+    keeps_sensor: false,
 };
 
 const OVERFLOW_ROW: u8 = 240;

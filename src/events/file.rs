@@ -1,6 +1,6 @@
 //! Opening and saving event files: the only I/O of [`crate::events`].
 
-use super::{DecodeError, Event, EventStream, FORMATS, Format, Sensor};
+use super::{DecodeError, Decoder, Event, EventStream, FORMATS, Format, Sensor};
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -25,7 +25,7 @@ pub fn sniff(head: &[u8], path: Option<&Path>) -> Option<&'static Format> {
 /// A file that cannot be read, is empty, or is of no known format; one of which no event can be read for damage; with
 /// `strict`, also one with any damage. See [`crate::events`] about damaged files.
 pub fn open(path: impl AsRef<Path>, strict: bool) -> Result<EventStream> {
-    read(path.as_ref(), None, strict)
+    read(path.as_ref(), None, None, strict)
 }
 
 /// As [`open`], for a file known to be of `format`.
@@ -33,10 +33,24 @@ pub fn open(path: impl AsRef<Path>, strict: bool) -> Result<EventStream> {
 /// # Errors
 /// As [`open`].
 pub fn open_as(path: impl AsRef<Path>, format: &'static Format, strict: bool) -> Result<EventStream> {
-    read(path.as_ref(), Some(format), strict)
+    read(path.as_ref(), Some(format), None, strict)
 }
 
-fn read(path: &Path, format: Option<&'static Format>, strict: bool) -> Result<EventStream> {
+/// As [`open_as`], with a decoder that was told what the file does not say: the order of a table's columns
+/// ([`super::text::decoder`]), which of several streams ([`super::aedat4::decoder`]).
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(
+    path: impl AsRef<Path>,
+    format: &'static Format,
+    decoder: Box<dyn Decoder>,
+    strict: bool,
+) -> Result<EventStream> {
+    read(path.as_ref(), Some(format), Some(decoder), strict)
+}
+
+fn read(path: &Path, format: Option<&'static Format>, decoder: Option<Box<dyn Decoder>>, strict: bool) -> Result<EventStream> {
     let io = |e| Error::io(path, e);
     let mut file = File::open(path).map_err(io)?;
     let mut piece = Vec::new();
@@ -51,7 +65,7 @@ fn read(path: &Path, format: Option<&'static Format>, strict: bool) -> Result<Ev
         Some(f) => f,
         None => return Err(Error::format(path, 0, unknown(path))),
     };
-    let mut decoder = (format.decoder)();
+    let mut decoder = decoder.unwrap_or_else(format.decoder);
     let mut events = Vec::new();
     let mut result = Ok(());
     while result.is_ok() && !piece.is_empty() {
@@ -61,7 +75,9 @@ fn read(path: &Path, format: Option<&'static Format>, strict: bool) -> Result<Ev
     if result.is_ok() {
         result = decoder.finish(&mut events);
     }
-    finish(path, format, events, decoder.sensor(), result, strict)
+    let mut stream = finish(path, format, events, decoder.sensor(), result, strict)?;
+    stream.warnings.extend(decoder.warnings());
+    Ok(stream)
 }
 
 fn finish(
@@ -95,7 +111,13 @@ fn finish(
 
 fn unknown(path: &Path) -> String {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    let expected = FORMATS.iter().find(|f| extension.as_deref().is_some_and(|e| f.extensions.contains(&e)));
+    let named = |f: &Format, n: usize| {
+        let mut usual = f.extensions.iter().take(n);
+        usual.any(|e| Some(*e) == extension.as_deref())
+    };
+    // A format that is usually named so rather than one that may be.
+    let first = FORMATS.iter().find(|f| named(f, 1));
+    let expected = first.or_else(|| FORMATS.iter().find(|f| named(f, usize::MAX)));
     let known = || FORMATS.iter().map(|f| f.name).collect::<Vec<_>>().join(", ");
     match expected {
         Some(f) => format!("named like {} but its content is not of that format nor of another known one", f.about),

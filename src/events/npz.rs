@@ -18,6 +18,7 @@ pub static FORMAT: Format = Format {
     sniff,
     decoder: || Box::<NpzDecoder>::default(),
     encode: Some(encode),
+    keeps_sensor: true,
 };
 
 const COLUMNS: [&str; 4] = ["t", "x", "y", "p"];

@@ -58,9 +58,9 @@ impl<R: Read> Reader<R> {
     pub fn sensor(&self) -> Option<Sensor> {
         self.decoder.sensor()
     }
-    /// What was wrong with the bytes so far, one sentence each.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// What was wrong with the bytes so far, or left out of them, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.iter().cloned().chain(self.decoder.warnings()).collect()
     }
     /// Appends the events of the next bytes that are there to `out`, maybe none; false at the end.
     ///
@@ -117,7 +117,7 @@ mod tests {
         let mut out = Vec::new();
         while r.read(&mut out)? {}
         assert!(!r.read(&mut out)?);
-        Ok((out, r.warnings().to_vec()))
+        Ok((out, r.warnings()))
     }
 
     #[test]

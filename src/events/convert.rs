@@ -1,0 +1,114 @@
+//! Recordings from one format to another, with what is lost said in words.
+
+use super::{EventStream, Format, Sensor, open, save};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// What [`convert`] did.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ConvertReport {
+    /// The format read.
+    pub from: &'static str,
+    /// The format written.
+    pub to: &'static str,
+    /// Events written; all that were read.
+    pub events: u64,
+    /// What the written file does not say although the recording did, and what reading it had left out: a sentence each.
+    pub losses: Vec<String>,
+}
+
+/// Writes the recording in `input` to `output` in another format: that of the output's name, or the one given. The
+/// written file is read back and compared before this returns; what an event's fields cannot hold is an error.
+///
+/// # Errors
+/// An input that cannot be read, no format for the output's name, or events the format cannot hold.
+pub fn convert(
+    input: impl AsRef<Path>,
+    output: impl AsRef<Path>,
+    to: Option<&'static Format>,
+    strict: bool,
+) -> Result<ConvertReport> {
+    let stream = open(input, strict)?;
+    let to = match to {
+        Some(f) => f,
+        None => of_name(output.as_ref())?,
+    };
+    let mut losses = stream.warnings.clone();
+    let output = output.as_ref();
+    save(output, &stream, to)?;
+    losses.extend(verified(output, &stream, to)?);
+    Ok(ConvertReport { from: stream.format, to: to.name, events: stream.events.len() as u64, losses })
+}
+
+/// Reads the written file back; what it does not say of the sensor.
+fn verified(path: &Path, stream: &EventStream, to: &'static Format) -> Result<Option<String>> {
+    let back = super::open_as(path, to, false);
+    let (events, sensor, declared) = match back {
+        Ok(b) => (b.events, b.sensor, b.sensor_declared),
+        // A recording without events may make an empty file.
+        Err(_) if stream.events.is_empty() => (Vec::new(), Sensor::default(), false),
+        Err(e) => return Err(e),
+    };
+    if events != stream.events {
+        let what = format!("{} did not keep the events; this is a mistake of spikemix", to.name);
+        return Err(Error::format(path, 0, what));
+    }
+    let lost = stream.sensor_declared && !(declared && sensor == stream.sensor);
+    Ok(lost.then(|| {
+        format!(
+            "{} files do not say the sensor's size, {}; from the events alone a reader takes it for {sensor}",
+            to.name, stream.sensor
+        )
+    }))
+}
+
+/// The format that a file of this name is to be written in.
+fn of_name(path: &Path) -> Result<&'static Format> {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let extension = extension.unwrap_or_default();
+    let first = |f: &&&'static Format| f.encode.is_some() && f.extensions[0] == extension;
+    let any = |f: &&&'static Format| f.encode.is_some() && f.extensions.contains(&&*extension);
+    let written = || super::FORMATS.iter().filter(|f| f.encode.is_some());
+    // `.raw` is EVT3 and `.aedat` AEDAT 3.1 where nothing else is asked for.
+    let found = written().find(first).or_else(|| written().find(any)).copied();
+    found.ok_or_else(|| {
+        let names: Vec<_> = written().map(|f| format!("{} (.{})", f.name, f.extensions[0])).collect();
+        Error::usage(format!("{}: no format with a writer has this extension; there are {}", path.display(), names.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Event, format, sniff};
+
+    #[test]
+    fn losses_are_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let events = (0..500).map(|i| Event { t: i * 777, x: (i % 90) as u16, y: (i % 70) as u16, p: i % 2 == 0 });
+        let stream = EventStream::new(events.collect(), Sensor::new(128, 100));
+        save(at("a.npz"), &stream, &super::super::npz::FORMAT).unwrap();
+        for (name, to, lost) in [
+            ("b.aedat", "aedat3", 0),
+            ("b.aedat4", "aedat4", 0),
+            ("b.dat", "dat", 0),
+            ("b.raw", "evt3", 0),
+            ("b.bin", "atis", 1),
+            ("b.csv", "csv", 1),
+        ] {
+            let report = convert(at("a.npz"), at(name), None, true).unwrap();
+            assert_eq!((report.to, report.losses.len(), report.events), (to, lost, 500), "{report:?}");
+            let sniffed = sniff(&std::fs::read(at(name)).unwrap(), Some(&at(name))).unwrap();
+            assert_eq!(sniffed.name, to);
+            let evt2 = convert(at(name), at("c.raw"), format("evt2"), true).unwrap();
+            assert_eq!((evt2.from, evt2.to), (to, "evt2"));
+        }
+        let said = convert(at("a.npz"), at("b.xyz"), None, true).unwrap_err();
+        assert!(said.to_string().contains("evt3 (.raw)"), "{said}");
+        let far = EventStream::new(vec![Event { x: 3000, ..Event::default() }], Sensor::new(4000, 9));
+        save(at("far.npz"), &far, &super::super::npz::FORMAT).unwrap();
+        let said = convert(at("far.npz"), at("far.raw"), None, true).unwrap_err().to_string();
+        assert!(said.contains("far.raw") && said.contains("up to 2047"), "{said}");
+    }
+}

@@ -1,0 +1,468 @@
+//! Plain text and CSV: an event to a row, columns parted by commas, semicolons, tabs or spaces.
+//!
+//! A first row of names (`t,x,y,p`, `x y timestamp[us] polarity`) says the order of the columns and perhaps the unit of
+//! time; without one the values tell both: the polarity is 0 or 1 (or -1), times do not step back, and only times in
+//! seconds have fractions. [`decoder`] takes an order where that fails. Rows that begin with `#`, `%` or `//` are comments;
+//! a first row of two numbers is the sensor's width and height. Times are rounded to whole microseconds, which
+//! [`Decoder::warnings`] says.
+//!
+//! Two peculiarities of published files: a first row that pandas took for names has suffixes on repeated values (`54,54.1`
+//! are 54 and 54), and in files of rows `x y t p` without names a last row of `0 0 t 0` is a terminator, no event.
+
+use super::columns::{Order, Unit, unit_of};
+use super::{Carry, DecodeError, Decoder, Event, EventStream, Format, Sensor};
+
+/// The format.
+pub static FORMAT: Format = Format {
+    name: "csv",
+    about: "text or CSV of events (t x y p in any order)",
+    extensions: &["csv", "txt", "tsv"],
+    sniff,
+    decoder: || Box::<TextDecoder>::default(),
+    encode: Some(encode),
+    keeps_sensor: false,
+};
+
+/// As much of a file as tells its order.
+const SAMPLE: usize = 1 << 16;
+const LONGEST_ROW: usize = 1 << 12;
+
+/// A decoder of text whose columns stand in a known order, written as letters: `tyxp`, `xyt_p`.
+pub fn decoder(order: &str) -> Option<Box<dyn Decoder>> {
+    let order = Order::parse(order)?;
+    Some(Box::new(TextDecoder { asked: Some(order), ..TextDecoder::default() }))
+}
+
+/// Decoder of text.
+#[derive(Debug, Default)]
+pub struct TextDecoder {
+    carry: Carry,
+    asked: Option<Order>,
+    table: Option<Table>,
+    sensor: Option<Sensor>,
+    row: u64,
+    rounded: u64,
+    mangled: Option<u64>,
+    terminator: Option<i64>,
+    held: Option<Event>,
+    origin: u64,
+}
+
+/// How the rows of a file lie.
+#[derive(Clone, Copy, Debug)]
+struct Table {
+    order: Order,
+    unit: Unit,
+    /// Columns a row must have.
+    columns: usize,
+    /// Rows at the beginning that are no events.
+    skip: u64,
+    named: bool,
+}
+
+impl Table {
+    /// Files of rows `x y t p` without names may end with a terminator.
+    fn may_end_with_terminator(&self) -> bool {
+        !self.named && self.order.at == [2, 0, 1, 3]
+    }
+}
+
+fn is_comment(row: &[u8]) -> bool {
+    row.is_empty() || matches!(row[0], b'#' | b'%') || row.starts_with(b"//")
+}
+
+fn fields(row: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let separator = |b: &u8| matches!(b, b',' | b';' | b'\t' | b' ');
+    row.split(separator).filter(|f| !f.is_empty())
+}
+
+fn number(field: &[u8]) -> Option<f64> {
+    match field {
+        b"True" | b"true" => return Some(1.0),
+        b"False" | b"false" => return Some(0.0),
+        _ => {}
+    }
+    let text = std::str::from_utf8(field).ok()?;
+    text.parse().ok().filter(|v: &f64| v.is_finite())
+}
+
+fn rows(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|&b| b == b'\n').map(<[u8]>::trim_ascii)
+}
+
+/// What the first rows tell.
+fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>), String> {
+    let mut skip = 0;
+    let mut sensor = None;
+    let mut order = asked;
+    let mut named = false;
+    let mut width = 0;
+    let mut values = Vec::new();
+    for row in rows(sample) {
+        if is_comment(row) {
+            skip += u64::from(values.is_empty());
+            continue;
+        }
+        let numbers: Option<Vec<f64>> = fields(row).map(number).collect();
+        match numbers {
+            Some(n) if values.is_empty() && n.len() == 2 && sensor.is_none() && !named => {
+                sensor = Some(Sensor::new(n[0] as u32, n[1] as u32));
+                skip += 1;
+            }
+            Some(n) => {
+                width = if values.is_empty() { n.len() } else { width };
+                values.push(n);
+            }
+            None if values.is_empty() && !named => {
+                let names = String::from_utf8_lossy(row).into_owned();
+                let names: Vec<&str> = names.split([',', ';', '\t', ' ']).filter(|s| !s.is_empty()).collect();
+                order = order.or(Order::named(names));
+                named = true;
+                skip += 1;
+            }
+            None => break,
+        }
+        if values.len() == 2000 {
+            break;
+        }
+    }
+    let order = match order {
+        Some(o) => o,
+        None if named => return Err("no columns named t, x, y and p".into()),
+        None if values.is_empty() => return Err("no rows of numbers".into()),
+        None => {
+            let four = |v: &Vec<f64>| <[f64; 4]>::try_from(v.as_slice()).ok();
+            let rows: Vec<_> = values.iter().map_while(four).collect();
+            Order::guess(&rows).ok_or_else(|| {
+                format!("rows of {width} columns in which time, place and polarity cannot be told; name their order")
+            })?
+        }
+    };
+    let columns = order.at.iter().max().map_or(4, |m| m + 1);
+    if !values.is_empty() && width < columns {
+        return Err(format!("rows of {width} columns where {columns} are needed"));
+    }
+    let times = values.iter().filter_map(|v| v.get(order.at[0]).copied());
+    let table = Table { order, unit: order.unit.unwrap_or_else(|| unit_of(times)), columns, skip, named };
+    Ok((table, sensor))
+}
+
+fn sniff(head: &[u8], named: bool) -> bool {
+    let text = |b: &u8| *b >= 0x20 || matches!(b, b'\n' | b'\r' | b'\t');
+    let whole = match head.iter().rposition(|&b| b == b'\n') {
+        Some(end) => &head[..end],
+        None => head,
+    };
+    let columns = || table(whole, None).is_ok();
+    // By its content alone: rows whose columns can be told. By name: any rows of at least four numbers too.
+    let four = || {
+        let mut some = rows(whole).filter(|r| !is_comment(r)).skip(1).take(3);
+        some.any(|r| fields(r).count() == 4 && fields(r).all(|f| number(f).is_some()))
+    };
+    head.iter().take(4096).all(text) && (columns() || named && four())
+}
+
+/// A decimal number times 10^`digits`, rounded to an integer, and whether that was exact.
+fn fixed(field: &[u8], digits: i32) -> Option<(i64, bool)> {
+    let (negative, rest) = match field {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    if digits < 0 {
+        return slowly(field, digits);
+    }
+    let mut used = 0;
+    let (mut v, mut left, mut point, mut seen) = (0i64, digits, false, false);
+    let (mut up, mut exact) = (false, true);
+    for &b in rest {
+        match b {
+            b'0'..=b'9' if !point || left > 0 => {
+                // Leading zeros are of no weight.
+                used += i32::from(v > 0 || b > b'0');
+                if used > 18 {
+                    return slowly(field, digits);
+                }
+                v = v * 10 + i64::from(b - b'0');
+                left -= i32::from(point);
+            }
+            b'0'..=b'9' => {
+                // The first digit that is cut off rounds.
+                if left == 0 {
+                    up = b >= b'5';
+                    left = -1;
+                }
+                exact &= b == b'0';
+            }
+            b'.' if !point => {
+                point = true;
+                continue;
+            }
+            _ => return slowly(field, digits),
+        }
+        seen = true;
+    }
+    for _ in 0..left {
+        v = v.checked_mul(10)?;
+    }
+    v += i64::from(up);
+    seen.then_some((if negative { -v } else { v }, exact))
+}
+
+fn slowly(field: &[u8], digits: i32) -> Option<(i64, bool)> {
+    let text = std::str::from_utf8(field).ok()?;
+    if digits <= 0
+        && let Ok(v) = text.parse::<i64>()
+    {
+        let k = 10i64.pow(digits.unsigned_abs());
+        let up = i64::from(v.rem_euclid(k) * 2 >= k && k > 1);
+        return Some((v.div_euclid(k) + up, v % k == 0));
+    }
+    let v = text.parse::<f64>().ok()? * 10f64.powi(digits);
+    (v.abs() < 9e18).then(|| (v.round() as i64, v.fract() == 0.0))
+}
+
+fn coordinate(field: &[u8]) -> Option<u16> {
+    if let 1..=4 = field.len()
+        && field.iter().all(u8::is_ascii_digit)
+    {
+        return Some(field.iter().fold(0, |v, b| v * 10 + u16::from(b - b'0')));
+    }
+    let v = number(field)?;
+    (v.fract() == 0.0 && (0.0..65536.0).contains(&v)).then_some(v as u16)
+}
+
+fn polarity(field: &[u8]) -> Option<bool> {
+    match field {
+        [b'1'] => Some(true),
+        [b'0'] => Some(false),
+        _ => number(field).filter(|v| v.fract() == 0.0).map(|v| v > 0.0),
+    }
+}
+
+impl TextDecoder {
+    fn event(&mut self, table: &Table, row: &[u8]) -> Result<Event, String> {
+        let mut found: [&[u8]; 4] = [&[]; 4];
+        let mut n = 0;
+        for (i, field) in fields(row).enumerate() {
+            for (slot, _) in table.order.at.iter().enumerate().filter(|a| *a.1 == i) {
+                found[slot] = field;
+            }
+            n = i + 1;
+        }
+        if n < table.columns {
+            return Err(format!("{n} columns where {} are needed", table.columns));
+        }
+        let [t, x, y, p] = found;
+        let show = |f: &[u8]| String::from_utf8_lossy(&f[..f.len().min(40)]).into_owned();
+        let Some((t, exact)) = fixed(t, table.unit.digits()) else {
+            return Err(format!("`{}` is no time", show(t)));
+        };
+        self.rounded += u64::from(!exact);
+        // The suffixes pandas gives to repeated names.
+        let first = self.row == table.skip && !table.named;
+        let whole = |f: &[u8]| match f.iter().position(|&b| b == b'.') {
+            Some(dot) if first => f[..dot].to_vec(),
+            _ => f.to_vec(),
+        };
+        if first && [x, y, p].iter().any(|f| f.contains(&b'.')) {
+            let (x2, y2, p2) = (whole(x), whole(y), whole(p));
+            let e = place(t, &x2, &y2, &p2).ok_or("no coordinates and polarity")?;
+            if place(t, x, y, p).is_none() {
+                self.mangled = Some(self.row + 1);
+            }
+            return Ok(e);
+        }
+        place(t, x, y, p).ok_or_else(|| format!("`{}`, `{}`, `{}` are no x, y and polarity", show(x), show(y), show(p)))
+    }
+
+    fn consume(&mut self, bytes: &[u8], offset: u64, last: bool, out: &mut Vec<Event>) -> Result<usize, DecodeError> {
+        let error = |at: usize, what: String| DecodeError::new(offset + at as u64, what);
+        let table = match self.table {
+            Some(t) => t,
+            None if bytes.len() < SAMPLE && !last => return Ok(0),
+            None => {
+                let sample = &bytes[..bytes.len().min(SAMPLE)];
+                let end = sample.iter().rposition(|&b| b == b'\n');
+                let sample = match end {
+                    Some(end) if !last || bytes.len() > SAMPLE => &sample[..end],
+                    _ => sample,
+                };
+                let (table, sensor) = table(sample, self.asked).map_err(|e| error(0, e))?;
+                self.sensor = sensor;
+                *self.table.insert(table)
+            }
+        };
+        let mut done = 0;
+        while done < bytes.len() {
+            let rest = &bytes[done..];
+            let (row, n) = match rest.iter().position(|&b| b == b'\n') {
+                Some(end) => (&rest[..end], end + 1),
+                None if last => (rest, rest.len()),
+                None if rest.len() > LONGEST_ROW => {
+                    return Err(error(done, "a row without an end".into()));
+                }
+                None => break,
+            };
+            let row = row.trim_ascii();
+            if self.row >= table.skip && !is_comment(row) {
+                match self.event(&table, row) {
+                    Ok(e) if table.may_end_with_terminator() => self.hold(e, out),
+                    Ok(e) => out.push(e),
+                    Err(what) => return Err(error(done, format!("row {}: {what}", self.row + 1))),
+                }
+            }
+            self.row += 1;
+            done += n;
+        }
+        if last && let Some(e) = self.held.take() {
+            match self.origin {
+                1 => self.terminator = Some(e.t),
+                _ => out.push(e),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Keeps an event that may be the terminator until the next row.
+    fn hold(&mut self, e: Event, out: &mut Vec<Event>) {
+        out.extend(self.held.take());
+        if (e.x, e.y, e.p) == (0, 0, false) {
+            self.origin += 1;
+            self.held = Some(e);
+        } else {
+            out.push(e);
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8], last: bool, out: &mut Vec<Event>) -> Result<(), DecodeError> {
+        let mut carry = std::mem::take(&mut self.carry);
+        let result = carry.feed(bytes, |bytes, at| self.consume(bytes, at, last, out));
+        self.carry = carry;
+        if result.is_err() {
+            out.extend(self.held.take());
+        }
+        result
+    }
+}
+
+fn place(t: i64, x: &[u8], y: &[u8], p: &[u8]) -> Option<Event> {
+    Some(Event { t, x: coordinate(x)?, y: coordinate(y)?, p: polarity(p)? })
+}
+
+impl Decoder for TextDecoder {
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) -> Result<(), DecodeError> {
+        self.feed(bytes, false, out)
+    }
+
+    fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
+        self.feed(&[], true, out)
+    }
+
+    fn sensor(&self) -> Option<Sensor> {
+        self.sensor
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        if let Some(row) = self.mangled {
+            said.push(format!("row {row} has suffixes behind repeated values, which are left out"));
+        }
+        if self.rounded > 0 {
+            said.push(format!("{} times are rounded to whole microseconds", self.rounded));
+        }
+        if let Some(t) = self.terminator {
+            said.push(format!("the last row, `0 0 {t} 0`, is a terminator and no event"));
+        }
+        said
+    }
+}
+
+/// The file for a recording: a row of names, then `t,x,y,p` in microseconds.
+///
+/// # Errors
+/// None.
+fn encode(stream: &EventStream) -> Result<Vec<u8>, String> {
+    use std::io::Write as _;
+    let mut out = Vec::with_capacity(8 + stream.events.len() * 20);
+    out.extend(b"t,x,y,p\n");
+    for e in &stream.events {
+        writeln!(out, "{},{},{},{}", e.t, e.x, e.y, u8::from(e.p)).map_err(|e| e.to_string())?;
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{decode, testing::in_pieces};
+    use super::*;
+
+    fn e(t: i64, x: u16, y: u16, p: bool) -> Event {
+        Event { t, x, y, p }
+    }
+
+    #[test]
+    fn orders_units_and_separators() {
+        let want = [e(10, 3, 4, true), e(20, 1, 2, false), e(30, 5, 1, true)];
+        for text in [
+            "t,x,y,p\n10,3,4,1\n20,1,2,0\n30,5,1,1\n",
+            "10 3 4 1\n20 1 2 0\n30 5 1 1",
+            "# note\n3;4;10;1\r\n1;2;20;-1\r\n5;1;30;1\r\n",
+            "3\t4\t1\t10\n1\t2\t0\t20\n5\t1\t1\t30\n",
+            "0.00001 3 4 1\n\n0.00002 1 2 0\n3e-5 5 1 1\n",
+            "x, y, pol, timestamp_ns, other\n3,4,True,10000,9\n1,2,False,20000,9\n5,1,True,30000,9\n",
+        ] {
+            for piece in [1, 7, 9999] {
+                let got = in_pieces(&FORMAT, text.as_bytes(), piece);
+                assert_eq!(got, (want.to_vec(), Ok(())), "{text}");
+            }
+            assert!(sniff(text.as_bytes(), false), "{text}");
+        }
+        let mut d = decoder("tyxp").unwrap();
+        let mut out = Vec::new();
+        d.push(b"640 480\n0.000001499 4 3 1\n", &mut out).unwrap();
+        d.finish(&mut out).unwrap();
+        assert_eq!((out, d.sensor()), (vec![e(1, 3, 4, true)], Some(Sensor::new(640, 480))));
+        assert!(d.warnings()[0].contains("rounded"));
+    }
+
+    #[test]
+    fn peculiar_rows() {
+        let mut d = (FORMAT.decoder)();
+        let mut out = Vec::new();
+        d.push(b"0.0333,54,54.1,0\n0.0666,3,4,1\n", &mut out).unwrap();
+        d.finish(&mut out).unwrap();
+        assert_eq!(out, [e(33_300, 54, 54, false), e(66_600, 3, 4, true)]);
+        assert!(d.warnings()[0].starts_with("row 1 "));
+        let rows = "9 4 10 0\n3 4 15 0\n1 2 20 1\n0 0 200010 0\n";
+        assert_eq!(decode(&FORMAT, rows.as_bytes()).unwrap().len(), 3);
+        let rows = "9 4 10 0\n0 0 15 0\n1 2 20 1\n0 0 200010 0\n";
+        assert_eq!(decode(&FORMAT, rows.as_bytes()).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let (events, end) = in_pieces(&FORMAT, b"t,x,y,p\n1,2,3,1\n2,-3,4,1\n", 4);
+        let e = end.unwrap_err();
+        assert!(events.len() == 1 && e.offset == 16 && e.message.contains("row 3"), "{e}");
+        let said = |t: &str| decode(&FORMAT, t.as_bytes()).unwrap_err().message;
+        assert!(said("a,b,c\n1,2,3\n").contains("named t, x, y and p"));
+        assert!(said("1 2 3\n2 3 4\n").contains("name their order"));
+        assert!(said("t x y p\n1 2\n").contains("2 columns"));
+        for text in ["some words", "a b c d\n1 2 3 4\n", ""] {
+            assert!(!sniff(text.as_bytes(), false), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(fixed(b"0.000779999", 6), Some((780, false)));
+        assert_eq!(fixed(b"-1.5", 6), Some((-1_500_000, true)));
+        assert_eq!(fixed(b"1468940293.922985", 6), Some((1_468_940_293_922_985, true)));
+        assert_eq!(fixed(b"1499", -3), Some((1, false)));
+        assert_eq!(fixed(b"1e-05", 6), Some((10, true)));
+        for bad in ["", ".", "1.2.3", "x", "1e400", "99999999999999999999"] {
+            assert_eq!(fixed(bad.as_bytes(), 6), None, "{bad}");
+        }
+    }
+}
