@@ -9,6 +9,7 @@ mod bench;
 mod convert;
 mod devices;
 mod eval;
+mod infer;
 mod inspect;
 mod progress;
 mod train;
@@ -31,6 +32,7 @@ Examples:
   spikemix train examples/recipes/gestures.toml
   spikemix train examples/recipes/nmnist.toml --set data.dir=/data/nmnist --seed 1
   spikemix eval runs/gestures-0/best.safetensors --json
+  spikemix infer runs/gestures-0/best.safetensors recording.aedat
   spikemix inspect recording.aedat --png frames.png
   spikemix devices --check --device cpu"
 )]
@@ -44,6 +46,7 @@ struct Cli {
 enum Command {
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
+    Infer(infer::InferArgs),
     Devices(devices::DevicesArgs),
     Inspect(inspect::InspectArgs),
     Convert(convert::ConvertArgs),
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Train(a) => train::run(a),
         Command::Eval(a) => eval::run(a),
+        Command::Infer(a) => infer::run(a),
         Command::Devices(a) => devices::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Convert(a) => convert::run(a),

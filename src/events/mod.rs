@@ -28,12 +28,14 @@ pub mod evt3;
 mod file;
 mod lines;
 pub mod npz;
+mod reader;
 mod stats;
 pub mod text;
 
 pub use bench::{DecodeSpeed, bench_decode, bench_decode_bytes};
 pub use convert::{ConvertReport, convert};
 pub use file::{open, open_as, open_with, save, sniff};
+pub use reader::Reader;
 pub use stats::EventStats;
 
 use std::fmt;
