@@ -117,7 +117,7 @@ impl Evt3 {
         // The lower part of another upper part comes right behind it.
         if base != self.base {
             self.base = base;
-            self.t = base + self.ahead;
+            self.t = base + self.ahead + i64::from(self.low);
         }
     }
 
