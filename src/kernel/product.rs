@@ -5,9 +5,9 @@
 //! depends on how full A is ([`WALK_BELOW`], measured by `spikemix bench crossover`); the results differ only by rounding, and the
 //! choice by the data at hand, so that the same input gives the same bits.
 
+use super::par::scratch;
 use super::{simd, words};
 use rayon::prelude::*;
-use std::cell::RefCell;
 
 /// Fullness below which a forward product walks the nonzeros.
 pub const WALK_BELOW: f64 = 0.25;
@@ -115,18 +115,6 @@ pub fn gemm_scaled(
     }
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = RefCell::default();
-}
-
-/// Lends this thread's scratch block of `len` floats.
-fn with_block<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    SCRATCH.with_borrow_mut(|s| {
-        s.resize(len.max(s.len()), 0.0);
-        f(&mut s[..len])
-    })
-}
-
 /// Rows of a block: what keeps \[block, k\] floats within half of a second-level cache of 1 MiB.
 fn block_rows(k: usize) -> usize {
     ((1 << 17) / k.max(1) / 16 * 16).clamp(16, 512)
@@ -177,7 +165,7 @@ pub fn product_by<R: Rows>(way: Way, a: &R, w: &[f32], bias: &[f32], y: &mut [f3
     }
     y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
         let m = y.len() / n;
-        with_block(m * k, |filled| {
+        scratch(m * k, |filled| {
             a.fill(i * block, m, filled);
             for y in y.chunks_exact_mut(n).filter(|_| !bias.is_empty()) {
                 y.copy_from_slice(bias);
@@ -264,7 +252,7 @@ pub fn weight_product_by<R: Rows>(way: Way, a: &R, dy: &[f32], n: usize, splits:
         }
         for r in (first..end).step_by(block) {
             let m = block.min(end - r);
-            with_block(m * k, |filled| {
+            scratch(m * k, |filled| {
                 a.fill(r, m, filled);
                 gemm(dw, (k, n, m), filled, (1, k), &dy[r * n..], (n, 1), true);
             });
