@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Words of a slab: 1 GiB of addresses.
 const SLAB: usize = 1 << 28;
-/// Ranges are multiples of this many words: a cache line, and the widest vector.
+/// Ranges are multiples of this many words: a cache line.
 const GRAIN: usize = 16;
 /// Words below which a buffer comes from the system's allocator.
 const SMALL: usize = 1 << 14;
@@ -49,8 +49,9 @@ fn slabs() -> MutexGuard<'static, Vec<Slab>> {
 }
 
 fn layout(words: usize) -> Layout {
+    // No larger alignment: for those the standard library clears the memory itself, which touches all of it.
     // A length that does not fit an address space ends as any other that no machine has.
-    Layout::from_size_align(words.saturating_mul(4), 64).unwrap_or_else(|_| handle_alloc_error(Layout::new::<u32>()))
+    Layout::from_size_align(words.saturating_mul(4), 16).unwrap_or_else(|_| handle_alloc_error(Layout::new::<u32>()))
 }
 
 fn zeroed(words: usize) -> *mut u32 {
