@@ -26,15 +26,21 @@ mod evt;
 pub mod evt2;
 pub mod evt3;
 mod file;
+pub mod hdf5;
 mod lines;
+pub mod mat;
+pub mod npy;
 pub mod npz;
+mod numbers;
 mod reader;
+pub mod rosbag;
 mod stats;
 pub mod text;
 
 pub use bench::{DecodeSpeed, bench_decode, bench_decode_bytes};
 pub use convert::{ConvertReport, convert};
 pub use file::{open, open_as, open_with, save, sniff};
+pub use numbers::Numbers;
 pub use reader::Reader;
 pub use stats::EventStats;
 
@@ -50,7 +56,11 @@ pub static FORMATS: &[&Format] = &[
     &evt2::FORMAT_21,
     &evt2::FORMAT,
     &dat::FORMAT,
+    &rosbag::FORMAT,
     &npz::FORMAT,
+    &npy::FORMAT,
+    &mat::FORMAT,
+    &hdf5::FORMAT,
     &text::FORMAT,
     &atis::FORMAT,
 ];
