@@ -224,12 +224,12 @@ mod tests {
     fn means_a_sample() {
         let mut c = Counts::default();
         c.samples += 4;
-        c.operation("head", "linear", Cost { macs: 8, acs: 0, dense: 16, neuron_updates: 0 });
-        c.operation("block.q", "linear", Cost { macs: 0, acs: 40, dense: 400, neuron_updates: 0 });
+        c.operation("head", "linear", Cost { macs: 8, acs: 0, dense: 16, ..Cost::default() });
+        c.operation("block.q", "linear", Cost { macs: 0, acs: 40, dense: 400, ..Cost::default() });
         c.operation("block.lif", "neuron", Cost { neuron_updates: 80, ..Cost::default() });
         c.spikes("block.lif", &Tensor::spikes_from_f32(&Device::Cpu, &[2, 4], &[1., 0., 0., 0., 1., 0., 0., 0.]).unwrap())
             .unwrap();
-        c.routers.push(RouterRow { name: "block.router".into(), open: vec![6, 2], tokens: 8 });
+        c.routers.push(RouterRow { name: "block.router".into(), open: vec![6, 2], tokens: 8, ..RouterRow::default() });
         let a = Activity::of(&c);
         assert_eq!((a.effective_macs, a.effective_acs, a.dense_macs, a.neuron_updates), (2.0, 10.0, 104.0, 20.0));
         assert!((a.energy_pj - (2.0 * 4.6 + 10.0 * 0.9)).abs() < 1e-9);
