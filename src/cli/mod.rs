@@ -9,6 +9,7 @@ mod bench;
 mod devices;
 mod eval;
 mod inspect;
+mod profile;
 mod progress;
 mod train;
 
@@ -30,6 +31,7 @@ Examples:
   spikemix train examples/recipes/gestures.toml
   spikemix train examples/recipes/nmnist.toml --set data.dir=/data/nmnist --seed 1
   spikemix eval runs/gestures-0/best.safetensors --json
+  spikemix profile runs/gestures-0/best.safetensors --html report.html
   spikemix inspect recording.aedat --png frames.png
   spikemix devices --check --device cpu"
 )]
@@ -43,6 +45,7 @@ struct Cli {
 enum Command {
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
+    Profile(profile::ProfileArgs),
     Devices(devices::DevicesArgs),
     Inspect(inspect::InspectArgs),
     #[command(subcommand)]
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Train(a) => train::run(a),
         Command::Eval(a) => eval::run(a),
+        Command::Profile(a) => profile::run(a),
         Command::Devices(a) => devices::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Bench(a) => bench::run(a),

@@ -59,7 +59,7 @@ impl Samples {
         let dataset = Arc::new(Subset::new(self.dataset.clone(), some));
         let kept = (0..dataset.len()).map(|_| OnceLock::new()).collect();
         let room = AtomicUsize::new(self.room.load(Ordering::Relaxed));
-        let (encoding, augment, rng) = (self.encoding.clone(), self.augment.clone(), self.rng.clone());
+        let (encoding, augment, rng) = (self.encoding.clone(), self.augment, self.rng.clone());
         Samples { dataset, encoding, augment, rng, shape: self.shape, kept, room, warnings: Mutex::default() }
     }
     /// The dataset.

@@ -133,15 +133,8 @@ pub const HOROWITZ45_FP32_DRAM: Convention = Convention {
 };
 
 /// All conventions.
-pub const CONVENTIONS: &[Convention] = &[
-    HOROWITZ45_FP32,
-    HOROWITZ45_FP16,
-    HOROWITZ45_INT8,
-    SPIKINGFORMER,
-    NEUROBENCH,
-    HOROWITZ45_FP32_CACHE,
-    HOROWITZ45_FP32_DRAM,
-];
+pub const CONVENTIONS: &[Convention] =
+    &[HOROWITZ45_FP32, HOROWITZ45_FP16, HOROWITZ45_INT8, SPIKINGFORMER, NEUROBENCH, HOROWITZ45_FP32_CACHE, HOROWITZ45_FP32_DRAM];
 
 /// The convention of this name.
 pub fn convention(name: &str) -> Option<&'static Convention> {
@@ -162,8 +155,12 @@ impl Convention {
     }
     /// Picojoules of one row.
     pub fn row_pj(&self, row: &Row) -> f64 {
+        self.parts_pj(row).iter().sum()
+    }
+    /// Picojoules of one row: of its MACs, of its ACs, of the bytes it moved.
+    pub fn parts_pj(&self, row: &Row) -> [f64; 3] {
         let (macs, acs) = self.operations(&row.op, &row.cost);
-        self.mac_pj * macs as f64 + self.ac_pj * acs as f64 + self.byte_pj * row.bytes as f64
+        [self.mac_pj * macs as f64, self.ac_pj * acs as f64, self.byte_pj * row.bytes as f64]
     }
     /// Picojoules of all rows. Conventions with bytes or NeuroBench's need [`crate::counts::Keep::detail`].
     pub fn counts_pj(&self, counts: &Counts) -> f64 {

@@ -1,7 +1,7 @@
 //! Counts as numbers a sample, for people and for machines.
 
 use super::energy::HOROWITZ45_FP32;
-use crate::counts::{Cost, Counts};
+use crate::counts::{Cost, Counts, RouterRow};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -46,6 +46,20 @@ pub struct RouterRate {
     pub expert_silence_fraction: f64,
     /// Open gates over all gates, by expert.
     pub expert_rates: Vec<f64>,
+}
+
+impl RouterRate {
+    /// From counts.
+    pub fn of(r: &RouterRow) -> Self {
+        RouterRate {
+            name: r.name.clone(),
+            router_firing_rate: r.firing_rate(),
+            experts_active_per_token: r.active_per_token(),
+            expert_load_entropy: r.load_entropy(),
+            expert_silence_fraction: r.silence_fraction(),
+            expert_rates: r.open.iter().map(|&o| o as f64 / r.tokens.max(1) as f64).collect(),
+        }
+    }
 }
 
 /// What a network did while it was counted; operations and energy are means a sample (all steps of one clip).
@@ -102,18 +116,7 @@ impl Activity {
                 .neurons()
                 .map(|r| LayerRate { name: r.name.clone(), firing_rate: r.rate(), spikes: r.spikes as f64 / n })
                 .collect(),
-            routers: counts
-                .routers
-                .iter()
-                .map(|r| RouterRate {
-                    name: r.name.clone(),
-                    router_firing_rate: r.firing_rate(),
-                    experts_active_per_token: r.active_per_token(),
-                    expert_load_entropy: r.load_entropy(),
-                    expert_silence_fraction: r.silence_fraction(),
-                    expert_rates: r.open.iter().map(|&o| o as f64 / r.tokens.max(1) as f64).collect(),
-                })
-                .collect(),
+            routers: counts.routers.iter().map(RouterRate::of).collect(),
             operations: counts
                 .rows
                 .iter()
@@ -210,7 +213,6 @@ fn scaled(v: f64, units: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counts::RouterRow;
     use crate::device::Device;
     use crate::tensor::Tensor;
 
