@@ -81,8 +81,6 @@ pub struct Row {
     pub spikes_out: u64,
     /// Bytes of all buffers that its kernels read or wrote, each once a launch ([`Keep::detail`]).
     pub bytes: u64,
-    /// Synaptic operations whose results met a closed gate; they were done all the same ([`Keep::detail`]).
-    pub gated: u64,
     /// Wall time ([`Keep::seconds`]).
     pub seconds: f64,
     /// Of a neuron layer ([`Keep::detail`]).
@@ -229,6 +227,8 @@ pub struct Counts {
     #[serde(skip)]
     pub clip_gates: Vec<(String, Tensor)>,
     #[serde(skip)]
+    gated: HashMap<(String, String), u64>,
+    #[serde(skip)]
     index: HashMap<(String, String), usize>,
 }
 
@@ -268,9 +268,13 @@ impl Counts {
         row.spikes_out += spikes_out;
         row.bytes += bytes;
     }
-    /// Adds operations whose results met a closed gate at operation `op` of `place`.
-    pub fn gated(&mut self, place: &str, op: &str, operations: u64) {
-        self.row(place, op).gated += operations;
+    /// Adds synaptic operations whose results meet a closed gate at operation `op` of `place`; they are done all the same.
+    pub fn add_gated(&mut self, place: &str, op: &str, operations: u64) {
+        *self.gated.entry((place.to_string(), op.to_string())).or_default() += operations;
+    }
+    /// What [`Counts::add_gated`] added for `op` of `place`.
+    pub fn gated(&self, place: &str, op: &str) -> u64 {
+        self.gated.get(&(place.to_string(), op.to_string())).copied().unwrap_or(0)
     }
     /// Adds wall time.
     pub fn seconds(&mut self, place: &str, op: &str, seconds: f64) {

@@ -26,7 +26,7 @@ pub(super) fn experts(cx: &mut Ctx<'_>, place: &str, r: &Tensor, i: usize, work:
             }
         }
     }
-    counts.gated(place, "mixture", sum);
+    counts.add_gated(place, "mixture", sum);
     Ok(())
 }
 
@@ -56,7 +56,7 @@ pub(super) fn depthwise(cx: &mut Ctx<'_>, place: &str, x: &Tensor, r: &Tensor) -
             }
         }
     }
-    counts.gated(place, "and", sum);
+    counts.add_gated(place, "and", sum);
     Ok(())
 }
 
@@ -84,7 +84,8 @@ mod tests {
         let e = spikes(&[1, 1, 1, 2, 2], &[1., 1., 1., 1.]);
         let g = spikes(&[1, 1, 1, 2, 2], &[0., 1., 1., 0.]);
         depthwise(&mut cx, "b", &e, &g).unwrap();
-        let gated: Vec<u64> = cx.finish().1.unwrap().rows.iter().map(|r| r.gated).collect();
+        let c = cx.finish().1.unwrap();
+        let gated = [c.gated("a", "mixture"), c.gated("b", "and")];
         // The second token: two query spikes to 10 targets, integer spikes of 3 to 100. Each closed target hears its own place and one more.
         assert_eq!(gated, [320, 4]);
     }

@@ -44,7 +44,7 @@ fn svg(width: i32, height: i32, draw: impl FnOnce(&Area<'_>) -> Drawn) -> Result
 }
 
 fn write(area: &Area<'_>, text: &str, at: (i32, i32), h: HPos, colour: RGBColor) -> Drawn {
-    let style = ("sans-serif", 12).into_font().color(&colour).pos(Pos::new(h, VPos::Center));
+    let style = ("sans-serif", 15).into_font().color(&colour).pos(Pos::new(h, VPos::Center));
     area.draw(&Text::new(text.to_string(), at, style))
 }
 
@@ -138,7 +138,7 @@ pub fn grid(rows: &[(String, Vec<f64>)], full: f64, numbers: bool) -> Result<Str
 
 /// Spikes of some neurons over time: a row each, a column a step, a dark cell where it fired.
 pub fn raster(steps: usize, neurons: usize, fired: impl Fn(usize, usize) -> bool) -> RgbImage {
-    let (w, h) = (if steps > 64 { 3 } else { 12 }, if neurons > 96 { 2 } else { 4 });
+    let (w, h) = ((216 / steps.max(1)).clamp(3, 18), if neurons > 96 { 2 } else { 4 });
     let size = ((steps * w) as u32 + 1, (neurons * h) as u32 + 1);
     RgbImage::from_fn(size.0, size.1, |x, y| {
         let (t, n) = (x as usize / w, y as usize / h);
@@ -150,32 +150,38 @@ pub fn raster(steps: usize, neurons: usize, fired: impl Fn(usize, usize) -> bool
     })
 }
 
-/// Events of a clip added up, `[height, width]`, in grey, and over it a grid of shares `[rows, columns]` in a colour: the larger the share
-/// the stronger. Without shares only the events.
-pub fn map(events: &[f32], [height, width]: [usize; 2], shares: Option<(&[f64], [usize; 2], [u8; 3])>) -> RgbImage {
-    let zoom = (176 / width.max(height).max(1)).max(1);
+/// A grid of values over a [`map`]: values `[rows, columns]`, the value that gets the full colour, the colour.
+pub struct Overlay<'a> {
+    /// `[rows, columns]`
+    pub values: &'a [f64],
+    /// Rows, columns.
+    pub grid: [usize; 2],
+    /// The value with the full colour.
+    pub full: f64,
+    /// Red, green, blue.
+    pub colour: [u8; 3],
+}
+
+/// Events of a clip added up, `[height, width]`, in grey (black where 2 % of the places with events have more); under an overlay paler.
+pub fn map(events: &[f32], [height, width]: [usize; 2], over: Option<&Overlay<'_>>) -> RgbImage {
+    let zoom = (208 / width.max(height).max(1)).max(1);
     let mut hit: Vec<f32> = events.iter().copied().filter(|v| *v > 0.0).collect();
-    let full = match hit.is_empty() {
-        true => 1.0,
-        false => {
-            let at = (hit.len() * 95 / 100).min(hit.len() - 1);
-            *hit.select_nth_unstable_by(at, f32::total_cmp).1
-        }
-    };
+    let at = (hit.len() * 98 / 100).min(hit.len().saturating_sub(1));
+    let full = if hit.is_empty() { 1.0 } else { *hit.select_nth_unstable_by(at, f32::total_cmp).1 };
+    let over = over.filter(|o| o.grid[0] > 0 && o.grid[1] > 0);
+    let depth = if over.is_some() { 150.0 } else { 225.0 };
     RgbImage::from_fn((width * zoom) as u32, (height * zoom) as u32, |x, y| {
         let (px, py) = (x as usize / zoom, y as usize / zoom);
         let v = events.get(py * width + px).copied().unwrap_or(0.0);
-        let ink = if v > 0.0 { 0.25 + 0.75 * (v / full).min(1.0) } else { 0.0 };
-        let grey = f64::from(255.0 - ink * 215.0);
-        let Some((shares, [rows, columns], colour)) = shares.filter(|s| s.1[0] > 0 && s.1[1] > 0) else {
-            return Rgb([grey as u8; 3]);
-        };
+        let grey = f64::from(255.0 - (v / full).min(1.0) * depth);
+        let Some(o) = over else { return Rgb([grey as u8; 3]) };
+        let [rows, columns] = o.grid;
         let (r, c) = (y as usize * rows / (height * zoom), x as usize * columns / (width * zoom));
-        let share = shares.get(r * columns + c).copied().unwrap_or(0.0);
+        let value = o.values.get(r * columns + c).copied().unwrap_or(0.0) / if o.full > 0.0 { o.full } else { 1.0 };
         let edge = |at: usize, n: usize, size: usize| at > 0 && at * n / size != (at - 1) * n / size;
         let line = edge(x as usize, columns, width * zoom) || edge(y as usize, rows, height * zoom);
-        let alpha = if line { 0.12 + 0.5 * share } else { 0.72 * share };
-        Rgb(colour.map(|k| (grey + (f64::from(k) - grey) * alpha.min(1.0)).round() as u8))
+        let alpha = (0.75 * value + if line { 0.15 } else { 0.0 }).clamp(0.0, 0.9);
+        Rgb(o.colour.map(|k| (grey + (f64::from(k) - grey) * alpha).round() as u8))
     })
 }
 
@@ -237,12 +243,13 @@ mod tests {
     #[test]
     fn maps() {
         // Two pixels, an event on the right one; a token each, the left one open always.
-        let m = map(&[0.0, 1.0], [1, 2], Some((&[1.0, 0.0], [1, 2], [200, 0, 0])));
+        let over = Overlay { values: &[0.5, 0.0], grid: [1, 2], full: 0.5, colour: [200, 0, 0] };
+        let m = map(&[0.0, 1.0], [1, 2], Some(&over));
         let (left, right) = (m.get_pixel(3, 3), m.get_pixel(m.width() - 3, 3));
-        assert!(left[0] > left[1] + 100 && right[0] == right[1] && right[0] < 60, "{left:?} {right:?}");
+        assert!(left[0] > left[1] + 100 && right[0] == right[1] && right[0] == 105, "{left:?} {right:?}");
         assert_eq!(map(&[], [0, 0], None).width(), 0);
         let r = raster(2, 1, |t, _| t == 1);
-        assert_eq!((r.get_pixel(2, 1), r.get_pixel(14, 1)), (&Rgb([255; 3]), &Rgb([34, 38, 46])));
+        assert_eq!((r.get_pixel(2, 1), r.get_pixel(20, 1)), (&Rgb([255; 3]), &Rgb([34, 38, 46])));
         assert!(data_uri(&r).unwrap().starts_with("data:image/png;base64,iVBOR"));
     }
 }

@@ -1,6 +1,6 @@
 //! The report as one page that needs nothing else: styles and pictures are in it.
 
-use super::draw::{Bar, EXPERTS, PARTS, bars, data_uri, grid, map, raster};
+use super::draw::{Bar, EXPERTS, Overlay, PARTS, bars, data_uri, grid, map, raster};
 use super::modules::{HOW, Operation, Profile};
 use super::report::{count, joules};
 use crate::error::{Error, Result};
@@ -50,13 +50,14 @@ const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#22262e;background:#fff;margin:0 auto;max-width:1080px;padding:24px 20px 64px}\
 h1{font-size:26px;margin:0}h2{font-size:19px;margin:40px 0 6px;border-top:1px solid #dee1e6;padding-top:18px}\
 h3{font-size:15px;margin:20px 0 4px}p{margin:4px 0 12px;max-width:76ch}small,.note{color:#5b6270;font-size:13px}\
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px;margin:18px 0}\
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:10px;margin:18px 0}\
 .tile{background:#f4f6f8;border-radius:6px;padding:10px 12px}.tile b{display:block;font-size:20px;font-weight:600}\
 .wide{overflow-x:auto}svg{display:block;max-width:100%;height:auto}\
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;margin:8px 0 16px}\
 th,td{padding:3px 9px;text-align:right;border-bottom:1px solid #edeff2;white-space:nowrap}th{font-weight:600;vertical-align:bottom}\
-th:first-child,td:first-child{text-align:left}td.say{white-space:normal;text-align:left;min-width:22em}\
-.row{display:flex;flex-wrap:wrap;gap:18px;align-items:flex-start}figure{margin:0}figcaption{font-size:12px;color:#5b6270;max-width:190px}\
+th{white-space:normal}th:first-child,td:first-child,th.say{text-align:left}td.say{white-space:normal;text-align:left;min-width:22em}\
+.tight table{font-size:12px}.tight td,.tight th{padding:2px 5px}\
+.row{display:flex;flex-wrap:wrap;gap:18px;align-items:flex-start}figure{margin:0}figcaption{font-size:12px;color:#5b6270;max-width:216px}\
 figure img{display:block;border:1px solid #dee1e6;image-rendering:pixelated}\
 .key{display:inline-block;width:11px;height:11px;border-radius:2px;margin:0 5px 0 12px;vertical-align:-1px}\
 dl{max-width:84ch}dt{font-weight:600;margin-top:8px}dd{margin:0}code{font-size:13px}\
@@ -79,14 +80,19 @@ fn seconds(s: f64) -> String {
     }
 }
 
+/// Whether a cell holds a sentence.
+fn is_long(c: &str) -> bool {
+    c.chars().count() > 60
+}
+
 /// A table; the first column is text.
 fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let head: String = head.iter().map(|h| format!("<th>{}</th>", escape(h))).collect();
-    let row = |r: Vec<String>| {
-        let cell = |c: &String| format!("<td{}>{}</td>", if c.chars().count() > 60 { " class=say" } else { "" }, escape(c));
-        format!("<tr>{}</tr>", r.iter().map(cell).collect::<String>())
-    };
-    let body: String = rows.into_iter().map(row).collect();
+    let rows: Vec<Vec<String>> = rows.into_iter().collect();
+    let class = |long: bool| if long { " class=say" } else { "" };
+    let long = |i: usize| rows.iter().any(|r| r.get(i).is_some_and(|c| is_long(c)));
+    let head: String = head.iter().enumerate().map(|(i, h)| format!("<th{}>{}</th>", class(long(i)), escape(h))).collect();
+    let cell = |c: &String| format!("<td{}>{}</td>", class(is_long(c)), escape(c));
+    let body: String = rows.iter().map(|r| format!("<tr>{}</tr>", r.iter().map(cell).collect::<String>())).collect();
     format!("<div class=wide><table><tr>{head}</tr>{body}</table></div>\n")
 }
 
@@ -202,8 +208,8 @@ const ROWS: usize = 160;
 fn clip(p: &Page<'_>) -> Result<String> {
     let c = p.clip;
     let mut s = format!(
-        "<h2>One clip: {}</h2>\n<p>Of class {}, taken for {}. Each row is a neuron, each column a step, dark where it fired; neurons are \
-         taken at even distances where there are more than {ROWS}.</p>\n<div class=row>\n",
+        "<h2>One clip: {}</h2>\n<p>Of class {}, taken for {}. Each row is a neuron, each column a step, dark where it fired. Only neurons \
+         that fired in this clip are drawn, at even distances where they are more than {ROWS}.</p>\n<div class=row>\n",
         escape(&c.name),
         escape(&c.label),
         escape(&c.answer)
@@ -212,10 +218,13 @@ fn clip(p: &Page<'_>) -> Result<String> {
         let (name, spikes) = &c.neurons[i];
         let (v, steps) = (spikes.to_vec()?, spikes.shape().first().copied().unwrap_or(0));
         let all = v.len().checked_div(steps).unwrap_or(0);
-        let rows = all.min(ROWS);
-        let image = raster(steps, rows, |t, n| v.get(t * all + n * all / rows.max(1)).is_some_and(|s| *s > 0.0));
-        let fired = v.iter().filter(|s| **s > 0.0).count() as f64 / v.len().max(1) as f64;
-        s += &figure(&data_uri(&image)?, &format!("{name}: {rows} of {all} neurons, {steps} steps, {} of all", percent(fired)));
+        let fired = |t: usize, n: usize| v.get(t * all + n).is_some_and(|s| *s > 0.0);
+        let active: Vec<usize> = (0..all).filter(|&n| (0..steps).any(|t| fired(t, n))).collect();
+        let rows = active.len().min(ROWS);
+        let image = raster(steps, rows.max(1), |t, n| active.get(n * active.len() / rows.max(1)).is_some_and(|&n| fired(t, n)));
+        let rate = v.iter().filter(|s| **s > 0.0).count() as f64 / v.len().max(1) as f64;
+        let caption = format!("{name}: {rows} of the {} that fired of {all} neurons, rate {}", active.len(), percent(rate));
+        s += &figure(&data_uri(&image)?, &caption);
     }
     s += "</div>\n";
     Ok(s)
@@ -255,7 +264,7 @@ fn routers(p: &Page<'_>) -> Result<String> {
     let _ = writeln!(
         s,
         "<h3>Where experts are open</h3>\n<p>The clip above: its events in grey, and over each token the share of steps in which the \
-         expert's gate was open (no colour: never).</p>\n<div class=row>{}</div>",
+         expert's gate was open. No colour: never open; full colour: the largest share of the router.</p>\n<div class=row>{}</div>",
         figure(&data_uri(&map(&c.events, c.size, None))?, "all events")
     );
     for (name, gates) in &c.gates {
@@ -266,14 +275,18 @@ fn routers(p: &Page<'_>) -> Result<String> {
             ));
         };
         let v = gates.to_vec()?;
-        let _ = writeln!(s, "<p class=note>{} ({rows} x {columns} tokens)</p>\n<div class=row>", escape(name));
-        for i in 0..m {
-            let share =
-                |n: usize| (0..steps).map(|t| f64::from(v[(t * rows * columns + n) * m + i])).sum::<f64>() / steps.max(1) as f64;
-            let shares: Vec<f64> = (0..rows * columns).map(share).collect();
-            let image = map(&c.events, c.size, Some((&shares, [rows, columns], EXPERTS[i % EXPERTS.len()])));
-            let mean = shares.iter().sum::<f64>() / shares.len().max(1) as f64;
-            s += &figure(&data_uri(&image)?, &format!("expert {i}: open {}", percent(mean)));
+        let share = |i: usize, n: usize| {
+            (0..steps).map(|t| f64::from(v[(t * rows * columns + n) * m + i])).sum::<f64>() / steps.max(1) as f64
+        };
+        let shares: Vec<Vec<f64>> = (0..m).map(|i| (0..rows * columns).map(|n| share(i, n)).collect()).collect();
+        let full = shares.iter().flatten().copied().fold(0.0, f64::max);
+        let name = escape(name);
+        let _ =
+            writeln!(s, "<p class=note>{name}: {rows} x {columns} tokens, full colour {}</p>\n<div class=row>", percent(full));
+        for (i, values) in shares.iter().enumerate() {
+            let over = Overlay { values, grid: [rows, columns], full, colour: EXPERTS[i % EXPERTS.len()] };
+            let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+            s += &figure(&data_uri(&map(&c.events, c.size, Some(&over)))?, &format!("expert {i}: open {}", percent(mean)));
         }
         s += "</div>\n";
     }
@@ -321,7 +334,7 @@ fn operations(p: &Page<'_>) -> Result<String> {
     Ok(format!(
         "<h2>Operations by module</h2>\n<p>Means a sample. Of {} additions {} are by integer spikes and {} are products of attention. \
          Operations skipped: {}. Gates are products of spikes here, so what is behind a closed one is still done; {} operations met a closed \
-         gate.</p>\n{}",
+         gate.</p>\n<div class=tight>{}</div>",
         count(q.activity.effective_acs),
         count(q.integer_acs),
         count(q.attention_acs),

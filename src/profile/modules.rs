@@ -213,7 +213,7 @@ impl Profile {
                 attention_acs: if r.is_attention() { r.cost.acs as f64 / n } else { 0.0 },
                 dense_macs: r.cost.dense as f64 / n,
                 neuron_updates: r.cost.neuron_updates as f64 / n,
-                gated_sops: r.gated as f64 / n,
+                gated_sops: counts.gated(&r.name, &r.op) as f64 / n,
                 bytes_moved: r.bytes as f64 / n,
                 energy_pj: convention.row_pj(r) / n,
                 energy_parts_pj: convention.parts_pj(r).map(|e| e / n),
@@ -349,7 +349,8 @@ mod tests {
         c.operation("a", "query", Cost { acs: 6, dense: 20, ..Cost::default() });
         c.operation("b", "linear", Cost { acs: 4, integer_acs: 4, integer_macs: 2, dense: 20, ..Cost::default() });
         c.traffic("b", "linear", 8, 2, 64);
-        c.gated("b", "mixture", 10);
+        c.operation("b", "mixture", Cost::default());
+        c.add_gated("b", "mixture", 10);
         let r = Tensor::spikes_from_f32(&Device::Cpu, &[2, 2, 1, 2], &[1., 0., 1., 0., 0., 0., 1., 1.]).unwrap();
         c.router("r", &r).unwrap();
         let mut timing = Timing { batches: 2, kernels: vec![("k".into(), 6, 8.0)], ..Timing::default() };
