@@ -7,6 +7,7 @@
 //! else, or that belongs to another model is refused with one sentence.
 
 use crate::error::{Error, Result};
+use crate::events::Sensor;
 use crate::files::write_atomic;
 use crate::params::Params;
 use crate::tensor::torch::Named;
@@ -45,6 +46,12 @@ pub struct Meta {
     pub seed: u64,
     /// How the training set was divided, in words.
     pub split: String,
+    /// Names of the classes, in order of their labels; empty where they are not known.
+    #[serde(default)]
+    pub classes: Vec<String>,
+    /// The sensor of the recordings it was trained on, where it is known.
+    #[serde(default)]
+    pub sensor: Option<Sensor>,
     /// Epochs behind it.
     pub epoch: usize,
     /// Steps of the next epoch behind it; 0 except where a run was interrupted.
@@ -69,6 +76,8 @@ impl Meta {
             recipe: Value::Null,
             seed: 0,
             split: String::new(),
+            classes: Vec::new(),
+            sensor: None,
             epoch: 0,
             step: 0,
             metrics: Value::Null,

@@ -163,6 +163,10 @@ impl<'p> Ctx<'p> {
     pub fn is_training(&self) -> bool {
         self.tape.is_some()
     }
+    /// Whether the parameters' batch norms are folded (`nn::fold`).
+    pub fn is_folded(&self) -> bool {
+        self.params.is_folded()
+    }
     /// Whether neuron state is carried from call to call.
     pub fn carries_state(&self) -> bool {
         self.state.is_some()

@@ -57,6 +57,8 @@ pub mod recipe;
 
 pub mod train;
 
+pub mod infer;
+
 pub mod cli;
 
 pub use error::{Error, Result};

@@ -9,6 +9,8 @@
 //! A unit struct that implements [`Model`] and an entry in the list at the end. Kernels, parity cases, gradient tests and specs then
 //! know it.
 
+pub mod lazy;
+
 use crate::surrogate::SurrogateKind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -48,12 +48,13 @@ pub struct Params {
     device: Device,
     list: Vec<Param>,
     learned: HashSet<u64>,
+    folded: bool,
 }
 
 impl Params {
     /// None yet.
     pub fn new(device: &Device) -> Self {
-        Params { device: device.clone(), list: Vec::new(), learned: HashSet::new() }
+        Params { device: device.clone(), list: Vec::new(), learned: HashSet::new(), folded: false }
     }
     /// Where they live.
     pub fn device(&self) -> &Device {
@@ -79,6 +80,15 @@ impl Params {
     pub fn learnable(&self) -> usize {
         self.list.iter().filter(|p| p.role != Role::Buffer).map(|p| p.value.len()).sum()
     }
+    /// Whether every batch norm has gain 1 and mean 0, so that inference need only add its bias (`nn::fold`).
+    pub fn is_folded(&self) -> bool {
+        self.folded
+    }
+    /// States that every batch norm has gain 1 and mean 0, and every convolution before one bias 0; holds until the next
+    /// [`Params::update`].
+    pub(crate) fn mark_folded(&mut self) {
+        self.folded = true;
+    }
     fn add(&mut self, p: Param) -> ParamId {
         if p.role != Role::Buffer {
             self.learned.insert(p.value.id());
@@ -86,8 +96,9 @@ impl Params {
         self.list.push(p);
         ParamId(self.list.len() - 1)
     }
-    /// Replaces values.
+    /// Replaces values. Folded parameters count as not folded from then on.
     pub fn update(&mut self, new: impl IntoIterator<Item = (ParamId, Tensor)>) {
+        self.folded = false;
         for (id, value) in new {
             let p = &mut self.list[id.0];
             if p.role != Role::Buffer {
@@ -121,6 +132,7 @@ impl Params {
         for p in &self.list {
             out.add(Param { value: p.value.to_device(device)?, ..p.clone() });
         }
+        out.folded = self.folded;
         Ok(out)
     }
 }

@@ -27,7 +27,7 @@ epochs = 2
 batch = 8
 ";
 
-fn spikemix(dir: &Path, args: &[&str]) -> Command {
+pub fn spikemix(dir: &Path, args: &[&str]) -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_spikemix"));
     c.args(args).current_dir(dir).stdin(Stdio::null());
     c
@@ -44,12 +44,12 @@ fn folder() -> Result<tempfile::TempDir, Failed> {
     Ok(dir)
 }
 
-fn check(ok: bool, what: impl std::fmt::Debug) -> Outcome {
+pub fn check(ok: bool, what: impl std::fmt::Debug) -> Outcome {
     if ok { Ok(()) } else { Err(format!("{what:?}").into()) }
 }
 
 /// Runs what should work and returns its stdout.
-fn works(dir: &Path, args: &[&str]) -> Result<String, Failed> {
+pub fn works(dir: &Path, args: &[&str]) -> Result<String, Failed> {
     let o = run(dir, args)?;
     check(o.status.success(), (args, &o))?;
     Ok(String::from_utf8(o.stdout)?)
@@ -62,7 +62,7 @@ fn json(dir: &Path, args: &[&str]) -> Result<Value, Failed> {
 }
 
 /// Runs what should fail with this status; stdout stays empty, and the last line of stderr is `error: ` and holds `words`.
-fn fails(dir: &Path, status: i32, args: &[&str], words: &str) -> Outcome {
+pub fn fails(dir: &Path, status: i32, args: &[&str], words: &str) -> Outcome {
     let o = run(dir, args)?;
     let err = String::from_utf8_lossy(&o.stderr).into_owned();
     check(o.status.code() == Some(status) && o.stdout.is_empty(), (args, &o))?;
@@ -77,6 +77,7 @@ fn help() -> Outcome {
         vec!["train", "--help"],
         vec!["eval", "--help"],
         vec!["profile", "--help"],
+        vec!["infer", "--help"],
         vec!["devices", "--help"],
         vec!["inspect", "--help"],
         vec!["bench", "step", "--help"],

@@ -46,7 +46,11 @@ pub fn trials() -> Vec<Trial> {
     let missing = !nmnist.is_dir();
     let trial = Trial::test("decode::nmnist", move || whole_nmnist(&nmnist));
     trials.push(trial.with_ignored_flag(missing));
-    let checks: [(&str, &str, Check); 9] = [
+    let checks: [(&str, &str, Check); 13] = [
+        ("npy_is_evt3", "evt3_hd_decoded.npy", npy_is_evt3),
+        ("hdf5_is_text", "raw_events.hdf5", hdf5_is_text),
+        ("mat_st_mnist", "stmnist.mat", st_mnist),
+        ("rosbag", "ros1_eventpacket_evt3.bag", rosbag),
         ("headless_evt2", "evt2_words_no_header.bin", headless_evt2),
         ("cochlea_is_refused", "aedat2_cochlea_vowels.aedat", cochlea),
         ("header_only", "aedat2_header_only.aedat", header_only),
@@ -118,6 +122,45 @@ fn text_seconds(path: &Path) -> Result<(), Failed> {
     same("events", s.events.len(), 17)?;
     same("second", (first.t, first.x, first.y, first.p), (780, 59, 158, false))?;
     same("last", (last.t, last.x, last.y), (5748, 74, 181))
+}
+
+/// The array that expelliarmus made of the EVT3 file, and the file itself.
+fn npy_is_evt3(path: &Path) -> Result<(), Failed> {
+    let array = events::open(path, true)?;
+    let raw = path.with_file_name("evt3_hd.raw");
+    let format = &events::evt3::FORMAT;
+    let as_it = events::open_with(&raw, format, events::evt3::expelliarmus_decoder(), true)?;
+    same("equal", array.events == as_it.events, true)?;
+    let ours = events::open(&raw, true)?.events;
+    let but_time = |e: &events::Event| (e.x, e.y, e.p);
+    let equal = array.events.iter().map(but_time).eq(ours.iter().map(but_time));
+    same("places and polarities", equal, true)
+}
+
+fn hdf5_is_text(path: &Path) -> Result<(), Failed> {
+    let decoder = events::text::decoder("tyxp").ok_or("no order")?;
+    let text = path.with_extension("txt");
+    let text = events::open_with(text, &events::text::FORMAT, decoder, true)?;
+    same("events", events::open(path, true)?.events, text.events)
+}
+
+/// 2346 columns of one touch each, by SciPy from 0.19662648 s to 0.89574499 s.
+fn st_mnist(path: &Path) -> Result<(), Failed> {
+    let s = events::open(path, true)?;
+    same("sensor", s.sensor, events::Sensor::new(10, 10))?;
+    let s = s.stats();
+    same("events", s.events, 2346)?;
+    same("times", (s.t_first, s.t_last), (Some(196_626), Some(895_745)))
+}
+
+fn rosbag(path: &Path) -> Result<(), Failed> {
+    let s = events::open(path, true)?;
+    same("sensor", s.sensor, events::Sensor::new(640, 480))?;
+    let s = s.stats();
+    // As a few lines of Python that follow the format find.
+    same("events", (s.events, s.backsteps), (343_474, 0))?;
+    same("times", (s.t_first, s.t_last), (Some(7_139_845), Some(9_218_023)))?;
+    same("sums", (s.sum_x, s.sum_y, s.n_on), (116_731_888, 80_879_209, 125_183))
 }
 
 /// 10,000 rows or so of 200 ms, `x y t p`, and a terminator at 200,010 us.

@@ -5,7 +5,10 @@ mod decode;
 mod device;
 mod gpu;
 mod gradients;
+mod infer;
+mod infer_cli;
 mod layers;
+mod lazy;
 mod networks;
 mod oracle;
 mod oracle_train;
@@ -23,6 +26,9 @@ fn main() -> std::process::ExitCode {
     trials.extend(layers::trials());
     trials.extend(gradients::trials());
     trials.extend(networks::trials());
+    trials.extend(infer::trials());
+    trials.extend(infer_cli::trials());
+    trials.extend(lazy::trials());
     trials.extend(oracle::trials());
     trials.extend(cli::trials());
     libtest_mimic::run(&args, trials).exit_code()

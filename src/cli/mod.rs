@@ -6,8 +6,10 @@
 //! A file with a `clap::Args` struct and a function `run(args) -> Result<()>`, and a line in `Command` and in [`main`].
 
 mod bench;
+mod convert;
 mod devices;
 mod eval;
+mod infer;
 mod inspect;
 mod profile;
 mod progress;
@@ -32,6 +34,7 @@ Examples:
   spikemix train examples/recipes/nmnist.toml --set data.dir=/data/nmnist --seed 1
   spikemix eval runs/gestures-0/best.safetensors --json
   spikemix profile runs/gestures-0/best.safetensors --html report.html
+  spikemix infer runs/gestures-0/best.safetensors recording.aedat
   spikemix inspect recording.aedat --png frames.png
   spikemix devices --check --device cpu"
 )]
@@ -46,8 +49,10 @@ enum Command {
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
     Profile(profile::ProfileArgs),
+    Infer(infer::InferArgs),
     Devices(devices::DevicesArgs),
     Inspect(inspect::InspectArgs),
+    Convert(convert::ConvertArgs),
     #[command(subcommand)]
     Bench(bench::BenchCommand),
 }
@@ -85,6 +90,7 @@ impl Place {
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
+    quiet_drivers();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -97,8 +103,10 @@ pub fn main() -> ExitCode {
         Command::Train(a) => train::run(a),
         Command::Eval(a) => eval::run(a),
         Command::Profile(a) => profile::run(a),
+        Command::Infer(a) => infer::run(a),
         Command::Devices(a) => devices::run(a),
         Command::Inspect(a) => inspect::run(a),
+        Command::Convert(a) => convert::run(a),
         Command::Bench(a) => bench::run(a),
     };
     match result {
@@ -107,6 +115,15 @@ pub fn main() -> ExitCode {
             say(&format!("error: {e}"));
             ExitCode::from(e.exit_status())
         }
+    }
+}
+
+/// Mesa's drivers print `error: XDG_RUNTIME_DIR is invalid` on stderr where it is not set, as in most containers. Nothing is wrong, and
+/// any folder quiets them.
+fn quiet_drivers() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: the first thing the process does, before any other thread exists.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
     }
 }
 

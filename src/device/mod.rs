@@ -3,6 +3,7 @@
 mod cpu;
 mod gpu;
 mod host;
+mod pool;
 
 use crate::error::{Error, Result};
 use crate::kernel::{AnyKernel, Kernel};

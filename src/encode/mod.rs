@@ -10,8 +10,10 @@
 
 pub mod frame;
 pub mod render;
+mod stream;
 mod window;
 
+pub use stream::{MOST_EMPTY, StepEncoder};
 pub use window::Window;
 
 use crate::events::{Event, Sensor};

@@ -406,11 +406,9 @@ fn encode(stream: &EventStream) -> Result<Vec<u8>, String> {
     if let Some(e) = stream.events.iter().find(|e| e.x > 0x7fff || e.y > 0x7fff) {
         return Err(format!("an event at ({}, {}): AEDAT 4 holds coordinates up to 32767", e.x, e.y));
     }
-    let mut size = String::new();
-    if stream.sensor_declared {
-        let Sensor { width, height } = stream.sensor;
-        size = format!("<attr key=\"sizeX\" type=\"int\">{width}</attr><attr key=\"sizeY\" type=\"int\">{height}</attr>");
-    }
+    // Readers insist on a size, so without a declared one it is the smallest that holds the events.
+    let Sensor { width, height } = stream.sensor;
+    let size = format!("<attr key=\"sizeX\" type=\"int\">{width}</attr><attr key=\"sizeY\" type=\"int\">{height}</attr>");
     let xml = format!(
         "<dv version=\"2.0\"><node name=\"outInfo\" path=\"/mainloop/Recorder/outInfo/\">\
          <node name=\"0\" path=\"/mainloop/Recorder/outInfo/0/\">\

@@ -26,14 +26,22 @@ mod evt;
 pub mod evt2;
 pub mod evt3;
 mod file;
+pub mod hdf5;
 mod lines;
+pub mod mat;
+pub mod npy;
 pub mod npz;
+mod numbers;
+mod reader;
+pub mod rosbag;
 mod stats;
 pub mod text;
 
 pub use bench::{DecodeSpeed, bench_decode, bench_decode_bytes};
 pub use convert::{ConvertReport, convert};
 pub use file::{open, open_as, open_with, save, sniff};
+pub use numbers::Numbers;
+pub use reader::Reader;
 pub use stats::EventStats;
 
 use std::fmt;
@@ -48,7 +56,11 @@ pub static FORMATS: &[&Format] = &[
     &evt2::FORMAT_21,
     &evt2::FORMAT,
     &dat::FORMAT,
+    &rosbag::FORMAT,
     &npz::FORMAT,
+    &npy::FORMAT,
+    &mat::FORMAT,
+    &hdf5::FORMAT,
     &text::FORMAT,
     &atis::FORMAT,
 ];

@@ -183,8 +183,8 @@ fn collect(values: impl Iterator<Item = Option<i64>>, total: u64, bytes: usize) 
 }
 
 /// Refuses headers on which a parser of Python literals would run wild: deep nesting, more text than there is, or
-/// sizes beyond 64 bits.
-fn plausible(array: &[u8]) -> Result<(), String> {
+/// sizes beyond 64 bits. Returns where the data begin.
+pub(super) fn plausible(array: &[u8]) -> Result<usize, String> {
     let bad = || Err("not a NumPy array".to_owned());
     let Some(head) = array.first_chunk::<12>() else {
         return bad();
@@ -200,7 +200,10 @@ fn plausible(array: &[u8]) -> Result<(), String> {
         return bad();
     };
     let (mut depth, mut deepest, mut digits, mut quoted) = (0i32, 0, 0, false);
+    let (mut run, mut longest) = (0, 0);
     for &b in text {
+        run = if b.is_ascii_digit() && !quoted { run + 1 } else { 0 };
+        longest = longest.max(run);
         match b {
             b'\'' | b'"' => quoted = !quoted,
             b'(' | b'[' | b'{' => depth += 1,
@@ -210,10 +213,10 @@ fn plausible(array: &[u8]) -> Result<(), String> {
         }
         deepest = deepest.max(depth);
     }
-    if deepest > 8 || digits > 19 || len > 1 << 16 {
+    if deepest > 8 || digits > 64 || longest > 19 || len > 1 << 16 {
         return bad();
     }
-    Ok(())
+    Ok(start + len as usize)
 }
 
 /// The file for a recording.

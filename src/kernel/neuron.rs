@@ -3,7 +3,7 @@
 //! `x` is `[T, rows, C]`, spikes leave packed as `[T, rows, words(C)]`. The current is `a[c] * x + b[c]` when `affine` is set, which is how
 //! a batch norm reaches the neuron without being stored. Backward recomputes the membrane from `x`: nothing but `x` is kept.
 
-use super::par::Shared;
+use super::par::{Shared, scratch};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::surrogate::{Surrogate, SurrogateKind, logistic, with_surrogate};
@@ -271,22 +271,16 @@ fn step_back<M: Model, S: Surrogate>(h: &mut [f32], ds: &[f32], carry: &mut [f32
     }
 }
 
-/// One step forward of one row: H of each neuron, and the membrane after its reset.
+/// One step forward of one tile: H of each neuron, and the membrane after its reset.
 #[inline(always)]
-fn charge_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32], h: &mut [f32], c: Charging, u: &NeuronU) {
+fn charge_row<M: Model>(x: &[f32], gain: &[f32], shift: &[f32], v: &mut [f32], h: &mut [f32], c: Charging, u: &NeuronU) {
     let n = x.len();
-    let (v, h) = (&mut v[..n], &mut h[..n]);
+    let (gain, shift, v, h) = (&gain[..n], &shift[..n], &mut v[..n], &mut h[..n]);
     let (soft, rest, threshold) = (u.soft != 0, u.rest, u.v_threshold);
-    let mut one = |k: usize, z: f32| {
-        h[k] = M::charge(v[k], z, c);
+    for k in 0..n {
+        h[k] = M::charge(v[k], gain[k] * x[k] + shift[k], c);
         let reset = if soft { h[k] - threshold } else { rest };
         v[k] = if h[k] >= threshold { reset } else { h[k] };
-    };
-    if u.affine != 0 {
-        let (a, b) = (&a[..n], &b[..n]);
-        (0..n).for_each(|k| one(k, a[k] * x[k] + b[k]));
-    } else {
-        (0..n).for_each(|k| one(k, x[k]));
     }
 }
 
@@ -295,40 +289,44 @@ impl Backward {
         let (x, a, b, w, ds, dv) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
         let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
         let (tile, charging) = (u.tile(), u.charging(w));
+        // Gain and shift of each neuron of a tile, so that the loops over it are long whatever the number of channels.
+        let spread = |p: &[f32], none: f32| match u.affine {
+            0 => vec![none; tile * c],
+            _ => p.repeat(tile),
+        };
+        let (gain, shift) = (spread(a, 1.0), spread(b, 0.0));
         let dz = Shared::new(args.out_f32(0));
         let dw = Shared::new(args.out_f32(1));
         (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
             let (r0, n) = (i * tile, tile.min(rows - i * tile) * c);
-            let mut h = vec![0.0f32; steps * n];
-            let mut v = vec![u.rest; n];
-            simd(
-                #[inline(always)]
-                || {
-                    for t in 0..steps {
-                        let at = (t * rows + r0) * c;
-                        let h = &mut h[t * n..(t + 1) * n];
-                        for r in 0..n / c.max(1) {
-                            let range = r * c..(r + 1) * c;
-                            let x = &x[at..at + n][range.clone()];
-                            charge_row::<M>(x, a, b, &mut v[range.clone()], &mut h[range], charging, u);
-                        }
-                    }
-                },
-            );
-            let mut carry = vec![0.0f32; n];
-            for t in (0..steps).rev() {
-                let at = (t * rows + r0) * c;
-                // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
-                let dz = unsafe { dz.slice(at, n) };
-                if u.store_v_seq != 0 {
-                    carry.iter_mut().zip(&dv[at..at + n]).for_each(|(c, d)| *c += d);
+            scratch((steps + 2) * n, |s| {
+                let (h, s) = s.split_at_mut(steps * n);
+                let (v, carry) = s.split_at_mut(n);
+                let (gain, shift) = (&gain[..n], &shift[..n]);
+                v.fill(u.rest);
+                for t in 0..steps {
+                    let at = (t * rows + r0) * c;
+                    simd(
+                        #[inline(always)]
+                        || charge_row::<M>(&x[at..at + n], gain, shift, v, &mut h[t * n..(t + 1) * n], charging, u),
+                    );
                 }
-                simd(
-                    #[inline(always)]
-                    || step_back::<M, S>(&mut h[t * n..(t + 1) * n], &ds[at..at + n], &mut carry, charging, u, dz),
-                );
-            }
-            if u.learned != 0 {
+                carry.fill(0.0);
+                for t in (0..steps).rev() {
+                    let at = (t * rows + r0) * c;
+                    // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
+                    let dz = unsafe { dz.slice(at, n) };
+                    if u.store_v_seq != 0 {
+                        carry.iter_mut().zip(&dv[at..at + n]).for_each(|(c, d)| *c += d);
+                    }
+                    simd(
+                        #[inline(always)]
+                        || step_back::<M, S>(&mut h[t * n..(t + 1) * n], &ds[at..at + n], carry, charging, u, dz),
+                    );
+                }
+                if u.learned == 0 {
+                    return;
+                }
                 // The membrane before each step, once more: h now holds dL/dH.
                 // SAFETY: as above.
                 let dw = unsafe { dw.slice(r0 * c, n) };
@@ -337,14 +335,14 @@ impl Backward {
                 for t in 0..steps {
                     let at = (t * rows + r0) * c;
                     for i in 0..n {
-                        let z = if u.affine != 0 { a[i % c] * x[at + i] + b[i % c] } else { x[at + i] };
+                        let z = gain[i] * x[at + i] + shift[i];
                         dw[i] += h[t * n + i] * M::dh_dk(v[i], z, charging);
                         step::<M>(&mut v[i], z, charging, u);
                     }
                 }
                 // dk/dw = k (1 - k), k = logistic(w).
                 dw.iter_mut().for_each(|d| *d *= charging.k * (1.0 - charging.k));
-            }
+            });
         });
     }
 }

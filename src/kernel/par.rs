@@ -1,6 +1,19 @@
-//! Writing disjoint parts of one buffer from several threads.
+//! Writing disjoint parts of one buffer from several threads, and scratch memory for each.
 
+use std::cell::RefCell;
 use std::marker::PhantomData;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = RefCell::default();
+}
+
+/// Lends this thread's scratch of `len` floats, which hold anything; not to be asked for again inside `f`.
+pub fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    SCRATCH.with_borrow_mut(|s| {
+        s.resize(len.max(s.len()), 0.0);
+        f(&mut s[..len])
+    })
+}
 
 /// A mutable slice that threads cut disjoint pieces from, where the pieces are not contiguous runs that `par_chunks_mut` could hand out
 /// (a tile of rows at every time step, for example).

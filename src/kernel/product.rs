@@ -5,14 +5,14 @@
 //! depends on how full A is ([`WALK_BELOW`], measured by `spikemix bench crossover`); the results differ only by rounding, and the
 //! choice by the data at hand, so that the same input gives the same bits.
 
+use super::par::scratch;
 use super::{simd, words};
 use rayon::prelude::*;
-use std::cell::RefCell;
 
 /// Fullness below which a forward product walks the nonzeros.
 pub const WALK_BELOW: f64 = 0.25;
 /// The same for weight gradients.
-pub const WALK_WEIGHT_BELOW: f64 = 0.4;
+pub const WALK_WEIGHT_BELOW: f64 = 0.33;
 
 /// A matrix \[rows, k\] that can be filled in or walked.
 pub trait Rows: Sync {
@@ -115,32 +115,40 @@ pub fn gemm_scaled(
     }
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = RefCell::default();
-}
-
-/// Lends this thread's scratch block of `len` floats.
-fn with_block<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    SCRATCH.with_borrow_mut(|s| {
-        s.resize(len.max(s.len()), 0.0);
-        f(&mut s[..len])
-    })
-}
-
 /// Rows of a block: what keeps \[block, k\] floats within half of a second-level cache of 1 MiB.
 fn block_rows(k: usize) -> usize {
     ((1 << 17) / k.max(1) / 16 * 16).clamp(16, 512)
 }
 
+/// How a product is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A row of the dense matrix is added for each nonzero.
+    Walk,
+    /// Blocks are filled in and given to `gemm`.
+    Dense,
+}
+
+impl Way {
+    fn of(density: f64, walk_below: f64) -> Self {
+        if density < walk_below { Way::Walk } else { Way::Dense }
+    }
+}
+
 /// y \[rows, n\] = A w \[k, n\] (+ bias \[n\] where it is not empty).
 pub fn product<R: Rows>(a: &R, w: &[f32], bias: &[f32], y: &mut [f32]) {
+    product_by(Way::of(a.density(), WALK_BELOW), a, w, bias, y);
+}
+
+/// [`product`] in a given way.
+pub fn product_by<R: Rows>(way: Way, a: &R, w: &[f32], bias: &[f32], y: &mut [f32]) {
     let (k, rows) = (a.k(), a.rows());
     if rows == 0 || y.is_empty() {
         return;
     }
     let n = y.len() / rows;
     let block = block_rows(k);
-    if a.density() < WALK_BELOW {
+    if way == Way::Walk {
         y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
             // The nonzeros first, then the sums: two tight loops beat one that does both.
             let mut list = Vec::with_capacity(k);
@@ -157,7 +165,7 @@ pub fn product<R: Rows>(a: &R, w: &[f32], bias: &[f32], y: &mut [f32]) {
     }
     y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
         let m = y.len() / n;
-        with_block(m * k, |filled| {
+        scratch(m * k, |filled| {
             a.fill(i * block, m, filled);
             for y in y.chunks_exact_mut(n).filter(|_| !bias.is_empty()) {
                 y.copy_from_slice(bias);
@@ -226,21 +234,25 @@ pub fn split_range(rows: usize, splits: usize, s: usize) -> (usize, usize) {
 
 /// dw \[splits, k, n\]: A^T dy \[rows, n\], each split over its own run of rows.
 pub fn weight_product<R: Rows>(a: &R, dy: &[f32], n: usize, splits: usize, dw: &mut [f32]) {
+    weight_product_by(Way::of(a.density(), WALK_WEIGHT_BELOW), a, dy, n, splits, dw);
+}
+
+/// [`weight_product`] in a given way.
+pub fn weight_product_by<R: Rows>(way: Way, a: &R, dy: &[f32], n: usize, splits: usize, dw: &mut [f32]) {
     let (k, rows) = (a.k(), a.rows());
     if k == 0 || n == 0 {
         return;
     }
-    let walk = a.density() < WALK_WEIGHT_BELOW;
     let block = block_rows(k);
     dw.par_chunks_mut(k * n).enumerate().for_each(|(s, dw)| {
         let (first, end) = split_range(rows, splits, s);
         dw.fill(0.0);
-        if walk {
+        if way == Way::Walk {
             return a.walk_weight(first, end, dy, n, dw);
         }
         for r in (first..end).step_by(block) {
             let m = block.min(end - r);
-            with_block(m * k, |filled| {
+            scratch(m * k, |filled| {
                 a.fill(r, m, filled);
                 gemm(dw, (k, n, m), filled, (1, k), &dy[r * n..], (n, 1), true);
             });

@@ -20,6 +20,9 @@ uniform! {
 /// x\[rows, c\] -> y\[c\]: the gradient of a bias.
 pub struct ColumnSum;
 
+/// Columns from which [`ColumnSum`] is cut by columns.
+const WIDE: usize = 1 << 12;
+
 impl Kernel for ColumnSum {
     head!("reduce/column_sum", ColumnSumU, [x: ReadF32, y: WriteF32]);
     fn workgroup(&self) -> u32 {
@@ -34,6 +37,19 @@ impl Kernel for ColumnSum {
     fn cpu(&self, u: &ColumnSumU, args: &mut Args<'_>) {
         let x = args.f32(0);
         let c = (u.c as usize).max(1);
+        if c >= WIDE {
+            // Few long rows, as the parts of a weight gradient are: the columns are cut instead.
+            return args.out_f32(0).par_chunks_mut(WIDE / 4).enumerate().for_each(|(i, y)| {
+                y.fill(0.0);
+                for row in x.chunks_exact(c) {
+                    let row = &row[i * WIDE / 4..][..y.len()];
+                    simd(
+                        #[inline(always)]
+                        || y.iter_mut().zip(row).for_each(|(y, x)| *y += x),
+                    );
+                }
+            });
+        }
         let span = span_rows(c) * c;
         let sums = |x: &[f32]| {
             let mut sums = vec![0.0; c];
@@ -57,7 +73,7 @@ impl Kernel for ColumnSum {
     fn cases(&self) -> Vec<Case<ColumnSumU>> {
         let mut g = Gen::new("reduce/column_sum");
         let mut cases = vec![];
-        for (rows, c) in [(0, 9), (1, 1), (3, 5), (700, 33), (5000, 8), (90, 300)] {
+        for (rows, c) in [(0, 9), (1, 1), (3, 5), (700, 33), (5000, 8), (90, 300), (5, 5000)] {
             let u = ColumnSumU { rows: rows as u32, c: c as u32 };
             cases.push(Case::new(format!("[{rows}, {c}]"), u, vec![g.f32s(rows * c)], vec![c]));
             cases.push(Case::new(format!("[{rows}, {c}] dyadic"), u, vec![g.dyadic(rows * c)], vec![c]).exact());

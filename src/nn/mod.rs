@@ -5,6 +5,7 @@
 //! the profile and the path in an error.
 
 pub mod attention;
+pub mod fold;
 pub mod mlp;
 pub mod patch;
 
@@ -165,25 +166,38 @@ impl ConvBn {
         let bn = BatchNormLayer::new(&mut b.scope("bn"), cout)?;
         Ok(ConvBn { name, kind, weight, bias, bn })
     }
-    fn conv(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+    /// The convolution with this bias.
+    fn conv(&self, x: &Tensor, bias: Option<ParamId>, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let w = cx.param(self.weight);
         match self.kind {
             Kind::Conv3x3 => cx.apply1(&self.name, Conv3x3, &[x, &w]),
             Kind::Depthwise => cx.apply1(&self.name, Depthwise3x3, &[x, &w]),
-            Kind::Pointwise | Kind::PointwiseBias => match self.bias.map(|b| cx.param(b)) {
+            Kind::Pointwise | Kind::PointwiseBias => match bias.map(|b| cx.param(b)) {
                 None => cx.apply1(&self.name, Linear, &[x, &w]),
                 Some(b) => cx.apply1(&self.name, Linear, &[x, &w, &b]),
             },
         }
     }
+    /// Whether the norm is nothing but a bias that the convolution can add itself.
+    fn norm_is_bias(&self, cx: &Ctx<'_>) -> bool {
+        let pointwise = matches!(self.kind, Kind::Pointwise | Kind::PointwiseBias);
+        pointwise && cx.is_folded() && !cx.is_training()
+    }
     /// The normalised current `[T, .., Co]`.
     pub fn current(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        let y = self.conv(x, cx)?;
+        if self.norm_is_bias(cx) {
+            return self.conv(x, Some(self.bn.bias), cx);
+        }
+        let y = self.conv(x, self.bias, cx)?;
         self.bn.forward(&y, cx)
     }
     /// The spikes `[T, .., Co]` of `neurons` behind it; the norm is fused into them.
     pub fn spikes(&self, x: &Tensor, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        let y = self.conv(x, cx)?;
+        if self.norm_is_bias(cx) {
+            let y = self.conv(x, Some(self.bn.bias), cx)?;
+            return neurons.run(&y, None, cx);
+        }
+        let y = self.conv(x, self.bias, cx)?;
         neurons.run(&y, Some(&self.bn), cx)
     }
 }

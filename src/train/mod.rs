@@ -315,6 +315,8 @@ impl Trainer<'_> {
             recipe: json(self.recipe)?,
             seed: self.recipe.train.seed,
             split: self.recipe.split(self.data),
+            classes: self.data.train.dataset().classes().to_vec(),
+            sensor: Some(self.data.train.dataset().sensor()),
             epoch: self.epoch,
             step: self.step,
             metrics,

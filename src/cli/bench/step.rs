@@ -1,6 +1,6 @@
-//! `spikemix bench`.
+//! `spikemix bench step`.
 
-use super::{Place, print, print_json, table};
+use crate::cli::{Place, print, print_json, table};
 use crate::ctx::{Ctx, Module};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -11,16 +11,9 @@ use crate::optim::{AdamW, AdamWSpec};
 use crate::params::Params;
 use crate::rng::Rng;
 use crate::tensor::Tensor;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::time::Instant;
-
-/// Measure speed and memory.
-#[derive(Subcommand)]
-pub(super) enum BenchCommand {
-    /// Time a training step and an inference pass of a network on random event counts.
-    Step(StepArgs),
-}
 
 /// A backbone, with or without expert mixtures, under the names of `peer_step.py`.
 #[derive(Clone, Copy, Debug, ValueEnum, Serialize)]
@@ -45,7 +38,7 @@ enum NetName {
 Examples:
   spikemix bench step --net spikformer_semm --dim 256 --depth 2 --size 128 --steps-t 16 --batch 4 --threads 2 --runs 5 --json
   spikemix bench step --net spike_driven --size 64 --device gpu")]
-pub(super) struct StepArgs {
+pub(in crate::cli) struct StepArgs {
     /// The network
     #[arg(long, value_enum, default_value = "spikformer_semm")]
     net: NetName,
@@ -108,8 +101,7 @@ struct Outcome {
 }
 
 /// Runs the command.
-pub(super) fn run(command: &BenchCommand) -> Result<()> {
-    let BenchCommand::Step(a) = command;
+pub(super) fn run(a: &StepArgs) -> Result<()> {
     for (name, v) in [("size", a.size), ("steps-t", a.steps_t), ("batch", a.batch), ("runs", a.runs)] {
         if v == 0 {
             return Err(Error::usage(format!("--{name} 0: must be at least 1")));

@@ -1,0 +1,177 @@
+//! `spikemix bench crossover`.
+
+use crate::cli::{Place, print, print_json, table};
+use crate::error::{Error, Result};
+use crate::kernel::product::{BitMatrix, WALK_BELOW, WALK_WEIGHT_BELOW, Way, product_by, weight_product_by};
+use crate::kernel::words;
+use crate::rng::Rng;
+use clap::Args;
+use serde::Serialize;
+use std::time::Instant;
+
+const RATES: [f64; 8] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5];
+
+/// Time products of packed spikes with weights on the CPU, by firing rate.
+///
+/// Each is done in both ways: walked (for each spike a row of weights is added) and dense (spikes unpacked in blocks, then a matrix
+/// product). The engine takes the walk below a rate that is a constant of its source, shown beside the rate at which the two cross on
+/// this machine. Times are the best of --runs runs, in milliseconds.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  spikemix bench crossover
+  spikemix bench crossover --size 32 --cin 64 --cout 128 --threads 1 --json")]
+pub(in crate::cli) struct CrossoverArgs {
+    /// Height and width of the images of the 3x3 convolution
+    #[arg(long, default_value_t = 32)]
+    size: usize,
+    /// Images (T x B)
+    #[arg(long, default_value_t = 64)]
+    images: usize,
+    /// Input channels
+    #[arg(long, default_value_t = 64)]
+    cin: usize,
+    /// Output channels
+    #[arg(long, default_value_t = 128)]
+    cout: usize,
+    /// Runs that are timed
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// CPU threads; all by default
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Times at one rate, in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Row {
+    rate: f64,
+    forward_walk_ms: f64,
+    forward_dense_ms: f64,
+    weight_walk_ms: f64,
+    weight_dense_ms: f64,
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    size: usize,
+    images: usize,
+    cin: usize,
+    cout: usize,
+    threads: usize,
+    rows: Vec<Row>,
+    /// Rate at which walking stops to be faster; null where it does not within the measured rates.
+    forward_crossover: Option<f64>,
+    weight_crossover: Option<f64>,
+    /// The rates at which the engine changes its way.
+    forward_switch: f64,
+    weight_switch: f64,
+}
+
+/// Runs the command.
+pub(super) fn run(a: &CrossoverArgs) -> Result<()> {
+    for (name, v) in [("size", a.size), ("images", a.images), ("cin", a.cin), ("cout", a.cout), ("runs", a.runs)] {
+        if v == 0 || v > 1 << 16 {
+            return Err(Error::usage(format!("--{name} {v}: from 1 to 65536 are possible")));
+        }
+    }
+    Place { device: "cpu".into(), threads: a.threads }.start_threads()?;
+    let rows = RATES.map(|rate| measure(a, rate)).to_vec();
+    let outcome = Outcome {
+        size: a.size,
+        images: a.images,
+        cin: a.cin,
+        cout: a.cout,
+        threads: rayon::current_num_threads(),
+        forward_crossover: crossing(&rows, |r| (r.forward_walk_ms, r.forward_dense_ms)),
+        weight_crossover: crossing(&rows, |r| (r.weight_walk_ms, r.weight_dense_ms)),
+        forward_switch: WALK_BELOW,
+        weight_switch: WALK_WEIGHT_BELOW,
+        rows,
+    };
+    if a.json {
+        return print_json(&outcome);
+    }
+    let head = ["rate", "forward walked", "dense", "walked/dense", "weights walked", "dense", "walked/dense"];
+    let mut text = vec![head.map(String::from).to_vec()];
+    for r in &outcome.rows {
+        let ms = |v: f64| format!("{v:.2} ms");
+        let ratio = |a: f64, b: f64| format!("{:.2}", a / b);
+        text.push(vec![
+            format!("{:.0} %", 100.0 * r.rate),
+            ms(r.forward_walk_ms),
+            ms(r.forward_dense_ms),
+            ratio(r.forward_walk_ms, r.forward_dense_ms),
+            ms(r.weight_walk_ms),
+            ms(r.weight_dense_ms),
+            ratio(r.weight_walk_ms, r.weight_dense_ms),
+        ]);
+    }
+    let said = |v: Option<f64>| v.map_or("beyond the measured rates".into(), |v| format!("at {:.0} %", 100.0 * v));
+    print(&format!(
+        "{}\nforward: the ways cross {}, the engine changes at {:.0} %\nweights: the ways cross {}, the engine changes at {:.0} %\n",
+        table(&text, &[true; 7]),
+        said(outcome.forward_crossover),
+        100.0 * WALK_BELOW,
+        said(outcome.weight_crossover),
+        100.0 * WALK_WEIGHT_BELOW,
+    ))
+}
+
+fn measure(a: &CrossoverArgs, rate: f64) -> Row {
+    let mut rng = Rng::new(0).stream("bench crossover");
+    let pixels = a.images * a.size * a.size;
+    let nw = words(a.cin);
+    let mut x = vec![0u32; pixels * nw];
+    for row in x.chunks_mut(nw) {
+        (0..a.cin).filter(|_| rng.f64() < rate).for_each(|c| row[c / 32] |= 1 << (c % 32));
+    }
+    let mut floats = |n: usize| (0..n).map(|_| rng.uniform(-1.0, 1.0) as f32).collect::<Vec<_>>();
+    let (w, dy) = (floats(9 * a.cin * a.cout), floats(pixels * a.cout));
+    let x = BitMatrix { x: &x, rows: pixels, c: a.cin, planes: 1, image: Some((a.size, a.size)) };
+    let splits = 16;
+    let (mut y, mut dw) = (vec![0.0; pixels * a.cout], vec![0.0; splits * 9 * a.cin * a.cout]);
+    let mut forward = |way| best(a.runs, || product_by(way, &x, &w, &[], &mut y));
+    let (forward_walk_ms, forward_dense_ms) = (forward(Way::Walk), forward(Way::Dense));
+    let mut weight = |way| best(a.runs, || weight_product_by(way, &x, &dy, a.cout, splits, &mut dw));
+    let (weight_walk_ms, weight_dense_ms) = (weight(Way::Walk), weight(Way::Dense));
+    Row { rate, forward_walk_ms, forward_dense_ms, weight_walk_ms, weight_dense_ms }
+}
+
+/// Milliseconds of the fastest of `runs` runs, after one to warm up.
+fn best(runs: usize, mut f: impl FnMut()) -> f64 {
+    f();
+    let time = |f: &mut dyn FnMut()| {
+        let start = Instant::now();
+        f();
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    (0..runs).map(|_| time(&mut f)).fold(f64::INFINITY, f64::min)
+}
+
+/// The rate at which the first time overtakes the second, between two measured ones by a straight line.
+fn crossing(rows: &[Row], times: impl Fn(&Row) -> (f64, f64)) -> Option<f64> {
+    rows.windows(2).find_map(|p| {
+        let gap = |r: &Row| times(r).0 - times(r).1;
+        let (g0, g1) = (gap(&p[0]), gap(&p[1]));
+        (g0 < 0.0 && g1 >= 0.0).then(|| p[0].rate + (p[1].rate - p[0].rate) * g0 / (g0 - g1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crossing_is_interpolated() {
+        let row =
+            |rate, walk| Row { rate, forward_walk_ms: walk, forward_dense_ms: 10.0, weight_walk_ms: 1.0, weight_dense_ms: 2.0 };
+        let rows = [row(0.1, 5.0), row(0.2, 15.0)];
+        let at = crossing(&rows, |r| (r.forward_walk_ms, r.forward_dense_ms)).unwrap();
+        assert!((at - 0.15).abs() < 1e-9);
+        assert_eq!(crossing(&rows, |r| (r.weight_walk_ms, r.weight_dense_ms)), None);
+    }
+}

@@ -1,0 +1,28 @@
+//! `spikemix bench`: one file a measurement.
+
+mod crossover;
+mod decode;
+mod step;
+
+use crate::error::Result;
+use clap::Subcommand;
+
+/// Measure speed and memory.
+#[derive(Subcommand)]
+pub(super) enum BenchCommand {
+    /// Time a training step and an inference pass of a network on random event counts.
+    Step(step::StepArgs),
+    /// Time products with packed spikes by firing rate, walked and dense, and show where the two cross.
+    Crossover(crossover::CrossoverArgs),
+    /// Time the decoders of event files, from memory, on one thread.
+    Decode(decode::DecodeArgs),
+}
+
+/// Runs the command.
+pub(super) fn run(command: &BenchCommand) -> Result<()> {
+    match command {
+        BenchCommand::Step(a) => step::run(a),
+        BenchCommand::Crossover(a) => crossover::run(a),
+        BenchCommand::Decode(a) => decode::run(a),
+    }
+}

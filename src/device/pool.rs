@@ -1,0 +1,183 @@
+//! Memory for CPU buffers, kept from launch to launch.
+//!
+//! Memory fresh from the system costs a page fault every 4 KiB, more than most kernels cost, and a training step needs the same memory each
+//! time. So buffers are cut from slabs that stay: the lowest free range that is long enough, joined with its neighbours again when it is
+//! given back. What a slab never lent was never touched and takes no memory. Small buffers are left to the system's allocator.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Words of a slab: 1 GiB of addresses.
+const SLAB: usize = 1 << 28;
+/// Ranges are multiples of this many words: a cache line.
+const GRAIN: usize = 16;
+/// Words below which a buffer comes from the system's allocator.
+const SMALL: usize = 1 << 14;
+
+/// A range of zero-initialised words that hold whatever their last owner left.
+pub struct Block {
+    ptr: *mut u32,
+    len: usize,
+    home: Home,
+}
+
+enum Home {
+    /// In the slab at this address, from this word on.
+    Slab { base: usize, start: usize },
+    /// By itself.
+    Own(Layout),
+}
+
+// SAFETY: a block owns its words alone, like a `Box<[u32]>`.
+unsafe impl Send for Block {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Block {}
+
+struct Slab {
+    base: usize,
+    words: usize,
+    /// Start to length of each free range; neighbours are always joined.
+    free: BTreeMap<usize, usize>,
+}
+
+static SLABS: Mutex<Vec<Slab>> = Mutex::new(Vec::new());
+
+fn slabs() -> MutexGuard<'static, Vec<Slab>> {
+    // Nothing between lock and unlock panics half-way through a change.
+    SLABS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn layout(words: usize) -> Layout {
+    // No larger alignment: for those the standard library clears the memory itself, which touches all of it.
+    // A length that does not fit an address space ends as any other that no machine has.
+    Layout::from_size_align(words.saturating_mul(4), 16).unwrap_or_else(|_| handle_alloc_error(Layout::new::<u32>()))
+}
+
+fn zeroed(words: usize) -> *mut u32 {
+    let layout = layout(words);
+    // SAFETY: `words` is at least one grain.
+    let ptr = unsafe { alloc_zeroed(layout) };
+    if ptr.is_null() {
+        handle_alloc_error(layout);
+    }
+    ptr.cast()
+}
+
+impl Slab {
+    fn take(&mut self, words: usize) -> Option<usize> {
+        let (&start, &len) = self.free.iter().find(|(_, len)| **len >= words)?;
+        self.free.remove(&start);
+        if len > words {
+            self.free.insert(start + words, len - words);
+        }
+        Some(start)
+    }
+    fn give(&mut self, mut start: usize, mut words: usize) {
+        if let Some((&before, &len)) = self.free.range(..start).next_back().filter(|(s, l)| *s + *l == start) {
+            self.free.remove(&before);
+            (start, words) = (before, words + len);
+        }
+        if let Some(len) = self.free.remove(&(start + words)) {
+            words += len;
+        }
+        self.free.insert(start, words);
+    }
+    fn is_free(&self) -> bool {
+        self.free.get(&0) == Some(&self.words)
+    }
+}
+
+impl Block {
+    /// `len` words that hold anything.
+    pub fn new(len: usize) -> Block {
+        let words = len.next_multiple_of(GRAIN).max(GRAIN);
+        if words < SMALL {
+            return Block { ptr: zeroed(words), len, home: Home::Own(layout(words)) };
+        }
+        let mut slabs = slabs();
+        let found = slabs.iter_mut().find_map(|s| Some((s.base, s.take(words)?)));
+        let (base, start) = found.unwrap_or_else(|| {
+            let size = words.max(SLAB);
+            let base = zeroed(size) as usize;
+            #[cfg(target_os = "linux")]
+            // SAFETY: advice about a range that was just allocated; a kernel that does not take it changes nothing.
+            unsafe {
+                // Pages of 2 MiB: a fault for each 512 of the usual ones.
+                libc::madvise(base as *mut libc::c_void, size * 4, libc::MADV_HUGEPAGE);
+            }
+            let free = BTreeMap::from([(words, size - words)]);
+            slabs.push(Slab { base, words: size, free: if size > words { free } else { BTreeMap::new() } });
+            (base, 0)
+        });
+        // SAFETY: the range lies inside the slab.
+        let ptr = unsafe { (base as *mut u32).add(start) };
+        Block { ptr, len, home: Home::Slab { base, start } }
+    }
+    /// The words.
+    pub fn words(&self) -> &[u32] {
+        // SAFETY: the block owns `len` initialised words at `ptr`.
+        unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
+    }
+    /// The words, to be written.
+    pub fn words_mut(&mut self) -> &mut [u32] {
+        // SAFETY: as above, and borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr, self.len) }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        match self.home {
+            // SAFETY: allocated by `zeroed` with this layout, and dropped once.
+            Home::Own(layout) => unsafe { dealloc(self.ptr.cast(), layout) },
+            Home::Slab { base, start } => {
+                let mut slabs = slabs();
+                if let Some(s) = slabs.iter_mut().find(|s| s.base == base) {
+                    s.give(start, self.len.next_multiple_of(GRAIN).max(GRAIN));
+                }
+                // One empty slab is kept for the next step, a second goes back.
+                let empty: Vec<usize> = (0..slabs.len()).filter(|&i| slabs[i].is_free()).collect();
+                if let [_, .., last] = empty[..] {
+                    let s = slabs.swap_remove(last);
+                    // SAFETY: allocated by `zeroed` with this layout; no block of it is left.
+                    unsafe { dealloc(s.base as *mut u8, layout(s.words)) };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_split_and_join() {
+        let mut s = Slab { base: 0, words: 100, free: BTreeMap::from([(0, 100)]) };
+        assert_eq!((s.take(30), s.take(30), s.take(30), s.take(30)), (Some(0), Some(30), Some(60), None));
+        s.give(30, 30);
+        assert_eq!(s.take(20), Some(30));
+        s.give(60, 30);
+        assert_eq!(s.free, BTreeMap::from([(50, 50)]));
+        s.give(0, 30);
+        s.give(30, 20);
+        assert!(s.is_free());
+    }
+
+    #[test]
+    fn blocks_do_not_overlap() {
+        let sizes = [1, 15, SMALL, SMALL + 1, 3 * SMALL, 5, 2 * SMALL];
+        let mut blocks: Vec<Block> = sizes.iter().map(|&n| Block::new(n)).collect();
+        for round in 0..50u32 {
+            let i = round as usize % blocks.len();
+            blocks[i] = Block::new(sizes[(i + round as usize) % sizes.len()]);
+            for (k, b) in blocks.iter_mut().enumerate() {
+                b.words_mut().fill(k as u32);
+            }
+            for (k, b) in blocks.iter().enumerate() {
+                assert!(b.words().iter().all(|&w| w == k as u32), "round {round} block {k}");
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! HDF5 files: event arrays, and the spike trains of SHD and SSC.
+//!
+//! Events are the first group (the root first, then by name, two levels deep) with vectors named like t, x, y and p, or the
+//! first vector of compound elements or N x 4 matrix of them: `raw_events/{t,x,y,p}`, DSEC's and MVSEC's layouts,
+//! Prophesee's `CD/events` where it is not compressed by their own codec, MATLAB 7.3. Deflate, shuffle, Fletcher and
+//! SZIP filters are read. Spike trains come by [`spike_trains`].
+
+use super::columns::Order;
+use super::mat::{self, Matrix};
+use super::npy::guess;
+use super::numbers::{self, Kind, Numbers};
+use super::{DecodeError, Decoder, Event, Format, Sensor};
+use hdf5_reader::group::Group;
+use hdf5_reader::{ByteOrder, Dataset, Datatype, Hdf5File, OpenOptions};
+
+/// The format.
+pub static FORMAT: Format = Format {
+    name: "hdf5",
+    about: "HDF5 of events (t, x, y, p), MATLAB 7.3",
+    extensions: &["h5", "hdf5", "mat"],
+    sniff: |head, _| head.starts_with(MAGIC) || head.get(512..).is_some_and(|h| h.starts_with(MAGIC)),
+    decoder: || Box::<Hdf5Decoder>::default(),
+    encode: None,
+    keeps_sensor: false,
+};
+
+const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// No more is read of one array than a file could hold of it deflated.
+const MOST_INFLATED: usize = 1032;
+/// How deep groups are searched.
+const DEEPEST: usize = 2;
+/// How many groups are searched.
+const MOST_GROUPS: usize = 1000;
+
+/// The spikes of one sample of a set of spike trains.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SpikeTrain {
+    /// When, in seconds.
+    pub times: Vec<f32>,
+    /// Which unit, from 0.
+    pub units: Vec<u16>,
+}
+
+/// A set of spike trains as SHD and SSC are published.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SpikeTrains {
+    /// The samples.
+    pub trains: Vec<SpikeTrain>,
+    /// Their classes.
+    pub labels: Vec<u32>,
+}
+
+/// Reads `spikes/times`, `spikes/units` and `labels` of a file in memory.
+///
+/// # Errors
+/// A sentence on what is missing or damaged.
+pub fn spike_trains(file: Vec<u8>) -> Result<SpikeTrains, String> {
+    let file = open(file)?;
+    let dataset = |name: &str| file.dataset(name).map_err(|e| format!("{name}: {e}"));
+    let times = sequences(&dataset("spikes/times")?)?;
+    let units = sequences(&dataset("spikes/units")?)?;
+    let labels = vector(&dataset("labels")?)?;
+    if times.len() != units.len() || labels.len() != times.len() {
+        let n = [times.len(), units.len(), labels.len()];
+        return Err(format!("{} times, {} units and {} labels", n[0], n[1], n[2]));
+    }
+    let mut out = SpikeTrains::default();
+    for (i, (t, u)) in times.iter().zip(&units).enumerate() {
+        let units: Option<Vec<u16>> = (0..u.len()).map(|k| u.whole(k)?.try_into().ok()).collect();
+        let times: Vec<f32> = (0..t.len()).filter_map(|k| t.get(k)).map(|t| t as f32).collect();
+        let label = labels.whole(i).and_then(|l| u32::try_from(l).ok());
+        let (Some(units), Some(label), true) = (units, label, t.len() == u.len()) else {
+            return Err(format!("sample {i}: its times, units and label do not fit"));
+        };
+        out.trains.push(SpikeTrain { times, units });
+        out.labels.push(label);
+    }
+    Ok(out)
+}
+
+fn open(bytes: Vec<u8>) -> Result<Hdf5File, String> {
+    let most = bytes.len().saturating_mul(MOST_INFLATED).min(1 << 36);
+    let options = OpenOptions::default()
+        .with_max_chunk_bytes(most.min(1 << 28))
+        .with_max_read_bytes(most)
+        .with_max_object_header_bytes(bytes.len().min(1 << 24));
+    Hdf5File::from_vec_with_options(bytes, options).map_err(|e| e.to_string())
+}
+
+/// The kind of numbers of a type.
+fn kind(t: &Datatype) -> Option<Kind> {
+    let (float, signed, size, order) = match t {
+        Datatype::FixedPoint { size, signed, byte_order } => (false, *signed, *size, byte_order),
+        Datatype::FloatingPoint { size, byte_order } => (true, true, *size, byte_order),
+        Datatype::Bitfield { size, byte_order } => (false, false, *size, byte_order),
+        Datatype::Enum { base, .. } => return kind(base),
+        _ => return None,
+    };
+    let known = if float { [2, 4, 8].contains(&size) } else { (1..=8).contains(&size) };
+    known.then_some(Kind { float, signed, size: size.into(), big: *order == ByteOrder::BigEndian })
+}
+
+fn raw(d: &Dataset) -> Result<(Vec<u8>, usize), String> {
+    let n = d.num_elements().map_err(|e| e.to_string())?;
+    let n = usize::try_from(n).map_err(|e| e.to_string())?;
+    let bytes = d.read_raw_bytes().map_err(|e| format!("{}: {e}", d.name()))?;
+    Ok((bytes, n))
+}
+
+/// All numbers of an array.
+fn vector(d: &Dataset) -> Result<Numbers, String> {
+    let kind = kind(d.dtype()).ok_or_else(|| format!("{} holds no numbers", d.name()))?;
+    let (bytes, n) = raw(d)?;
+    Ok(kind.read(&bytes, 0, kind.size, n))
+}
+
+/// The elements of an array of sequences of unequal length.
+fn sequences(d: &Dataset) -> Result<Vec<Numbers>, String> {
+    let Datatype::VarLen { base, .. } = d.dtype() else {
+        return Err(format!("{} holds no sequences of unequal length", d.name()));
+    };
+    let kind = kind(base).ok_or_else(|| format!("{} holds no numbers", d.name()))?;
+    let (bytes, _) = raw(d)?;
+    let size = d.vlen_reference_size();
+    let read = |reference: &[u8]| {
+        let bytes = d.resolve_vlen_reference_bytes(reference, kind.size);
+        let bytes = bytes.map_err(|e| e.to_string())?;
+        Ok(kind.read(&bytes, 0, kind.size, bytes.len() / kind.size))
+    };
+    bytes.chunks_exact(size).map(read).collect()
+}
+
+/// Decoder of events in HDF5 files.
+#[derive(Debug, Default)]
+pub struct Hdf5Decoder {
+    bytes: Vec<u8>,
+}
+
+/// Events among the arrays of one group; false where there are none.
+fn group_events(arrays: &[Dataset], out: &mut Vec<Event>) -> Result<bool, String> {
+    let names = arrays.iter().map(|d| last(d.name()));
+    if let Some(order) = Order::named(names) {
+        let [t, x, y, p] = order.at.map(|i| vector(&arrays[i]));
+        numbers::events([&t?, &x?, &y?, &p?], order.unit, out)?;
+        return Ok(true);
+    }
+    for d in arrays {
+        if let (Datatype::Compound { fields, .. }, [_]) = (d.dtype(), d.shape())
+            && let Some(order) = Order::named(fields.iter().map(|f| f.name.as_str()))
+        {
+            let (bytes, n) = raw(d)?;
+            let size = d.raw_element_size().map_err(|e| e.to_string())?;
+            let mut columns = <[Numbers; 4]>::default();
+            for (column, &i) in columns.iter_mut().zip(&order.at) {
+                let kind = kind(&fields[i].datatype).ok_or("compound elements without numbers")?;
+                *column = kind.read(&bytes, fields[i].byte_offset as usize, size, n);
+            }
+            let [t, x, y, p] = &columns;
+            numbers::events([t, x, y, p], order.unit, out)?;
+            return Ok(true);
+        }
+        if let (&[n, 4], Some(kind)) = (d.shape(), kind(d.dtype())) {
+            let (bytes, _) = raw(d)?;
+            let n = usize::try_from(n).unwrap_or(0);
+            let columns = [0, 1, 2, 3].map(|c| kind.read(&bytes, c * kind.size, 4 * kind.size, n));
+            if let Some(order) = guess(&columns) {
+                numbers::events(order.at.map(|i| &columns[i]), order.unit, out)?;
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn search(group: &Group, depth: usize, left: &mut usize, seen: &mut Vec<String>, out: &mut Vec<Event>) -> Result<bool, String> {
+    if *left == 0 {
+        return Ok(false);
+    }
+    *left -= 1;
+    let (groups, arrays) = group.members().map_err(|e| e.to_string())?;
+    if group_events(&arrays, out)? {
+        return Ok(true);
+    }
+    let names = arrays.iter().map(|d| format!("{} {:?}", d.name(), d.shape()));
+    seen.extend(names.take(20usize.saturating_sub(seen.len())));
+    if depth < DEEPEST {
+        for g in &groups {
+            if search(g, depth + 1, left, seen, out)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn read(bytes: Vec<u8>, out: &mut Vec<Event>) -> Result<(), String> {
+    let file = open(bytes)?;
+    let root = file.root_group().map_err(|e| e.to_string())?;
+    let (mut left, mut seen) = (MOST_GROUPS, Vec::new());
+    if search(&root, 0, &mut left, &mut seen, out)? {
+        return Ok(());
+    }
+    if file.dataset("spikes/times").is_ok() {
+        return Err("a set of spike trains (as SHD and SSC), not one recording".into());
+    }
+    let seen: Vec<Matrix> = seen.into_iter().map(|name| Matrix { name, ..Matrix::default() }).collect();
+    // Nothing to find among empty variables: the sentence that says what there is.
+    mat::find(&seen, out)
+}
+
+impl Decoder for Hdf5Decoder {
+    fn push(&mut self, bytes: &[u8], _: &mut Vec<Event>) -> Result<(), DecodeError> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
+        let bytes = std::mem::take(&mut self.bytes);
+        let n = bytes.len() as u64;
+        // A container with an index: there is no one place to point at but its end. Its reader is not ours; should damaged
+        // bytes make it panic, that is an error like any other.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(bytes, out)));
+        result.unwrap_or_else(|_| Err("a damaged HDF5 file".into())).map_err(|e| DecodeError::new(n, e))
+    }
+
+    fn sensor(&self) -> Option<Sensor> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode;
+    use super::*;
+
+    #[test]
+    fn what_is_no_hdf5_is_refused() {
+        for bytes in [&b""[..], MAGIC, &[MAGIC, &[0xff; 600]].concat()] {
+            assert!(decode(&FORMAT, bytes).is_err());
+            assert!(spike_trains(bytes.to_vec()).is_err());
+        }
+    }
+}

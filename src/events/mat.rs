@@ -1,0 +1,315 @@
+//! MATLAB files (`.mat`) of version 5, and events in them.
+//!
+//! A 128-byte header, then elements of a type, a size and data, of which matrices may be deflated. Read are numeric and
+//! logical matrices; cells, structures and texts are passed over. Events are found as vectors named like t (ts, time), x, y
+//! and p (pol), as ASL-DVS is published; as one N x 4 matrix; or as `spiketrain`, ST-MNIST's 101 rows: 100 taxels (row
+//! `i` is x = i % 10, y = i / 10; 1 on, -1 off) and the time in seconds. MATLAB's version 7.3 is HDF5, see
+//! [`super::hdf5`].
+//!
+//! The crate `matfile` would do, but a damaged file must not make it panic or allocate; the elements are simple.
+
+use super::columns::{Column, Unit, meaning};
+use super::npy::guess;
+use super::numbers::{self, Kind, Numbers};
+use super::{DecodeError, Decoder, Event, Format, Sensor};
+use std::io::Read;
+
+/// The format.
+pub static FORMAT: Format = Format {
+    name: "mat",
+    about: "MATLAB version 5 (ASL-DVS, ST-MNIST)",
+    extensions: &["mat"],
+    sniff: |head, _| head.starts_with(b"MATLAB 5.0 MAT-file"),
+    decoder: || Box::<MatDecoder>::default(),
+    encode: None,
+    keeps_sensor: false,
+};
+
+const HEADER: usize = 128;
+const MATRIX: u32 = 14;
+const COMPRESSED: u32 = 15;
+/// Deflate makes at most this of a byte.
+const MOST_INFLATED: u64 = 1032;
+
+/// A matrix of numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Matrix {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its elements, the first axis fastest (column by column).
+    pub data: Numbers,
+}
+
+/// The matrices of numbers in a file, as far as it is whole, and what is wrong with it.
+pub fn matrices(file: &[u8]) -> (Vec<Matrix>, Result<(), DecodeError>) {
+    let mut out = Vec::new();
+    let end = elements(file, &mut out);
+    (out, end)
+}
+
+fn elements(file: &[u8], out: &mut Vec<Matrix>) -> Result<(), DecodeError> {
+    let big = match file.get(HEADER - 2..HEADER) {
+        Some(b"IM") => false,
+        Some(b"MI") => true,
+        _ => return Err(DecodeError::new(0, "no header of a MATLAB 5 file")),
+    };
+    let mut at = HEADER;
+    while at < file.len() {
+        let error = |what: String| DecodeError::new(at as u64, what);
+        let (kind, data, next) = element(file, at, big).map_err(error)?;
+        let inflated;
+        let body = match kind {
+            COMPRESSED => {
+                let mut bytes = Vec::new();
+                let limit = (data.len() as u64).saturating_mul(MOST_INFLATED);
+                let end = flate2::read::ZlibDecoder::new(data).take(limit).read_to_end(&mut bytes);
+                end.map_err(|e| error(e.to_string()))?;
+                inflated = bytes;
+                match element(&inflated, 0, big).map_err(error)? {
+                    (MATRIX, body, _) => Some(body),
+                    _ => None,
+                }
+            }
+            MATRIX => Some(data),
+            _ => None,
+        };
+        if let Some(m) = body.map(|b| matrix(b, big)).transpose().map_err(error)? {
+            out.extend(m);
+        }
+        // Compressed elements are not padded.
+        at = if kind == COMPRESSED { next } else { next.next_multiple_of(8) };
+    }
+    Ok(())
+}
+
+fn number(b: &[u8], at: usize, big: bool) -> Option<u32> {
+    let b = b.get(at..at.checked_add(4)?)?;
+    let b = [b[0], b[1], b[2], b[3]];
+    Some(if big { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) })
+}
+
+/// The element at `at`: its type, its data and where it ends.
+fn element(b: &[u8], at: usize, big: bool) -> Result<(u32, &[u8], usize), String> {
+    let tag = number(b, at, big).ok_or("the file ends within an element")?;
+    // Small elements keep their size in the upper half of the type and their data beside it.
+    let (kind, size, from) = match tag >> 16 {
+        0 => (tag, number(b, at + 4, big).ok_or("the file ends within an element")?, at + 8),
+        size => (tag & 0xffff, size, at + 4),
+    };
+    let end = from.checked_add(size as usize);
+    let data = end.and_then(|end| b.get(from..end));
+    let data = data.ok_or_else(|| format!("the file ends within an element of {size} bytes"))?;
+    let next = if from == at + 4 { at + 8 } else { from + data.len() };
+    Ok((kind, data, next))
+}
+
+/// A matrix of numbers; none where it holds something else.
+fn matrix(b: &[u8], big: bool) -> Result<Option<Matrix>, String> {
+    let mut at = 0;
+    let mut part = || -> Result<(u32, &[u8]), String> {
+        let (kind, data, next) = element(b, at, big)?;
+        at = next.next_multiple_of(8);
+        Ok((kind, data))
+    };
+    let (_, flags) = part()?;
+    let class = number(flags, 0, big).unwrap_or(0);
+    let complex = class & 0x800 != 0;
+    if !(6..=15).contains(&(class & 0xff)) || complex {
+        return Ok(None);
+    }
+    let (_, axes) = part()?;
+    let axes = axes.chunks_exact(4).map(|a| number(a, 0, big).unwrap_or(0) as usize);
+    let shape: Vec<usize> = axes.collect();
+    let (_, name) = part()?;
+    let name = String::from_utf8_lossy(name).into_owned();
+    let (kind, data) = part()?;
+    // The elements may be held in a smaller type than the matrix's.
+    let (float, signed, size) = match kind {
+        1 => (false, true, 1),
+        2 => (false, false, 1),
+        3 => (false, true, 2),
+        4 => (false, false, 2),
+        5 => (false, true, 4),
+        6 => (false, false, 4),
+        7 => (true, true, 4),
+        9 => (true, true, 8),
+        12 => (false, true, 8),
+        13 => (false, false, 8),
+        _ => {
+            return Err(format!("matrix `{name}` has elements of unknown type {kind}"));
+        }
+    };
+    let kind = Kind { float, signed, size, big };
+    let n = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
+    let data = kind.read(data, 0, size, n.unwrap_or(usize::MAX));
+    if Some(data.len()) != n {
+        return Err(format!("matrix `{name}` of shape {shape:?} has {} elements", data.len()));
+    }
+    Ok(Some(Matrix { name, shape, data }))
+}
+
+/// Decoder of events in MATLAB files.
+#[derive(Debug, Default)]
+pub struct MatDecoder {
+    bytes: Vec<u8>,
+    sensor: Option<Sensor>,
+}
+
+/// ST-MNIST's taxels.
+const TAXELS: usize = 100;
+
+fn spike_train(m: &Matrix, out: &mut Vec<Event>) -> Result<(), String> {
+    let rows = TAXELS + 1;
+    for column in 0..m.data.len() / rows {
+        let at = column * rows;
+        let t = m.data.get(at + TAXELS).and_then(|t| Unit::Seconds.microseconds(t));
+        let t = t.ok_or_else(|| format!("column {column} has no time"))?;
+        for taxel in 0..TAXELS {
+            let v = m.data.get(at + taxel).unwrap_or(0.0);
+            if v != 0.0 {
+                out.push(Event { t, x: (taxel % 10) as u16, y: (taxel / 10) as u16, p: v > 0.0 });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The events among the variables of a container.
+pub(super) fn find(variables: &[Matrix], out: &mut Vec<Event>) -> Result<(), String> {
+    let mut columns: [Option<&Numbers>; 4] = [None; 4];
+    let mut unit = None;
+    for v in variables {
+        if let Some((column, u)) = meaning(&v.name) {
+            columns[column as usize].get_or_insert(&v.data);
+            if column == Column::T {
+                unit = unit.or(u);
+            }
+        }
+    }
+    if let [Some(t), Some(x), Some(y), Some(p)] = columns
+        && [x, y, p].iter().all(|c| c.len() == t.len())
+    {
+        return numbers::events([t, x, y, p], unit, out);
+    }
+    let by_four = variables.iter().find_map(|v| match v.shape[..] {
+        [n, 4] => Some((v, n)),
+        _ => None,
+    });
+    if let Some((v, n)) = by_four {
+        let part = |c: usize| match &v.data {
+            Numbers::Ints(d) => Numbers::Ints(d[c * n..(c + 1) * n].to_vec()),
+            Numbers::Floats(d) => Numbers::Floats(d[c * n..(c + 1) * n].to_vec()),
+        };
+        let columns = [0, 1, 2, 3].map(part);
+        let order = guess(&columns);
+        let order = order.ok_or_else(|| format!("`{}` is no table of events", v.name))?;
+        return numbers::events(order.at.map(|i| &columns[i]), order.unit, out);
+    }
+    let names: Vec<_> = variables.iter().map(|v| format!("{} {:?}", v.name, v.shape)).collect();
+    Err(format!(
+        "no events: needs vectors named like t, x, y and p of one length, or an N x 4 matrix; there are {}",
+        if names.is_empty() { "none".into() } else { names.join(", ") }
+    ))
+}
+
+impl Decoder for MatDecoder {
+    fn push(&mut self, bytes: &[u8], _: &mut Vec<Event>) -> Result<(), DecodeError> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
+        let bytes = std::mem::take(&mut self.bytes);
+        let (variables, end) = matrices(&bytes);
+        let touch = |m: &&Matrix| m.name == "spiketrain" && m.shape.first() == Some(&(TAXELS + 1));
+        let found = match variables.iter().find(touch) {
+            Some(m) => {
+                self.sensor = Some(Sensor::new(10, 10));
+                spike_train(m, out)
+            }
+            None => find(&variables, out),
+        };
+        // Damage explains what was not found.
+        end?;
+        found.map_err(|e| DecodeError::new(HEADER as u64, e))
+    }
+
+    fn sensor(&self) -> Option<Sensor> {
+        self.sensor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{decode, testing::in_pieces};
+    use super::*;
+    use std::io::Write as _;
+
+    fn tagged(kind: u32, data: &[u8]) -> Vec<u8> {
+        let mut out = kind.to_le_bytes().to_vec();
+        out.extend((data.len() as u32).to_le_bytes());
+        out.extend(data);
+        out.resize(out.len().next_multiple_of(8), 0);
+        out
+    }
+
+    fn variable(name: &str, shape: [u32; 2], class: u32, kind: u32, data: &[u8]) -> Vec<u8> {
+        let shape = [shape[0].to_le_bytes(), shape[1].to_le_bytes()].concat();
+        let mut small = (1 | (name.len() as u32) << 16).to_le_bytes().to_vec();
+        small.extend(name.bytes());
+        small.resize(8, 0);
+        let flags = [class.to_le_bytes(), [0; 4]].concat();
+        let body = [tagged(6, &flags), tagged(5, &shape), small, tagged(kind, data)].concat();
+        tagged(MATRIX, &body)
+    }
+
+    fn file(parts: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = b"MATLAB 5.0 MAT-file".to_vec();
+        out.resize(HEADER - 2, b' ');
+        out.extend(b"IM");
+        out.extend(parts.concat());
+        out
+    }
+
+    fn parts() -> Vec<Vec<u8>> {
+        let t: Vec<u8> = [10i32, 20].iter().flat_map(|v| v.to_le_bytes()).collect();
+        vec![
+            variable("ts", [2, 1], 6, 5, &t),
+            variable("x", [2, 1], 6, 2, &[1, 2]),
+            variable("y", [2, 1], 6, 2, &[3, 4]),
+            variable("pol", [2, 1], 9, 2, &[1, 0]),
+        ]
+    }
+
+    #[test]
+    fn vectors_deflated_or_not() {
+        let e = |t, x, y, p| Event { t, x, y, p };
+        let want = vec![e(10, 1, 3, true), e(20, 2, 4, false)];
+        assert_eq!(in_pieces(&FORMAT, &file(&parts()), 9), (want.clone(), Ok(())));
+        let deflated: Vec<Vec<u8>> = parts()
+            .iter()
+            .map(|p| {
+                let mut z = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+                z.write_all(p).unwrap();
+                let z = z.finish().unwrap();
+                [COMPRESSED.to_le_bytes(), (z.len() as u32).to_le_bytes()].concat().into_iter().chain(z).collect()
+            })
+            .collect();
+        assert_eq!(decode(&FORMAT, &file(&deflated)).unwrap(), want);
+        let table: Vec<u8> = [10, 20, 1, 2, 3, 4, 1, 0].into();
+        let table = variable("events", [2, 4], 9, 2, &table);
+        assert_eq!(decode(&FORMAT, &file(&[table])).unwrap(), want);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let whole = file(&parts());
+        let (events, end) = in_pieces(&FORMAT, &whole[..whole.len() - 4], 100);
+        assert!(events.is_empty() && end.unwrap_err().message.contains("ends within"));
+        let e = decode(&FORMAT, &file(&parts()[..3])).unwrap_err();
+        assert!(e.message.contains("ts [2, 1]"), "{e}");
+        assert!(decode(&FORMAT, b"MATLAB 5.0").is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! Columns of numbers as containers hold them (NumPy, MATLAB, HDF5), and events made of four of them.
+
+use super::Event;
+use super::columns::{Unit, unit_of};
+
+/// The type of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// Floating point; else an integer or a truth value.
+    pub float: bool,
+    /// Below zero too.
+    pub signed: bool,
+    /// Bytes.
+    pub size: usize,
+    /// Big end first.
+    pub big: bool,
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Numbers {
+    /// Whole numbers.
+    Ints(Vec<i64>),
+    /// Numbers with fractions.
+    Floats(Vec<f64>),
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Numbers::Ints(Vec::new())
+    }
+}
+
+/// A number of 16 bits.
+fn half(bits: u16) -> f64 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    sign * match exponent {
+        0 => fraction * 2f64.powi(-24),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        e => (1024.0 + fraction) * 2f64.powi(e - 25),
+    }
+}
+
+impl Kind {
+    /// The numbers that stand `stride` bytes apart, the first at `offset`; as many as there are, at most `n`.
+    pub fn read(self, bytes: &[u8], offset: usize, stride: usize, n: usize) -> Numbers {
+        let starts = (0..n).map_while(|i| offset.checked_add(i.checked_mul(stride)?));
+        let words = starts.map_while(|at| {
+            let b = bytes.get(at..at.checked_add(self.size)?)?;
+            let mut w = [0; 8];
+            if self.size > 8 {
+                return None;
+            }
+            if self.big {
+                b.iter().rev().zip(&mut w).for_each(|(b, w)| *w = *b);
+            } else {
+                w[..self.size].copy_from_slice(b);
+            }
+            Some(u64::from_le_bytes(w))
+        });
+        match (self.float, self.size) {
+            (true, 2) => Numbers::Floats(words.map(|w| half(w as u16)).collect()),
+            (true, 4) => Numbers::Floats(words.map(|w| f32::from_bits(w as u32).into()).collect()),
+            (true, _) => Numbers::Floats(words.map(f64::from_bits).collect()),
+            (false, size) => {
+                let shift = 64 - 8 * size.clamp(1, 8) as u32;
+                let signed = self.signed;
+                let int = |w: u64| match signed {
+                    true => ((w << shift) as i64) >> shift,
+                    false => i64::try_from(w).unwrap_or(i64::MAX),
+                };
+                Numbers::Ints(words.map(int).collect())
+            }
+        }
+    }
+}
+
+impl Numbers {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Numbers::Ints(v) => v.len(),
+            Numbers::Floats(v) => v.len(),
+        }
+    }
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Number `i`.
+    pub fn get(&self, i: usize) -> Option<f64> {
+        match self {
+            Numbers::Ints(v) => v.get(i).map(|&v| v as f64),
+            Numbers::Floats(v) => v.get(i).copied(),
+        }
+    }
+    /// Number `i`, if it is whole.
+    pub fn whole(&self, i: usize) -> Option<i64> {
+        match self {
+            Numbers::Ints(v) => v.get(i).copied(),
+            Numbers::Floats(v) => {
+                let v = v.get(i).copied()?;
+                (v.fract() == 0.0 && v.abs() < 9e15).then_some(v as i64)
+            }
+        }
+    }
+    /// The unit of unnamed times.
+    pub fn unit(&self) -> Unit {
+        match self {
+            Numbers::Ints(_) => Unit::Micro,
+            Numbers::Floats(v) => unit_of(v.iter().copied()),
+        }
+    }
+    /// Number `i` as a time in microseconds.
+    fn time(&self, i: usize, unit: Unit) -> Option<i64> {
+        match (self, unit) {
+            (Numbers::Ints(v), Unit::Micro) => v.get(i).copied(),
+            _ => unit.microseconds(self.get(i)?),
+        }
+    }
+}
+
+/// Events of the columns t, x, y and p, as far as all of them reach; what is wrong, if anything.
+pub(super) fn events([t, x, y, p]: [&Numbers; 4], unit: Option<Unit>, out: &mut Vec<Event>) -> Result<(), String> {
+    let n = [t.len(), x.len(), y.len(), p.len()];
+    let shortest = n.iter().copied().min().unwrap_or(0);
+    let unit = unit.unwrap_or_else(|| t.unit());
+    out.reserve(shortest);
+    for i in 0..shortest {
+        let place = |v: &Numbers| v.whole(i).and_then(|v| u16::try_from(v).ok());
+        let (Some(t), Some(x2), Some(y2), Some(p)) = (t.time(i, unit), place(x), place(y), p.get(i)) else {
+            let at = |v: &Numbers| v.get(i).unwrap_or(0.0);
+            return Err(format!("event {i} at time {}, ({}, {}) is on no sensor", at(t), at(x), at(y)));
+        };
+        out.push(Event { t, x: x2, y: y2, p: p > 0.0 });
+    }
+    match n.iter().any(|&n| n != shortest) {
+        true => Err(format!("columns t, x, y, p of unequal lengths {n:?}")),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds() {
+        let kind = |float, signed, size, big| Kind { float, signed, size, big };
+        let read = |k: Kind, b: &[u8]| k.read(b, 0, k.size, 9);
+        assert_eq!(read(kind(false, true, 2, true), &[0xff, 0xfe, 0, 1, 9]), Numbers::Ints(vec![-2, 1]));
+        assert_eq!(read(kind(false, false, 2, false), &[0xfe, 0xff]), Numbers::Ints(vec![65534]));
+        let halves = [0x00, 0x3c, 0x00, 0xc2, 0x01, 0x00];
+        let want = vec![1.0, -3.0, 2f64.powi(-24)];
+        assert_eq!(read(kind(true, true, 2, false), &halves), Numbers::Floats(want));
+        assert_eq!(read(kind(true, true, 4, true), &1.5f32.to_be_bytes()), Numbers::Floats(vec![1.5]));
+    }
+}

@@ -1,0 +1,147 @@
+//! Events from anything that can be read, as the bytes arrive: a file, standard input, a socket.
+
+use super::{Decoder, Event, Format, Sensor, sniff};
+use crate::{Error, Result};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// As much as is waited for before the format is told.
+const HEAD: usize = 1 << 16;
+
+/// Decodes a stream of bytes piece by piece. Damage is treated as by [`open`](super::open): the events before it are kept and there is a
+/// [warning](Reader::warnings), unless `strict`.
+pub struct Reader<R> {
+    input: R,
+    name: PathBuf,
+    format: &'static Format,
+    decoder: Box<dyn Decoder>,
+    /// What was read to tell the format.
+    head: Vec<u8>,
+    buffer: Vec<u8>,
+    strict: bool,
+    events: u64,
+    ended: bool,
+    warnings: Vec<String>,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads from `input`, which errors call `name`. Without a format the first 64 KiB are waited for and looked at; a stream that is to
+    /// be decoded as it comes needs one.
+    ///
+    /// # Errors
+    /// Input that cannot be read, is empty, or is of no known format.
+    pub fn new(mut input: R, name: impl AsRef<Path>, format: Option<&'static Format>, strict: bool) -> Result<Self> {
+        let name = name.as_ref().to_path_buf();
+        let mut head = Vec::new();
+        let format = match format {
+            Some(f) => f,
+            None => {
+                (&mut input).take(HEAD as u64).read_to_end(&mut head).map_err(|e| Error::io(&name, e))?;
+                if head.is_empty() {
+                    return Err(Error::format(&name, 0, "it is empty"));
+                }
+                sniff(&head, Some(&name)).ok_or_else(|| {
+                    let known: Vec<_> = super::FORMATS.iter().map(|f| f.name).collect();
+                    Error::format(&name, 0, format!("of no known event format ({})", known.join(", ")))
+                })?
+            }
+        };
+        let decoder = (format.decoder)();
+        let (buffer, warnings) = (vec![0; HEAD], Vec::new());
+        Ok(Reader { input, name, format, decoder, head, buffer, strict, events: 0, ended: false, warnings })
+    }
+    /// The format.
+    pub fn format(&self) -> &'static Format {
+        self.format
+    }
+    /// The pixel array, where the bytes so far declare it.
+    pub fn sensor(&self) -> Option<Sensor> {
+        self.decoder.sensor()
+    }
+    /// What was wrong with the bytes so far, or left out of them, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.iter().cloned().chain(self.decoder.warnings()).collect()
+    }
+    /// Appends the events of the next bytes that are there to `out`, maybe none; false at the end.
+    ///
+    /// # Errors
+    /// Input that cannot be read; damage before any event, or any damage where `strict`.
+    pub fn read(&mut self, out: &mut Vec<Event>) -> Result<bool> {
+        if self.ended {
+            return Ok(false);
+        }
+        let before = out.len();
+        let bytes = if self.head.is_empty() {
+            let n = loop {
+                match self.input.read(&mut self.buffer) {
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    other => break other.map_err(|e| Error::io(&self.name, e))?,
+                }
+            };
+            &self.buffer[..n]
+        } else {
+            self.head.as_slice()
+        };
+        self.ended = bytes.is_empty();
+        let result = if self.ended { self.decoder.finish(out) } else { self.decoder.push(bytes, out) };
+        self.head = Vec::new();
+        self.events += (out.len() - before) as u64;
+        if let Err(e) = result {
+            if self.strict || self.events == 0 {
+                return Err(Error::format(&self.name, e.offset, e.message));
+            }
+            self.warnings.push(format!("{e}; the {} events before it are used", self.events));
+            self.ended = true;
+        }
+        Ok(!self.ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{EventStream, atis, npz};
+
+    /// Hands out its bytes a few at a time.
+    struct Drip<'a>(&'a [u8]);
+    impl Read for Drip<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let n = self.0.len().min(buffer.len()).min(7);
+            buffer[..n].copy_from_slice(&self.0[..n]);
+            self.0 = &self.0[n..];
+            Ok(n)
+        }
+    }
+
+    fn all<R: Read>(mut r: Reader<R>) -> Result<(Vec<Event>, Vec<String>)> {
+        let mut out = Vec::new();
+        while r.read(&mut out)? {}
+        assert!(!r.read(&mut out)?);
+        Ok((out, r.warnings()))
+    }
+
+    #[test]
+    fn pieces_damage_and_unknown_bytes() {
+        let events: Vec<_> = (0..300).map(|i| Event { t: i * 10, x: i as u16 % 30, y: 3, p: i % 2 == 0 }).collect();
+        let stream = EventStream::new(events.clone(), Sensor::new(34, 34));
+        for f in [&atis::FORMAT, &npz::FORMAT] {
+            let bytes = f.encode.unwrap()(&stream).unwrap();
+            let file = format!("a.{}", f.extensions[0]);
+            for format in [None, Some(f)] {
+                let r = Reader::new(Drip(&bytes), &file, format, true).unwrap();
+                assert_eq!(r.format().name, f.name);
+                assert_eq!(all(r).unwrap().0, events);
+            }
+        }
+        let bytes = atis::FORMAT.encode.unwrap()(&stream).unwrap();
+        let cut = |n: usize, strict| all(Reader::new(&bytes[..n], "x", Some(&atis::FORMAT), strict)?);
+        let (some, warnings) = cut(252, false).unwrap();
+        assert_eq!((some, warnings.len()), (events[..50].to_vec(), 1));
+        assert!(warnings[0].contains("byte 250"));
+        assert!(cut(252, true).unwrap_err().to_string().starts_with("x: byte 250: "));
+        assert!(cut(3, false).is_err());
+        assert!(Reader::new(&b""[..], "x", None, false).err().unwrap().to_string().contains("empty"));
+        let said = Reader::new(&b"some text\n"[..], "x", None, false).err().unwrap().to_string();
+        assert!(said.contains("no known event format (") && said.contains("atis"), "{said}");
+    }
+}

@@ -1,0 +1,294 @@
+//! ROS 1 bags of events: `dvs_msgs/EventArray`, and `event_camera_msgs/EventPacket` of EVT3.
+//!
+//! A bag is a line `#ROSBAG V2.0` and records of a header (fields `name=value`) and data; chunks (op 5) hold further
+//! records, stored or packed by LZ4, among them messages (op 2) of connections (op 7) that name the type. The first topic
+//! of events is read; a warning names others.
+
+use super::evt::Words;
+use super::evt3::Evt3;
+use super::{Carry, DecodeError, Decoder, Event, Format, Sensor};
+use std::io::Read;
+
+/// The format.
+pub static FORMAT: Format = Format {
+    name: "rosbag",
+    about: "ROS 1 bag of dvs_msgs/EventArray or EVT3 packets",
+    extensions: &["bag"],
+    sniff: |head, _| head.starts_with(MAGIC),
+    decoder: || Box::<BagDecoder>::default(),
+    encode: None,
+    keeps_sensor: false,
+};
+
+const MAGIC: &[u8] = b"#ROSBAG V2.0\n";
+/// A chunk that unpacks to more than this is refused.
+const LARGEST_CHUNK: u64 = 1 << 30;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Message {
+    Array,
+    Packet,
+}
+
+/// Decoder of bags.
+#[derive(Debug, Default)]
+pub struct BagDecoder {
+    carry: Carry,
+    begun: bool,
+    /// The connection read, its topic and type.
+    chosen: Option<(u32, String, Message)>,
+    others: Vec<String>,
+    sensor: Option<Sensor>,
+    words: Evt3,
+}
+
+fn u32_at(b: &[u8], at: usize) -> Option<u32> {
+    let b = b.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+/// The field of that name in a record's header.
+fn field<'a>(mut header: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    loop {
+        let n = u32_at(header, 0)? as usize;
+        let (name_here, value) = {
+            let f = header.get(4..n.checked_add(4)?)?;
+            let split = f.iter().position(|&b| b == b'=')?;
+            (&f[..split], &f[split + 1..])
+        };
+        if name_here == name.as_bytes() {
+            return Some(value);
+        }
+        header = &header[n + 4..];
+    }
+}
+
+/// The record at the beginning of `b`: header, data and its length; none if it is not all there.
+fn record(b: &[u8]) -> Option<(&[u8], &[u8], usize)> {
+    let n = u32_at(b, 0)? as usize;
+    let header = b.get(4..n.checked_add(4)?)?;
+    let m = u32_at(b, n + 4)? as usize;
+    let end = n.checked_add(8)?.checked_add(m)?;
+    Some((header, b.get(n + 8..end)?, end))
+}
+
+/// Reads the fields of a message one behind the other.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (a, b) = self.0.split_at_checked(n)?;
+        self.0 = b;
+        Some(a)
+    }
+    fn u32(&mut self) -> Option<u32> {
+        u32_at(self.take(4)?, 0)
+    }
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let n = self.u32()?;
+        self.take(n as usize)
+    }
+    /// The message's header, then height and width.
+    fn sensor(&mut self) -> Option<Sensor> {
+        self.take(12)?;
+        self.text()?;
+        let height = self.u32()?;
+        let width = self.u32()?;
+        Some(Sensor { width, height })
+    }
+}
+
+impl BagDecoder {
+    fn records(&mut self, bytes: &[u8], deep: bool, out: &mut Vec<Event>) -> Result<usize, String> {
+        let mut done = 0;
+        while let Some((header, data, n)) = record(&bytes[done..]) {
+            let op = field(header, "op").and_then(|v| v.first().copied());
+            match op {
+                Some(5) if !deep => self.chunk(header, data, out)?,
+                Some(7) => self.connection(header, data),
+                Some(2) => self.message(header, data, out)?,
+                Some(_) => {}
+                None => return Err("a record without an op".into()),
+            }
+            done += n;
+        }
+        match deep && done < bytes.len() {
+            true => Err("a chunk ends within a record".into()),
+            false => Ok(done),
+        }
+    }
+
+    fn chunk(&mut self, header: &[u8], data: &[u8], out: &mut Vec<Event>) -> Result<(), String> {
+        match field(header, "compression").unwrap_or_default() {
+            b"none" => self.records(data, true, out)?,
+            b"lz4" => {
+                let mut bytes = Vec::new();
+                let frame = lz4_flex::frame::FrameDecoder::new(data);
+                let end = frame.take(LARGEST_CHUNK).read_to_end(&mut bytes);
+                end.map_err(|e| format!("LZ4: {e}"))?;
+                self.records(&bytes, true, out)?
+            }
+            other => {
+                let other = String::from_utf8_lossy(other);
+                return Err(format!("a chunk compressed by {other}; none and lz4 are read"));
+            }
+        };
+        Ok(())
+    }
+
+    fn connection(&mut self, header: &[u8], data: &[u8]) {
+        let message = match field(data, "type") {
+            Some(b"dvs_msgs/EventArray" | b"prophesee_event_msgs/EventArray") => Message::Array,
+            Some(b"event_camera_msgs/EventPacket") => Message::Packet,
+            _ => return,
+        };
+        let Some(id) = field(header, "conn").and_then(|v| u32_at(v, 0)) else {
+            return;
+        };
+        let topic = field(header, "topic").unwrap_or_default();
+        let topic = String::from_utf8_lossy(topic).into_owned();
+        match &self.chosen {
+            None => self.chosen = Some((id, topic, message)),
+            Some((_, chosen, _)) => {
+                if *chosen != topic && !self.others.contains(&topic) && self.others.len() < 20 {
+                    self.others.push(topic);
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, header: &[u8], data: &[u8], out: &mut Vec<Event>) -> Result<(), String> {
+        let conn = field(header, "conn").and_then(|v| u32_at(v, 0));
+        let Some((_, _, message)) = self.chosen.as_ref().filter(|c| Some(c.0) == conn) else {
+            return Ok(());
+        };
+        let mut fields = Fields(data);
+        let cut = "a message ends too early";
+        self.sensor = Some(fields.sensor().ok_or(cut)?);
+        match message {
+            Message::Array => {
+                let n = fields.u32().ok_or(cut)? as usize;
+                let (events, _) = fields.0.as_chunks::<13>();
+                let events = events.get(..n).ok_or(cut)?;
+                out.extend(events.iter().map(|b| {
+                    let time = |at: usize| i64::from(u32_at(b, at).unwrap_or(0));
+                    Event {
+                        t: time(4) * 1_000_000 + time(8) / 1000,
+                        x: u16::from_le_bytes([b[0], b[1]]),
+                        y: u16::from_le_bytes([b[2], b[3]]),
+                        p: b[12] != 0,
+                    }
+                }));
+            }
+            Message::Packet => {
+                fields.take(16).ok_or(cut)?;
+                let encoding = fields.text().ok_or(cut)?;
+                if encoding != b"evt3" {
+                    let encoding = String::from_utf8_lossy(encoding).into_owned();
+                    return Err(format!("packets of encoding `{encoding}`; evt3 is read"));
+                }
+                fields.take(1).ok_or(cut)?;
+                self.words.words(fields.text().ok_or(cut)?, out);
+            }
+        }
+        Ok(())
+    }
+
+    fn consume(&mut self, bytes: &[u8], offset: u64, out: &mut Vec<Event>) -> Result<usize, DecodeError> {
+        let mut done = 0;
+        if !self.begun {
+            let n = bytes.len().min(MAGIC.len());
+            if bytes[..n] != MAGIC[..n] {
+                return Err(DecodeError::new(offset, "does not begin with `#ROSBAG V2.0`"));
+            }
+            if n < MAGIC.len() {
+                return Ok(0);
+            }
+            self.begun = true;
+            done = n;
+        }
+        let at = offset + done as u64;
+        let n = self.records(&bytes[done..], false, out);
+        Ok(done + n.map_err(|e| DecodeError::new(at, e))?)
+    }
+}
+
+impl Decoder for BagDecoder {
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) -> Result<(), DecodeError> {
+        let mut carry = std::mem::take(&mut self.carry);
+        let result = carry.feed(bytes, |bytes, at| self.consume(bytes, at, out));
+        self.carry = carry;
+        result
+    }
+
+    fn finish(&mut self, _: &mut Vec<Event>) -> Result<(), DecodeError> {
+        let (at, rest) = (self.carry.offset(), self.carry.rest().len());
+        match (self.begun, rest, &self.chosen) {
+            (false, ..) => Err(DecodeError::new(at, "the file ends within its first line")),
+            (_, 1.., _) => Err(DecodeError::new(at, "the file ends within a record")),
+            (_, _, None) => {
+                let what = "a bag without dvs_msgs/EventArray or event_camera_msgs/EventPacket";
+                Err(DecodeError::new(at, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sensor(&self) -> Option<Sensor> {
+        self.sensor
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        match (&self.chosen, self.others.is_empty()) {
+            (Some((_, topic, _)), false) => {
+                vec![format!("the events of topic {topic} are read; left out: {}", self.others.join(", "))]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{decode, testing::in_pieces};
+    use super::*;
+
+    fn rec(fields: &[(&str, &[u8])], data: &[u8]) -> Vec<u8> {
+        let mut header = Vec::new();
+        for (k, v) in fields {
+            header.extend(((k.len() + 1 + v.len()) as u32).to_le_bytes());
+            header.extend([k.as_bytes(), b"=", v].concat());
+        }
+        let (n, m) = (header.len() as u32, data.len() as u32);
+        [&n.to_le_bytes()[..], &header, &m.to_le_bytes(), data].concat()
+    }
+
+    fn bag(compression: &str) -> Vec<u8> {
+        let connection = [0, 0, 0, 0];
+        let kind = rec(&[("type", b"dvs_msgs/EventArray")], &[]);
+        let kind = &kind[4..kind.len() - 4];
+        let mut message = vec![0; 12];
+        for v in [0u32, 20, 30, 1] {
+            message.extend(v.to_le_bytes());
+        }
+        message.extend([7, 0, 9, 0, 1, 0, 0, 0, 0xe8, 3, 0, 0, 1]);
+        let inner = [
+            rec(&[("op", &[7]), ("topic", b"/dvs"), ("conn", &connection)], kind),
+            rec(&[("op", &[2]), ("conn", &connection)], &message),
+        ]
+        .concat();
+        let chunk = rec(&[("op", &[5]), ("compression", compression.as_bytes())], &inner);
+        [MAGIC, &rec(&[("op", &[3])], b"    "), &chunk].concat()
+    }
+
+    #[test]
+    fn event_arrays() {
+        let want = vec![Event { t: 1_000_001, x: 7, y: 9, p: true }];
+        for piece in [1, 10, 1000] {
+            assert_eq!(in_pieces(&FORMAT, &bag("none"), piece), (want.clone(), Ok(())));
+        }
+        assert!(decode(&FORMAT, &bag("bz2")).unwrap_err().message.contains("bz2"));
+        let bytes = bag("none");
+        assert!(decode(&FORMAT, &bytes[..bytes.len() - 1]).unwrap_err().message.contains("within a record"));
+    }
+}

@@ -1,0 +1,161 @@
+//! `spikemix infer` as a person meets it.
+
+use crate::cli::{check, fails, spikemix, works};
+use crate::infer::random_norms;
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+use spikemix::checkpoint::{Meta, json, save};
+use spikemix::ctx::Ctx;
+use spikemix::data::gestures::{GestureSpec, Gestures};
+use spikemix::data::{Dataset, DatasetSpec, Split};
+use spikemix::device::Device;
+use spikemix::encode::SplitBy;
+use spikemix::events::{self, EventStream};
+use spikemix::model::{self, Spec};
+use spikemix::recipe::{Recipe, TrainSpec};
+use spikemix::tensor::Tensor;
+use spikemix::tensor::torch::Named;
+use std::fs::File;
+use std::path::Path;
+use std::process::Stdio;
+
+type Outcome = Result<(), Failed>;
+
+const FRAMES: usize = 8;
+
+/// A checkpoint `a.safetensors` of a small network with random weights, recordings `r.aedat` and `r.bin`, and the scores expected.
+fn prepare(dir: &Path, split_by: SplitBy, size: Option<[usize; 2]>) -> Result<(EventStream, Vec<f32>), Failed> {
+    let gestures = Gestures::new(GestureSpec::default(), Split::Test, 1)?;
+    let data = DatasetSpec { frames: FRAMES, split_by, size, ..DatasetSpec::new("gestures") };
+    let classes = gestures.classes().to_vec();
+    let spec = Spec { dim: 16, heads: 2, depth: 1, classes: classes.len(), ..Spec::default() };
+    let recipe = Recipe { name: "a".into(), data, model: spec.clone(), train: TrainSpec::default() };
+    let meta = Meta { recipe: json(&recipe)?, classes, sensor: Some(gestures.sensor()), ..Meta::new(&spec)? };
+    let (net, mut params) = model::fresh(&spec, &Device::Cpu, 3)?;
+    random_norms(&mut params)?;
+    save(dir.join("a.safetensors"), &params, &Named::new(), &meta)?;
+    save(dir.join("bare.safetensors"), &params, &Named::new(), &Meta::new(&spec)?)?;
+
+    let recording = gestures.recording(0);
+    for (file, format) in [("r.aedat", "aedat3"), ("r.bin", "atis")] {
+        let format = events::format(format).ok_or("no such format")?;
+        events::save(dir.join(file), &recording, format)?;
+    }
+    let encoding = recipe.data.encoding();
+    let [t, h, w, c] = encoding.shape(recording.sensor);
+    let x = Tensor::from_f32(&Device::Cpu, &[t, 1, h, w, c], &encoding.encode(&recording.events, recording.sensor))?;
+    let y = net.forward(&x, &mut Ctx::infer(&params))?.to_vec()?;
+    let mean = |k: usize| y.iter().skip(k).step_by(spec.classes).sum::<f32>() / t as f32;
+    Ok((recording, (0..spec.classes).map(mean).collect()))
+}
+
+fn lines(text: &str) -> Result<Vec<Value>, Failed> {
+    Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
+fn close(got: &Value, want: &[f32]) -> Outcome {
+    let got: Vec<f64> = got.as_array().ok_or("no scores")?.iter().filter_map(Value::as_f64).collect();
+    let spread = want.iter().map(|v| v.abs()).fold(0.0, f32::max);
+    let near = got.iter().zip(want).all(|(a, b)| (a - f64::from(*b)).abs() < 0.02 * f64::from(spread));
+    check(near && got.len() == want.len(), (got, want))
+}
+
+fn scores() -> Outcome {
+    for split_by in [SplitBy::Number, SplitBy::Time] {
+        let dir = tempfile::tempdir()?;
+        let dir = dir.path();
+        let (_, want) = prepare(dir, split_by, Some([16, 16]))?;
+        for (chunk, rows) in [(1, 8), (3, 3), (100, 1)] {
+            for file in ["r.aedat", "r.bin"] {
+                let args = ["infer", "a.safetensors", file, "--device", "cpu", "--json", "--chunk", &chunk.to_string()];
+                let out = lines(&works(dir, &args)?)?;
+                let last = &out[out.len() - 1];
+                check(out.len() == rows + 1 && last["steps"] == 8 && last["steps_of_recording"] == 8, &out)?;
+                check(out[0]["steps"] == chunk.min(8) && out[rows - 1]["scores"] == last["scores"], &out)?;
+                check(last["steps_saved"].is_null() && last["exited_early"] == false && last["classes"][7] == "zoom_out", last)?;
+                check(last["latency_ms"]["min"].as_f64() <= last["latency_ms"]["max"].as_f64(), last)?;
+                close(&last["scores"], &want)?;
+            }
+        }
+        // A threshold that any answer reaches, and one that none does.
+        let early =
+            |p: &str| works(dir, &["infer", "a.safetensors", "r.aedat", "--device", "cpu", "--chunk", "2", "--exit-at", p]);
+        let text = early("0.01")?;
+        check(text.contains("steps    2 of 8  (--exit-at 0.01 saved 6)"), &text)?;
+        let text = early("1")?;
+        check(text.contains("steps    8 of 8  (the confidence never reached 1: no steps saved)"), &text)?;
+    }
+    Ok(())
+}
+
+/// Steps of a fixed duration, from a file and from standard input.
+fn stream() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let (recording, want) = prepare(dir, SplitBy::Time, Some([16, 16]))?;
+    // As long as a step in training, but for the rounding that goes to the last.
+    let span = recording.events[recording.events.len() - 1].t - recording.events[0].t;
+    let us = (span / FRAMES as i64 + 1).to_string();
+    let common = ["--device", "cpu", "--json", "--step-us", &us, "--chunk", "3"];
+    let file = lines(&works(dir, &[&["infer", "a.safetensors", "r.aedat"], &common[..]].concat())?)?;
+    let last = &file[file.len() - 1];
+    check(file.len() == 4 && last["steps"] == 8 && last["steps_of_recording"] == 8, &file)?;
+    check(last["scores"].as_array().is_some_and(|s| s.len() == want.len()), last)?;
+    for more in [&[][..], &["--format", "aedat3"]] {
+        let args = [&["infer", "a.safetensors", "-"], &common[..], more].concat();
+        let out = spikemix(dir, &args).stdin(Stdio::from(File::open(dir.join("r.aedat"))?)).output()?;
+        check(out.status.success(), &out)?;
+        let same = lines(&String::from_utf8(out.stdout)?)?;
+        check(same[3]["scores"] == last["scores"] && same[3]["steps"] == 8, &same)?;
+    }
+    // No more steps than asked for; then the end is not seen.
+    let few = lines(&works(dir, &[&["infer", "a.safetensors", "r.aedat", "--steps", "4"], &common[..]].concat())?)?;
+    check(few.len() == 3 && few[2]["steps"] == 4, &few)?;
+    // An early exit from a file still counts its steps.
+    let early = lines(&works(dir, &[&["infer", "a.safetensors", "r.aedat", "--exit-at", "0.01"], &common[..]].concat())?)?;
+    check(early.len() == 2 && early[1]["steps_saved"] == 5 && early[1]["exited_early"] == true, &early)
+}
+
+fn wrong_input() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    prepare(dir, SplitBy::Number, None)?;
+    std::fs::write(dir.join("empty.aedat"), b"")?;
+    std::fs::write(dir.join("text.txt"), b"some text")?;
+    let infer = |status: i32, args: &[&str], words: &str| {
+        let all = [&["infer", "--device", "cpu"], args].concat();
+        fails(dir, status, &all, words)
+    };
+    infer(1, &["none.safetensors", "r.bin"], "none.safetensors: ")?;
+    infer(1, &["r.bin", "r.bin"], "r.bin: byte 0: not a safetensors file")?;
+    infer(1, &["bare.safetensors", "r.bin"], "bare.safetensors: recipe: this checkpoint carries none")?;
+    infer(1, &["a.safetensors", "none.bin"], "none.bin: ")?;
+    infer(1, &["a.safetensors", "."], ".: ")?;
+    infer(1, &["a.safetensors", "empty.aedat"], "empty.aedat: byte 0: it is empty")?;
+    infer(1, &["a.safetensors", "empty.aedat", "--format", "atis"], "there are no events in it")?;
+    infer(1, &["a.safetensors", "-"], "standard input: byte 0: it is empty")?;
+    infer(1, &["a.safetensors", "text.txt"], "no known event format")?;
+    infer(1, &["a.safetensors", "r.bin", "--sensor", "32x32"], "makes frames of 32x32, the network was trained on 64x64")?;
+    infer(1, &["a.safetensors", "r.aedat", "--sensor", "32x32"], "it declares a sensor of 64x64, --sensor says 32x32")?;
+    infer(2, &["a.safetensors", "r.bin", "--format", "xml"], "--format xml: known formats are ")?;
+    infer(2, &["a.safetensors", "r.bin", "--sensor", "32"], "width and height")?;
+    for (flag, value) in [("--exit-at", "0"), ("--exit-at", "1.5"), ("--chunk", "0"), ("--steps", "0"), ("--step-us", "0")] {
+        infer(2, &["a.safetensors", "r.bin", flag, value], "invalid value")?;
+    }
+    // A cut recording is used as far as it goes, unless that is refused.
+    let bytes = std::fs::read(dir.join("r.bin"))?;
+    std::fs::write(dir.join("cut.bin"), &bytes[..bytes.len() - 2])?;
+    infer(1, &["a.safetensors", "cut.bin", "--strict"], "cut.bin: byte ")?;
+    let text = works(dir, &["infer", "--device", "cpu", "a.safetensors", "cut.bin", "--json"])?;
+    let out = lines(&text)?;
+    check(out[8]["warnings"][0].as_str().is_some_and(|w| w.contains("events before it are used")), &out)
+}
+
+/// All of them.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("infer_cli::scores", scores),
+        Trial::test("infer_cli::stream", stream),
+        Trial::test("infer_cli::wrong input", wrong_input),
+    ]
+}
