@@ -3,10 +3,13 @@
 //!
 //! - **AC**: an addition of a weight (or of an integer) because a spike arrived. A spike of an integer-valued map counts as often as its
 //!   value. Only targets inside the image count: a spike at a border reaches fewer.
+//!   Those that integer spikes caused are also counted apart.
 //! - **MAC**: a multiplication with an addition, where the input is not a spike. Zero inputs are not counted (*effective*).
 //! - **dense**: multiply-adds a dense network of that shape would do.
+//!
+//! How much is kept says [`Keep`]; what a report of `spikemix profile` needs beyond operations costs read-backs and is off by default.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -22,6 +25,30 @@ pub struct Cost {
     pub dense: u64,
     /// Neuron updates (one for each neuron and step).
     pub neuron_updates: u64,
+    /// Of `acs`, those by spikes of an integer-valued map (a residual of spikes, a sum of experts).
+    pub integer_acs: u64,
+    /// The same as multiply-adds by whole integers: each nonzero value counts once. Not part of `macs`; only under [`Keep::detail`].
+    pub integer_macs: u64,
+}
+
+/// What [`Counts`] keep of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Operations and spikes.
+    pub operations: bool,
+    /// Also rates by sample and by step, silent and saturated neurons, spikes in and out, bytes moved, gates by step. For whole clips:
+    /// steps are numbered from the first of each call.
+    pub detail: bool,
+    /// Seconds by operation, each waited for. Best alone: counting reads buffers between the operations.
+    pub seconds: bool,
+    /// The spikes themselves, of every neuron layer and router.
+    pub clip: bool,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Keep { operations: true, detail: false, seconds: false, clip: false }
+    }
 }
 
 impl std::ops::AddAssign for Cost {
@@ -30,6 +57,8 @@ impl std::ops::AddAssign for Cost {
         self.acs += o.acs;
         self.dense += o.dense;
         self.neuron_updates += o.neuron_updates;
+        self.integer_acs += o.integer_acs;
+        self.integer_macs += o.integer_macs;
     }
 }
 
@@ -46,13 +75,93 @@ pub struct Row {
     pub spikes: u64,
     /// Neurons x steps x samples that could have emitted one.
     pub opportunities: u64,
+    /// Set bits of the packed inputs ([`Keep::detail`]).
+    pub spikes_in: u64,
+    /// Set bits of the packed outputs ([`Keep::detail`]).
+    pub spikes_out: u64,
+    /// Bytes of all buffers that its kernels read or wrote, each once a launch ([`Keep::detail`]).
+    pub bytes: u64,
+    /// Wall time ([`Keep::seconds`]).
+    pub seconds: f64,
+    /// Of a neuron layer ([`Keep::detail`]).
+    #[serde(skip)]
+    pub detail: Option<Detail>,
+}
+
+/// What each neuron of a layer did. A neuron is a place and a channel.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Detail {
+    /// Neurons of the layer.
+    pub neurons: u64,
+    /// Spikes by step, summed over samples.
+    pub by_step: Vec<u64>,
+    /// Spikes by sample, summed over steps.
+    pub by_sample: Vec<u64>,
+    ever: Vec<u32>,
+    always: Vec<u32>,
+}
+
+impl Detail {
+    /// Neurons that never fired.
+    pub fn silent(&self) -> u64 {
+        self.neurons - ones(&self.ever).min(self.neurons)
+    }
+    /// Neurons that fired at every step of every sample.
+    pub fn saturated(&self) -> u64 {
+        ones(&self.always)
+    }
+    /// Adds packed spikes `[T, B, .., C]`.
+    fn add(&mut self, s: &Tensor, words: &[u32]) -> Result<()> {
+        let &[t, b, ..] = s.shape() else { return Err(Error::shape("counts", format!("spikes {:?}", s.shape()))) };
+        let size = words.len().checked_div(t * b).unwrap_or(0);
+        if size == 0 {
+            return Ok(());
+        }
+        if self.ever.is_empty() {
+            self.neurons = (s.len() / (t * b)) as u64;
+            (self.ever, self.always) = (vec![0; size], vec![!0; size]);
+        }
+        if self.ever.len() != size {
+            return Err(Error::shape("counts", format!("{} words of spikes a step, before {}", size, self.ever.len())));
+        }
+        let first = self.by_sample.len();
+        self.by_sample.resize(first + b, 0);
+        self.by_step.resize(self.by_step.len().max(t), 0);
+        for (i, slab) in words.chunks_exact(size).enumerate() {
+            let n = ones(slab);
+            self.by_step[i / b] += n;
+            self.by_sample[first + i % b] += n;
+            self.ever.iter_mut().zip(slab).for_each(|(e, w)| *e |= w);
+            self.always.iter_mut().zip(slab).for_each(|(a, w)| *a &= w);
+        }
+        Ok(())
+    }
+}
+
+/// Set bits.
+fn ones(words: &[u32]) -> u64 {
+    words.iter().map(|w| u64::from(w.count_ones())).sum()
+}
+
+/// Set bits of all packed tensors among `x`.
+pub fn set_bits(x: &[&Tensor]) -> Result<u64> {
+    x.iter().filter(|t| t.is_bits()).try_fold(0, |n, t| Ok(n + ones(&t.words()?)))
 }
 
 impl Row {
+    /// Whether this is a product of attention, which some conventions do not count.
+    pub fn is_attention(&self) -> bool {
+        is_attention(&self.op)
+    }
     /// Spikes a neuron and step.
     pub fn rate(&self) -> f64 {
         self.spikes as f64 / self.opportunities.max(1) as f64
     }
+}
+
+/// Whether the operation of this name is a product of attention.
+pub fn is_attention(op: &str) -> bool {
+    ["key_value", "query", "scores", "mix"].contains(&op)
 }
 
 /// What one spiking router decided.
@@ -64,6 +173,9 @@ pub struct RouterRow {
     pub open: Vec<u64>,
     /// (step, sample, token) triples routed.
     pub tokens: u64,
+    /// Open gates of each expert at each step ([`Keep::detail`]).
+    #[serde(skip)]
+    pub by_step: Vec<Vec<u64>>,
 }
 
 impl RouterRow {
@@ -85,6 +197,11 @@ impl RouterRow {
         let h: f64 = self.open.iter().filter(|&&o| o > 0).map(|&o| o as f64 / total).map(|p| -p * p.ln()).sum();
         h / m.ln()
     }
+    /// The same for one step of the clips.
+    pub fn step(&self, t: usize) -> Option<RouterRow> {
+        let tokens = self.tokens / self.by_step.len().max(1) as u64;
+        Some(RouterRow { name: self.name.clone(), open: self.by_step.get(t)?.clone(), tokens, by_step: Vec::new() })
+    }
     /// Fraction of the experts whose gate never opened.
     pub fn silence_fraction(&self) -> f64 {
         self.open.iter().filter(|&&o| o == 0).count() as f64 / self.open.len().max(1) as f64
@@ -100,11 +217,26 @@ pub struct Counts {
     pub rows: Vec<Row>,
     /// By router.
     pub routers: Vec<RouterRow>,
+    /// What is kept.
+    #[serde(skip)]
+    pub keep: Keep,
+    /// Spikes `[T, B, .., C]` of each neuron layer, in the order in which they fired ([`Keep::clip`]).
+    #[serde(skip)]
+    pub clip: Vec<(String, Tensor)>,
+    /// Gates `[T, B, N.., experts]` of each router ([`Keep::clip`]).
+    #[serde(skip)]
+    pub clip_gates: Vec<(String, Tensor)>,
+    #[serde(skip)]
+    gated: HashMap<(String, String), u64>,
     #[serde(skip)]
     index: HashMap<(String, String), usize>,
 }
 
 impl Counts {
+    /// That keep what `keep` says.
+    pub fn keeping(keep: Keep) -> Self {
+        Counts { keep, ..Counts::default() }
+    }
     fn row(&mut self, name: &str, op: &str) -> &mut Row {
         let rows = &mut self.rows;
         let i = *self.index.entry((name.to_string(), op.to_string())).or_insert_with(|| {
@@ -119,26 +251,63 @@ impl Counts {
     }
     /// Counts the spikes that a neuron layer emitted.
     pub fn spikes(&mut self, place: &str, s: &Tensor) -> Result<()> {
-        let n: u64 = s.words()?.iter().map(|w| u64::from(w.count_ones())).sum();
+        let words = s.words()?;
+        let detail = self.keep.detail;
         let row = self.row(place, "neuron");
-        row.spikes += n;
+        row.spikes += ones(&words);
         row.opportunities += s.len() as u64;
+        if detail {
+            row.detail.get_or_insert_default().add(s, &words)?;
+        }
         Ok(())
+    }
+    /// Adds spikes in and out, and bytes moved.
+    pub fn traffic(&mut self, place: &str, op: &str, spikes_in: u64, spikes_out: u64, bytes: u64) {
+        let row = self.row(place, op);
+        row.spikes_in += spikes_in;
+        row.spikes_out += spikes_out;
+        row.bytes += bytes;
+    }
+    /// Adds synaptic operations whose results meet a closed gate at operation `op` of `place`; they are done all the same.
+    pub fn add_gated(&mut self, place: &str, op: &str, operations: u64) {
+        *self.gated.entry((place.to_string(), op.to_string())).or_default() += operations;
+    }
+    /// What [`Counts::add_gated`] added for `op` of `place`.
+    pub fn gated(&self, place: &str, op: &str) -> u64 {
+        self.gated.get(&(place.to_string(), op.to_string())).copied().unwrap_or(0)
+    }
+    /// Adds wall time.
+    pub fn seconds(&mut self, place: &str, op: &str, seconds: f64) {
+        self.row(place, op).seconds += seconds;
     }
     /// Counts the gates that a router opened: `r` is `[T, B, N, experts]` spikes.
     pub fn router(&mut self, place: &str, r: &Tensor) -> Result<()> {
-        let (v, m) = (r.to_vec()?, r.channels());
+        if self.keep.clip {
+            self.clip_gates.push((place.to_string(), r.clone()));
+        }
+        if !self.keep.operations {
+            return Ok(());
+        }
+        let (v, m, detail) = (r.to_vec()?, r.channels(), self.keep.detail);
         let i = match self.routers.iter().position(|x| x.name == place) {
             Some(i) => i,
             None => {
-                self.routers.push(RouterRow { name: place.to_string(), open: vec![0; m], tokens: 0 });
+                self.routers.push(RouterRow { name: place.to_string(), open: vec![0; m], ..RouterRow::default() });
                 self.routers.len() - 1
             }
         };
         let row = &mut self.routers[i];
         row.tokens += r.rows() as u64;
-        for token in v.chunks(m.max(1)) {
+        let steps = r.shape().first().copied().unwrap_or(0);
+        let tokens = (r.rows() / steps.max(1)).max(1);
+        if detail && row.by_step.len() < steps {
+            row.by_step.resize(steps, vec![0; m]);
+        }
+        for (i, token) in v.chunks(m.max(1)).enumerate() {
             row.open.iter_mut().zip(token).for_each(|(o, &g)| *o += g as u64);
+            if let Some(step) = row.by_step.get_mut(i / tokens) {
+                step.iter_mut().zip(token).for_each(|(o, &g)| *o += g as u64);
+            }
         }
         Ok(())
     }
@@ -173,14 +342,44 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Device;
 
     #[test]
     fn router_metrics_by_hand() {
-        let r = RouterRow { name: "r".into(), open: vec![6, 2, 0, 0], tokens: 4 };
+        let r = RouterRow { name: "r".into(), open: vec![6, 2, 0, 0], tokens: 4, ..RouterRow::default() };
         assert_eq!(r.active_per_token(), 2.0);
         assert_eq!(r.firing_rate(), 0.5);
         assert_eq!(r.silence_fraction(), 0.5);
         let h = -(0.75f64 * 0.75f64.ln() + 0.25 * 0.25f64.ln()) / 4f64.ln();
         assert!((r.load_entropy() - h).abs() < 1e-12);
+    }
+
+    #[test]
+    fn neurons_by_hand() {
+        // Two steps, two samples, three neurons; neuron 0 fires always, neuron 2 never.
+        let v = [1., 1., 0., 1., 0., 0., 1., 0., 0., 1., 1., 0.];
+        let s = Tensor::spikes_from_f32(&Device::Cpu, &[2, 2, 1, 3], &v).unwrap();
+        let mut c = Counts::keeping(Keep { detail: true, ..Keep::default() });
+        c.spikes("lif", &s).unwrap();
+        c.spikes("lif", &s).unwrap();
+        let d = c.rows[0].detail.clone().unwrap();
+        assert_eq!((d.neurons, d.silent(), d.saturated()), (3, 1, 1));
+        assert_eq!((d.by_step, d.by_sample), (vec![6, 6], vec![3, 3, 3, 3]));
+        assert_eq!(c.rows[0].rate(), 12.0 / 24.0);
+        let other = Tensor::spikes_from_f32(&Device::Cpu, &[1, 1, 2, 3], &v[..6]).unwrap();
+        assert!(c.spikes("lif", &other).is_err());
+    }
+
+    #[test]
+    fn routers_by_step() {
+        let v = [1., 0., 1., 1., 0., 0., 0., 1.];
+        let r = Tensor::spikes_from_f32(&Device::Cpu, &[2, 1, 2, 2], &v).unwrap();
+        let mut c = Counts::keeping(Keep { detail: true, ..Keep::default() });
+        c.router("r", &r).unwrap();
+        assert_eq!((c.routers[0].open.clone(), c.routers[0].tokens), (vec![2, 2], 4));
+        let [a, b] = [0, 1].map(|t| c.routers[0].step(t).unwrap());
+        assert_eq!((a.open.clone(), a.tokens, a.firing_rate()), (vec![2, 1], 2, 0.75));
+        assert_eq!((b.active_per_token(), b.silence_fraction()), (0.5, 0.5));
+        assert!(c.routers[0].step(2).is_none());
     }
 }

@@ -3,13 +3,14 @@
 //! A [`Module`] never asks in which mode it runs: [`Ctx::apply`] records an operation when there is a tape and counts it when there is
 //! a profile; norms ask [`Ctx::is_training`]; neurons take their state from here when the context carries it from chunk to chunk.
 
-use crate::counts::{Cost, Counts};
+use crate::counts::{Cost, Counts, set_bits};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::elementwise::{Add, AddU};
 use crate::params::{ParamId, Params};
 use crate::tensor::{Repr, Tensor, launch1};
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 /// What [`Op::forward`] returns.
 pub struct Forward {
@@ -78,6 +79,55 @@ impl Gradients {
             Some(have) => launch1(&Add, &AddU { n: g.len() as u32 }, &[&have, &g], g.shape(), Repr::F32)?,
         };
         self.0.insert(id, g);
+        Ok(())
+    }
+}
+
+/// Where the clocks stood before an operation that is counted.
+struct Mark {
+    device: Device,
+    bytes: u64,
+    began: Instant,
+}
+
+impl Mark {
+    fn new(device: &Device, counts: &Counts) -> Result<Self> {
+        if counts.keep.seconds {
+            device.synchronize()?;
+        }
+        Ok(Mark { device: device.clone(), bytes: device.bytes_moved(), began: Instant::now() })
+    }
+    fn count(self, counts: &mut Counts, place: &str, op: &impl Op, x: &[&Tensor], outputs: &[Tensor]) -> Result<()> {
+        let bytes = self.device.bytes_moved() - self.bytes;
+        let keep = counts.keep;
+        if keep.seconds {
+            self.device.synchronize()?;
+            counts.seconds(place, op.name(), self.began.elapsed().as_secs_f64());
+        }
+        let spikes = outputs.first().filter(|t| t.planes() == 1 && op.name() == "neuron");
+        if keep.clip {
+            counts.clip.extend(spikes.map(|s| (place.to_string(), s.clone())));
+        }
+        if !keep.operations {
+            return Ok(());
+        }
+        let mut cost = op.cost(x)?;
+        if let Some((input, rest)) = x.split_first().filter(|(t, _)| t.planes() > 1) {
+            cost.integer_acs = cost.acs;
+            if keep.detail && cost.acs > 0 {
+                let any = input.any_plane()?;
+                let inputs: Vec<&Tensor> = std::iter::once(&any).chain(rest.iter().copied()).collect();
+                cost.integer_macs = op.cost(&inputs)?.acs;
+            }
+        }
+        counts.operation(place, op.name(), cost);
+        if let Some(s) = spikes {
+            counts.spikes(place, s)?;
+        }
+        if keep.detail {
+            let spikes_out = set_bits(&outputs.iter().collect::<Vec<_>>())?;
+            counts.traffic(place, op.name(), set_bits(x)?, spikes_out, bytes);
+        }
         Ok(())
     }
 }
@@ -168,12 +218,10 @@ impl<'p> Ctx<'p> {
             ErrorKind::Shape { op, message } => Error::shape(format!("{place}: {op}"), message.clone()),
             _ => e,
         };
+        let mark = self.counts.as_ref().map(|c| Mark::new(self.params.device(), c)).transpose()?;
         let f = op.forward(x).map_err(located)?;
-        if let Some(counts) = &mut self.counts {
-            counts.operation(place, op.name(), op.cost(x).map_err(located)?);
-            if let Some(spikes) = f.outputs.first().filter(|t| t.planes() == 1 && op.name() == "neuron") {
-                counts.spikes(place, spikes)?;
-            }
+        if let (Some(counts), Some(mark)) = (&mut self.counts, mark) {
+            mark.count(counts, place, &op, x, &f.outputs).map_err(located)?;
         }
         if let Some(tape) = &mut self.tape {
             let learned = |t: &&Tensor| self.params.is_learned(t.id()) || tape.wanted.contains(&t.id());

@@ -76,6 +76,7 @@ fn help() -> Outcome {
         vec!["--help"],
         vec!["train", "--help"],
         vec!["eval", "--help"],
+        vec!["profile", "--help"],
         vec!["infer", "--help"],
         vec!["devices", "--help"],
         vec!["inspect", "--help"],
@@ -98,6 +99,8 @@ fn usage() -> Outcome {
     fails(dir, 2, &["train", "tiny.toml", "--resume", "--force"], "cannot be used with")?;
     fails(dir, 2, &["bench", "step", "--batch", "0"], "--batch 0")?;
     fails(dir, 2, &["bench", "step", "--dim", "9"], "model.dim")?;
+    fails(dir, 2, &["profile", "a.safetensors", "--n", "0"], "--n 0")?;
+    fails(dir, 2, &["profile", "a.safetensors", "--convention", "spikingfomer"], "did you mean spikingformer?")?;
     fails(dir, 2, &["inspect", "a.safetensors", "--png", "a.png"], "a checkpoint has none")
 }
 
@@ -119,6 +122,7 @@ fn wrong_input() -> Outcome {
     std::fs::write(dir.join("bad.toml"), "[train]\nepochs = = 3\n")?;
     fails(dir, 1, &["train", "bad.toml"], "bad.toml:2:10: ")?;
     fails(dir, 1, &["eval", "none.safetensors"], "none.safetensors: ")?;
+    fails(dir, 1, &["profile", "none.safetensors"], "none.safetensors: ")?;
     fails(dir, 1, &["eval", "tiny.toml"], "tiny.toml: byte 0: not a safetensors file")?;
     fails(dir, 1, &["inspect", "tiny.toml"], "tiny.toml: ")?;
     // Nothing was left behind by any of it.
@@ -175,6 +179,44 @@ fn train_eval_inspect() -> Outcome {
     let bytes = std::fs::read(dir.join(best))?;
     std::fs::write(dir.join("cut.safetensors"), &bytes[..bytes.len() - 5])?;
     fails(dir, 1, &["eval", "cut.safetensors"], "cut short")
+}
+
+/// The report: its numbers are those of eval, its page stands by itself.
+fn profile() -> Outcome {
+    let dir = folder()?;
+    let dir = dir.path();
+    let o = run(dir, &["train", "tiny.toml", "--set", "train.epochs=1", "--device", "cpu", "--out", "r"])?;
+    check(String::from_utf8_lossy(&o.stderr).contains("spikemix profile r/best.safetensors --html"), &o)?;
+    let best = "r/best.safetensors";
+    let args = ["profile", best, "--device", "cpu", "--convention", "horowitz45-fp32-cache", "--html", "report.html"];
+    let p = json(dir, &[&args[..], &["--json"]].concat())?;
+    let e = json(dir, &["eval", best, "--device", "cpu", "--json"])?;
+    for key in ["accuracy", "firing_rate", "router_firing_rate", "effective_acs", "effective_macs", "energy_pj", "confusion"] {
+        check(p[key] == e[key], (key, &p[key], &e[key]))?;
+    }
+    let sum = |key: &str| -> f64 { p["modules"].as_array().into_iter().flatten().filter_map(|m| m[key].as_f64()).sum() };
+    let near = |a: f64, b: &Value| b.as_f64().is_some_and(|b| b > 0.0 && (a - b).abs() < 1e-6 * b);
+    check(near(sum("effective_acs"), &p["effective_acs"]) && near(sum("bytes_moved"), &p["bytes_moved"]), &p)?;
+    check(near(sum("energy_pj"), &p["energy"][5]["energy_pj"]) && p["energy"][5]["convention"] == args[5], &p["energy"])?;
+    check(
+        p["neurons"][0]["neurons"] == 16 * 16 * 2 && p["neurons"][0]["rate_by_step"].as_array().is_some_and(|r| r.len() == 2),
+        &p,
+    )?;
+    check(p["routers_by_step"][0]["steps"].as_array().is_some_and(|s| s.len() == 2), &p["routers_by_step"])?;
+    check(p["neurobench"]["SynapticOperations"]["Effective_ACs"].is_number() && p["skipped_sops"] == 0.0, &p["neurobench"])?;
+    check(p["kernels"].as_array().is_some_and(|k| k.len() > 5) && sum("seconds") > 0.0, &p["kernels"])?;
+    let page = std::fs::read_to_string(dir.join("report.html"))?;
+    for word in ["block.0.attn.router", "data:image/png;base64,", "<svg", "Confusion", "How each number"] {
+        check(page.to_lowercase().contains(&word.to_lowercase()), word)?;
+    }
+    // Nothing is fetched from elsewhere.
+    check(!page.contains("src=\"http") && !page.contains("href=") && !page.contains("<script"), "the page leans on other files")?;
+    let some = json(dir, &["profile", best, "--device", "cpu", "--n", "8", "--json"])?;
+    check(some["samples_counted"] == 8, &some["samples_counted"])?;
+    let text = works(dir, &["profile", best, "--device", "cpu", "--n", "4", "--split", "val"])?;
+    check(["NeuroBench", "spikingformer", "step 1", "break-even", "met a closed gate"].iter().all(|w| text.contains(w)), &text)?;
+    fails(dir, 2, &["profile", best, "--html", "a.html", "--clip", "99", "--device", "cpu"], "--clip 99")?;
+    fails(dir, 1, &["profile", best, "--html", "none/a.html", "--n", "2", "--device", "cpu"], "none/a.html: ")
 }
 
 /// Ctrl-C, then --resume: the same weights as without.
@@ -252,6 +294,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("cli::usage", usage),
         Trial::test("cli::wrong_input", wrong_input),
         Trial::test("cli::train_eval_inspect", train_eval_inspect),
+        Trial::test("cli::profile", profile),
         Trial::test("cli::picture", picture),
         Trial::test("cli::bench", bench),
         gpu::trial("cli::gpu", |_| on_gpu()),

@@ -5,6 +5,7 @@ use super::{Place, print, print_json, say};
 use crate::checkpoint::Checkpoint;
 use crate::config::Settings;
 use crate::counts::Counts;
+use crate::data::{Samples, Splits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model;
 use crate::params::{Build, Params};
@@ -13,20 +14,39 @@ use crate::recipe::Recipe;
 use crate::train::{self, Now, Watch};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Which {
+pub(super) enum Which {
     /// The test samples.
     Test,
     /// The validation samples, taken from the training set as in training.
     Val,
     /// The samples that were trained on, without augmentation.
     Train,
+}
+
+impl Which {
+    /// `test`, `val` or `train`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Which::Test => "test",
+            Which::Val => "val",
+            Which::Train => "train",
+        }
+    }
+    /// Its samples.
+    pub(super) fn samples(self, data: &Splits) -> &Arc<Samples> {
+        match self {
+            Which::Test => &data.test,
+            Which::Val => &data.validation,
+            Which::Train => &data.train,
+        }
+    }
 }
 
 /// Test the network of a checkpoint: accuracy, firing rates, routers, operations, energy.
@@ -83,26 +103,13 @@ struct Outcome {
 
 /// Runs the command.
 pub(super) fn run(a: &EvalArgs) -> Result<()> {
-    let c = Checkpoint::open(&a.checkpoint)?;
-    let mut settings = settings(&c)?;
-    a.set.iter().try_for_each(|s| settings.set(s))?;
-    if let Some(dir) = &a.data_dir {
-        // A string whatever it looks like.
-        settings.put_string("data.dir", dir.to_string_lossy());
-    }
-    // Training samples are measured as they are.
-    settings.remove("data.augment");
-    let (recipe, data) = Recipe::open(settings)?;
+    let (c, recipe, data) = open(&a.checkpoint, &a.set, a.data_dir.as_deref())?;
     let device = a.place.open()?;
     let mut params = Params::new(&device);
     let net = model::build(&recipe.model, &mut Build::new(&mut params, recipe.train.seed))?;
     c.load_into(&mut params)?;
 
-    let samples = match a.split {
-        Which::Test => &data.test,
-        Which::Val => &data.validation,
-        Which::Train => &data.train,
-    };
+    let samples = a.split.samples(&data);
     let (began, stop, mut watch) = (Instant::now(), Arc::new(AtomicBool::new(false)), Progress::new());
     super::train::stop_on_signal(stop.clone())?;
     let now = |done| Now { done, total: samples.len(), ..Now::default() };
@@ -140,7 +147,7 @@ pub(super) fn run(a: &EvalArgs) -> Result<()> {
     if a.json {
         return print_json(&outcome);
     }
-    let split = format!("{:?}", a.split).to_lowercase();
+    let split = a.split.name();
     print(&format!(
         "{}\n{split} accuracy  {:.2}%  ({} samples, loss {:.4}, weights of epoch {})\nparameters     {}\ntime           {:.1} s on {}\n",
         outcome.activity.text(),
@@ -152,6 +159,20 @@ pub(super) fn run(a: &EvalArgs) -> Result<()> {
         outcome.seconds,
         outcome.device,
     ))
+}
+
+/// A checkpoint, its recipe with `set` and `data_dir` put over it, and its data. Training samples come as they are, not augmented.
+pub(super) fn open(checkpoint: &Path, set: &[String], data_dir: Option<&Path>) -> Result<(Checkpoint, Recipe, Splits)> {
+    let c = Checkpoint::open(checkpoint)?;
+    let mut settings = settings(&c)?;
+    set.iter().try_for_each(|s| settings.set(s))?;
+    if let Some(dir) = data_dir {
+        // A string whatever it looks like.
+        settings.put_string("data.dir", dir.to_string_lossy());
+    }
+    settings.remove("data.augment");
+    let (recipe, data) = Recipe::open(settings)?;
+    Ok((c, recipe, data))
 }
 
 /// The recipe that a checkpoint carries.

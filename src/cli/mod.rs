@@ -11,6 +11,7 @@ mod devices;
 mod eval;
 mod infer;
 mod inspect;
+mod profile;
 mod progress;
 mod train;
 
@@ -32,6 +33,7 @@ Examples:
   spikemix train examples/recipes/gestures.toml
   spikemix train examples/recipes/nmnist.toml --set data.dir=/data/nmnist --seed 1
   spikemix eval runs/gestures-0/best.safetensors --json
+  spikemix profile runs/gestures-0/best.safetensors --html report.html
   spikemix infer runs/gestures-0/best.safetensors recording.aedat
   spikemix inspect recording.aedat --png frames.png
   spikemix devices --check --device cpu"
@@ -46,6 +48,7 @@ struct Cli {
 enum Command {
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
+    Profile(profile::ProfileArgs),
     Infer(infer::InferArgs),
     Devices(devices::DevicesArgs),
     Inspect(inspect::InspectArgs),
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Train(a) => train::run(a),
         Command::Eval(a) => eval::run(a),
+        Command::Profile(a) => profile::run(a),
         Command::Infer(a) => infer::run(a),
         Command::Devices(a) => devices::run(a),
         Command::Inspect(a) => inspect::run(a),

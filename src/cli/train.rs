@@ -66,6 +66,10 @@ pub(super) fn run(a: &TrainArgs) -> Result<()> {
     };
     say(&format!("run: {}", out.display()));
     let outcome = train::run(&recipe, &data, &device, &Options { out, start, stop }, &mut Progress::new())?;
+    say(&format!(
+        "a report with pictures: spikemix profile {} --html report.html",
+        outcome.out.join("best.safetensors").display()
+    ));
     if a.json {
         return print_json(&outcome);
     }

@@ -53,6 +53,15 @@ impl Samples {
             warnings: Mutex::default(),
         }
     }
+    /// At most `n` of them, of each class alike; `seed` chooses.
+    pub fn limited(&self, n: usize, seed: u64) -> Samples {
+        let some = split::limited(&self.dataset.labels(), n, &Rng::new(seed).stream("limited"));
+        let dataset = Arc::new(Subset::new(self.dataset.clone(), some));
+        let kept = (0..dataset.len()).map(|_| OnceLock::new()).collect();
+        let room = AtomicUsize::new(self.room.load(Ordering::Relaxed));
+        let (encoding, augment, rng) = (self.encoding.clone(), self.augment, self.rng.clone());
+        Samples { dataset, encoding, augment, rng, shape: self.shape, kept, room, warnings: Mutex::default() }
+    }
     /// The dataset.
     pub fn dataset(&self) -> &dyn Dataset {
         self.dataset.as_ref()

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 static LAUNCHES: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(0);
 static READS: AtomicU64 = AtomicU64::new(0);
 static ON: AtomicBool = AtomicBool::new(false);
 static TOTALS: Mutex<BTreeMap<String, (u64, f64)>> = Mutex::new(BTreeMap::new());
@@ -33,6 +34,16 @@ pub(super) fn run<R>(name: &str, launch: impl FnOnce() -> R) -> R {
 /// Launches on the CPU since the process began.
 pub(super) fn launches() -> u64 {
     LAUNCHES.load(Ordering::Relaxed)
+}
+
+/// Counts the words that a launch reads and writes.
+pub(super) fn count_words(words: usize) {
+    BYTES.fetch_add(4 * words as u64, Ordering::Relaxed);
+}
+
+/// Bytes counted by [`count_words`].
+pub(super) fn bytes() -> u64 {
+    BYTES.load(Ordering::Relaxed)
 }
 
 /// Counts a buffer that is read back from any device.

@@ -96,6 +96,7 @@ impl Device {
                 format!("{} inputs and {} outputs given for {} bindings", inputs.len(), outputs.len(), k.bindings().len()),
             ));
         }
+        host::count_words(inputs.iter().map(|b| b.len()).sum::<usize>() + outputs.iter().sum::<usize>());
         match self {
             Device::Cpu => host::run(k.name(), || cpu::launch(k, u, inputs, outputs)),
             Device::Gpu(g) => g.launch(k, u, inputs, outputs),
@@ -134,6 +135,12 @@ impl Device {
             Device::Cpu => host::launches(),
             Device::Gpu(g) => g.launches(),
         }
+    }
+
+    /// Bytes that launches of this process have moved so far, on any device: every buffer counts once for each launch that reads or
+    /// writes it, whatever part of it is touched and however often.
+    pub fn bytes_moved(&self) -> u64 {
+        host::bytes()
     }
 
     /// Buffers that this process read back from any device so far.

@@ -1,6 +1,6 @@
 //! EMSA: experts mixture spiking attention. Experts have their own queries and share keys and values; a router opens them token by token.
 
-use super::{Router, Semm, Width};
+use super::{Router, Semm, Width, gated};
 use crate::ctx::{Ctx, Module};
 use crate::error::{Error, Result};
 use crate::neuron::Neuron;
@@ -93,6 +93,10 @@ impl Emsa {
         let mut experts = Vec::new();
         for (i, (map, lif)) in self.queries.iter().enumerate() {
             let q = map.spikes(x, lif, cx)?;
+            if let Some(r) = &gates {
+                let product = if matches!(self.attend, Attend::Ssa { .. }) { v.channels() } else { 0 };
+                gated::experts(cx, &self.name, r, i, &[(x, q.channels()), (&q, product)])?;
+            }
             experts.push(match &self.attend {
                 Attend::Ssa { attn_lif, scale } => {
                     let a = cx.apply1(&self.name, Query { heads: 1, scale: *scale }, &[&q, &shared])?;

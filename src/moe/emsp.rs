@@ -1,7 +1,7 @@
 //! EMSP: experts mixture spiking perceptron. Half of the hidden channels are experts (each its own depth-wise convolution), the other half
 //! route them, channel by channel.
 
-use super::Semm;
+use super::{Semm, gated};
 use crate::ctx::{Ctx, Module};
 use crate::error::{Error, Result};
 use crate::neuron::Neuron;
@@ -51,6 +51,9 @@ impl Module for Emsp {
         let halves = cx.apply(&self.name, Halves { first: self.half }, &[&u])?;
         let [mut e, r]: [Tensor; 2] = halves.try_into().map_err(|_| Error::shape(self.name.clone(), "no halves"))?;
         if let Some((conv, lif)) = &self.depthwise {
+            if self.routed {
+                gated::depthwise(cx, &self.name, &e, &r)?;
+            }
             e = conv.spikes(&e, lif, cx)?;
         }
         let y = if self.routed { cx.apply1(&self.name, Both, &[&e, &r])? } else { e };

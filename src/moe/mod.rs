@@ -6,6 +6,7 @@
 
 pub mod emsa;
 pub mod emsp;
+mod gated;
 pub mod router;
 
 pub use router::Router;

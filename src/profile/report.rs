@@ -1,7 +1,7 @@
 //! Counts as numbers a sample, for people and for machines.
 
 use super::energy::HOROWITZ45_FP32;
-use crate::counts::{Cost, Counts};
+use crate::counts::{Cost, Counts, RouterRow};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -46,6 +46,20 @@ pub struct RouterRate {
     pub expert_silence_fraction: f64,
     /// Open gates over all gates, by expert.
     pub expert_rates: Vec<f64>,
+}
+
+impl RouterRate {
+    /// From counts.
+    pub fn of(r: &RouterRow) -> Self {
+        RouterRate {
+            name: r.name.clone(),
+            router_firing_rate: r.firing_rate(),
+            experts_active_per_token: r.active_per_token(),
+            expert_load_entropy: r.load_entropy(),
+            expert_silence_fraction: r.silence_fraction(),
+            expert_rates: r.open.iter().map(|&o| o as f64 / r.tokens.max(1) as f64).collect(),
+        }
+    }
 }
 
 /// What a network did while it was counted; operations and energy are means a sample (all steps of one clip).
@@ -102,18 +116,7 @@ impl Activity {
                 .neurons()
                 .map(|r| LayerRate { name: r.name.clone(), firing_rate: r.rate(), spikes: r.spikes as f64 / n })
                 .collect(),
-            routers: counts
-                .routers
-                .iter()
-                .map(|r| RouterRate {
-                    name: r.name.clone(),
-                    router_firing_rate: r.firing_rate(),
-                    experts_active_per_token: r.active_per_token(),
-                    expert_load_entropy: r.load_entropy(),
-                    expert_silence_fraction: r.silence_fraction(),
-                    expert_rates: r.open.iter().map(|&o| o as f64 / r.tokens.max(1) as f64).collect(),
-                })
-                .collect(),
+            routers: counts.routers.iter().map(RouterRate::of).collect(),
             operations: counts
                 .rows
                 .iter()
@@ -210,7 +213,6 @@ fn scaled(v: f64, units: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counts::RouterRow;
     use crate::device::Device;
     use crate::tensor::Tensor;
 
@@ -224,12 +226,12 @@ mod tests {
     fn means_a_sample() {
         let mut c = Counts::default();
         c.samples += 4;
-        c.operation("head", "linear", Cost { macs: 8, acs: 0, dense: 16, neuron_updates: 0 });
-        c.operation("block.q", "linear", Cost { macs: 0, acs: 40, dense: 400, neuron_updates: 0 });
+        c.operation("head", "linear", Cost { macs: 8, acs: 0, dense: 16, ..Cost::default() });
+        c.operation("block.q", "linear", Cost { macs: 0, acs: 40, dense: 400, ..Cost::default() });
         c.operation("block.lif", "neuron", Cost { neuron_updates: 80, ..Cost::default() });
         c.spikes("block.lif", &Tensor::spikes_from_f32(&Device::Cpu, &[2, 4], &[1., 0., 0., 0., 1., 0., 0., 0.]).unwrap())
             .unwrap();
-        c.routers.push(RouterRow { name: "block.router".into(), open: vec![6, 2], tokens: 8 });
+        c.routers.push(RouterRow { name: "block.router".into(), open: vec![6, 2], tokens: 8, ..RouterRow::default() });
         let a = Activity::of(&c);
         assert_eq!((a.effective_macs, a.effective_acs, a.dense_macs, a.neuron_updates), (2.0, 10.0, 104.0, 20.0));
         assert!((a.energy_pj - (2.0 * 4.6 + 10.0 * 0.9)).abs() < 1e-9);

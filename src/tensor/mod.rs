@@ -166,6 +166,17 @@ impl Tensor {
         }
         Ok(out)
     }
+    /// Spikes of one plane where any plane has one; of one plane the same.
+    pub fn any_plane(&self) -> Result<Self> {
+        let planes = self.expect_bits("any_plane")?;
+        if planes == 1 {
+            return Ok(self.clone());
+        }
+        let words = self.words()?;
+        let size = words.len() / planes.max(1);
+        let any: Vec<u32> = (0..size).map(|i| (0..planes).fold(0, |w, p| w | words[p * size + i])).collect();
+        Self::new(&self.device, &self.shape, Repr::Bits { planes: 1 }, self.device.upload(&any)?)
+    }
     /// The values as an array of this shape.
     pub fn to_array(&self) -> Result<ArrayD<f32>> {
         ArrayD::from_shape_vec(IxDyn(&self.shape), self.to_vec()?).map_err(|e| Error::shape("to_array", e.to_string()))

@@ -69,7 +69,10 @@ pub fn evaluate(
 }
 
 /// The class with the largest mean over steps, of equals the first, for every sample of `[T, B, classes]`.
-fn answers(logits: &Tensor) -> Result<Vec<usize>> {
+///
+/// # Errors
+/// Scores of another shape.
+pub fn answers(logits: &Tensor) -> Result<Vec<usize>> {
     let &[t, b, k] = logits.shape() else {
         return Err(Error::shape("evaluate", format!("scores are {:?}, expected [T, B, classes]", logits.shape())));
     };

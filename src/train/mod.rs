@@ -12,7 +12,7 @@
 mod evaluate;
 mod folder;
 
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Evaluation, answers, evaluate};
 pub use folder::{Folder, Start};
 
 use crate::checkpoint::{Checkpoint, Meta, json, save};

@@ -1,0 +1,347 @@
+//! `spikemix profile`.
+
+use super::eval::{Which, open};
+use super::progress::Progress;
+use super::{Place, print, print_json, say, table};
+use crate::counts::{Counts, Keep};
+use crate::ctx::{Ctx, Module};
+use crate::data::{Loader, LoaderOptions, Samples, nearest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomic;
+use crate::model;
+use crate::params::{Build, Params};
+use crate::profile::energy::{CONVENTIONS, Convention, convention};
+use crate::profile::html::{Clip, Page, page};
+use crate::profile::modules::{HOW, Profile, Timing};
+use crate::profile::report::{count, joules};
+use crate::tensor::Tensor;
+use crate::train::{self, Now, Watch};
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Show what each module of a trained network does: rates, operations, energy, time, routers; as tables, JSON or a page with pictures.
+///
+/// Three runs: one that counts everything, one batch that is timed and counts nothing else, and one clip whose spikes are drawn. Numbers
+/// are means a sample, a whole clip with all its steps; the end of the report says how each was counted.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  spikemix profile runs/gestures-0/best.safetensors
+  spikemix profile best.safetensors --html report.html --n 64 --convention spikingformer
+  spikemix profile best.safetensors --data-dir /data/nmnist --n 200 --json")]
+pub(super) struct ProfileArgs {
+    /// The checkpoint, a .safetensors file of `spikemix train`
+    checkpoint: PathBuf,
+    /// The dataset's folder; the same as --set data.dir=FOLDER
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Override a key of the checkpoint's recipe, for example train.batch=8; can be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Which samples
+    #[arg(long, value_enum, default_value = "test")]
+    split: Which,
+    /// At most this many samples, of each class alike; all by default
+    #[arg(long, value_name = "N")]
+    n: Option<usize>,
+    /// What energies are reckoned by: horowitz45-fp32, -fp16, -int8, spikingformer, neurobench, horowitz45-fp32-cache or -dram
+    #[arg(long, value_name = "NAME", default_value = "horowitz45-fp32")]
+    convention: String,
+    /// Write the report as one page with pictures
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Which of the samples the page draws, from 0
+    #[arg(long, value_name = "I", default_value_t = 0)]
+    clip: usize,
+    #[command(flatten)]
+    place: Place,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `spikemix profile --json` prints.
+#[derive(Serialize)]
+struct Outcome {
+    split: Which,
+    accuracy: f64,
+    loss: f64,
+    parameters: usize,
+    #[serde(flatten)]
+    profile: Profile,
+    classes: Vec<String>,
+    confusion: Vec<Vec<u64>>,
+    /// Samples of a batch, which weights are shared by in `bytes_moved`.
+    batch: usize,
+    device: String,
+    checkpoint: PathBuf,
+    how: Vec<[&'static str; 2]>,
+}
+
+/// Batches that are timed.
+const RUNS: u64 = 3;
+
+/// Runs the command.
+pub(super) fn run(a: &ProfileArgs) -> Result<()> {
+    let convention = named(&a.convention)?;
+    if a.n == Some(0) {
+        return Err(Error::usage("--n 0: at least 1 sample is needed"));
+    }
+    let (c, recipe, data) = open(&a.checkpoint, &a.set, a.data_dir.as_deref())?;
+    let device = a.place.open()?;
+    let mut params = Params::new(&device);
+    let net = model::build(&recipe.model, &mut Build::new(&mut params, recipe.train.seed))?;
+    c.load_into(&mut params)?;
+    let all = a.split.samples(&data);
+    let samples = match a.n {
+        Some(n) if n < all.len() => Arc::new(all.limited(n, recipe.data.split_seed)),
+        _ => all.clone(),
+    };
+    if a.html.is_some() && a.clip >= samples.len() {
+        return Err(Error::usage(format!("--clip {}: there are {} samples, from 0", a.clip, samples.len())));
+    }
+    let batch = recipe.train.batch.min(samples.len()).max(1);
+
+    let (stop, mut watch) = (Arc::new(AtomicBool::new(false)), Progress::new());
+    super::train::stop_on_signal(stop.clone())?;
+    let now = |done| Now { done, total: samples.len(), ..Now::default() };
+    watch.begin("profile", &now(0));
+    let mut tick = |done| {
+        watch.step(&now(done));
+        match stop.load(Ordering::SeqCst) {
+            true => Err(ErrorKind::Interrupted(format!("stopped after {done} of {} samples", samples.len())).into()),
+            false => Ok(()),
+        }
+    };
+    let counts = Counts::keeping(Keep { detail: true, ..Keep::default() });
+    let result = train::evaluate(&*net, &params, &samples, batch, &recipe.train.loss(), Some(counts), &mut tick);
+    watch.end();
+    let e = result?;
+    data.warnings().into_iter().chain(samples.warnings()).for_each(|w| say(&format!("warning: {w}")));
+    let timing = timing(&*net, &params, &samples, batch)?;
+    let outcome = Outcome {
+        split: a.split,
+        accuracy: e.accuracy,
+        loss: e.loss,
+        parameters: params.learnable(),
+        profile: Profile::of(&params, &e.counts.unwrap_or_default(), &timing, convention)?,
+        classes: samples.dataset().classes().to_vec(),
+        confusion: e.confusion,
+        batch,
+        device: device.describe(),
+        checkpoint: a.checkpoint.clone(),
+        how: HOW.iter().map(|(what, how)| [*what, *how]).collect(),
+    };
+    if let Some(path) = &a.html {
+        let clip = clip(&*net, &params, &samples, a.clip)?;
+        let subtitle = format!(
+            "{} samples of {} ({}), {} parameters, {} steps, {}",
+            e.samples,
+            recipe.data.name,
+            outcome.split.name(),
+            outcome.parameters,
+            outcome.profile.steps,
+            outcome.device
+        );
+        let command: Vec<String> = std::env::args().collect();
+        let page = page(&Page {
+            title: &recipe.name,
+            subtitle: &subtitle,
+            accuracy: outcome.accuracy,
+            classes: &outcome.classes,
+            confusion: &outcome.confusion,
+            profile: &outcome.profile,
+            clip: &clip,
+            command: &command.join(" "),
+        })?;
+        write_atomic(path, page.as_bytes())?;
+        say(&format!("report: {}", path.display()));
+    }
+    if a.json { print_json(&outcome) } else { print(&text(&outcome)) }
+}
+
+/// The convention of this name, or what the name may have been.
+fn named(name: &str) -> Result<&'static Convention> {
+    convention(name).ok_or_else(|| {
+        let known: Vec<&str> = CONVENTIONS.iter().map(|c| c.name).collect();
+        let hint = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("known are {}", known.join(", ")),
+        };
+        Error::usage(format!("--convention {name}: there is no such convention; {hint}"))
+    })
+}
+
+/// Times the first batch of `samples`, operation by operation and kernel by kernel.
+fn timing(net: &dyn Module, params: &Params, samples: &Arc<Samples>, batch: usize) -> Result<Timing> {
+    let options = LoaderOptions { batch, shuffle: false, threads: 0, ..LoaderOptions::default() };
+    let first = Loader::new(samples.clone(), options)?.epoch(0, 0).next().transpose()?;
+    let Some(b) = first else { return Ok(Timing::default()) };
+    let device = params.device();
+    let x = Tensor::from_f32(device, &b.shape, &b.x)?;
+    net.forward(&x, &mut Ctx::infer(params))?;
+    device.synchronize()?;
+    let mut counts = Counts::keeping(Keep { operations: false, seconds: true, ..Keep::default() });
+    device.profile(true);
+    let timed = (0..RUNS).try_for_each(|_| {
+        let mut cx = Ctx::infer(params).with_counts(std::mem::take(&mut counts));
+        let done = net.forward(&x, &mut cx);
+        counts = cx.finish().1.unwrap_or_default();
+        counts.samples += b.labels.len() as u64;
+        done.map(|_| ())
+    });
+    device.profile(false);
+    let kernels = device.take_profile()?;
+    timed?;
+    Ok(Timing { counts, batches: RUNS, kernels })
+}
+
+/// Runs sample `i` by itself and keeps its spikes.
+fn clip(net: &dyn Module, params: &Params, samples: &Samples, i: usize) -> Result<Clip> {
+    let sample = samples.sample(i, 0)?;
+    let [t, h, w, channels] = samples.shape();
+    let x = Tensor::from_f32(params.device(), &[t, 1, h, w, channels], &sample.x)?;
+    let mut cx = Ctx::infer(params).with_counts(Counts::keeping(Keep { operations: false, clip: true, ..Keep::default() }));
+    let logits = net.forward(&x, &mut cx)?;
+    let counts = cx.finish().1.unwrap_or_default();
+    let mut events = vec![0.0; h * w];
+    for (at, v) in sample.x.iter().enumerate() {
+        events[at / channels.max(1) % (h * w)] += v;
+    }
+    let classes = samples.dataset().classes();
+    let class = |i: usize| classes.get(i).cloned().unwrap_or_else(|| i.to_string());
+    Ok(Clip {
+        name: samples.dataset().describe(i),
+        label: class(sample.label as usize),
+        answer: train::answers(&logits)?.first().map_or(String::new(), |&a| class(a)),
+        events,
+        size: [h, w],
+        neurons: counts.clip,
+        gates: counts.clip_gates,
+    })
+}
+
+fn percent(v: f64) -> String {
+    format!("{:.2}%", 100.0 * v)
+}
+
+fn header(words: &[&str]) -> Vec<Vec<String>> {
+    vec![words.iter().map(|w| w.to_string()).collect()]
+}
+
+/// The tables.
+fn text(o: &Outcome) -> String {
+    let p = &o.profile;
+    let right = |n: usize| -> Vec<bool> { (0..n).map(|i| i > 0).collect() };
+    let mut rates =
+        header(&["neurons", "rate", "over samples", "over steps", "count", "silent", "saturated", "spikes out", "updates"]);
+    rates.extend(p.neurons.iter().map(|l| {
+        let r = l.firing_rate;
+        vec![
+            l.name.clone(),
+            percent(r.mean),
+            format!("{} to {}", percent(r.sample_min), percent(r.sample_max)),
+            format!("{} to {}", percent(r.step_min), percent(r.step_max)),
+            l.neurons.to_string(),
+            l.silent_neurons.to_string(),
+            l.saturated_neurons.to_string(),
+            count(l.spikes_out),
+            count(l.neuron_updates),
+        ]
+    }));
+    let blank = |v: f64| if v == 0.0 { String::new() } else { count(v) };
+    let ms = |s: f64| format!("{:.3}", 1e3 * s);
+    let mut modules = header(&[
+        "module",
+        "operation",
+        "spikes in",
+        "out",
+        "MAC",
+        "AC",
+        "integer AC",
+        "attention AC",
+        "dense",
+        "gated",
+        "bytes",
+        "energy",
+        "ms",
+    ]);
+    modules.extend(p.modules.iter().map(|m| {
+        let counts = [m.spikes_in, m.spikes_out, m.effective_macs, m.effective_acs, m.integer_acs, m.attention_acs, m.dense_macs];
+        let mut row = vec![m.name.clone(), m.op.clone()];
+        row.extend(counts.into_iter().chain([m.gated_sops, m.bytes_moved]).map(blank));
+        row.extend([if m.energy_pj == 0.0 { String::new() } else { joules(m.energy_pj) }, ms(m.seconds)]);
+        row
+    }));
+    let mut kernels = header(&["kernel", "launches a batch", "ms a sample"]);
+    kernels.extend(p.kernels.iter().map(|k| vec![k.kernel.clone(), format!("{:.0}", k.launches), ms(k.seconds)]));
+    let mut energy = header(&["convention", "energy a sample", "MAC", "AC", "of it memory"]);
+    energy.extend(
+        p.energy
+            .iter()
+            .map(|e| vec![e.convention.to_string(), joules(e.energy_pj), count(e.macs), count(e.acs), joules(e.memory_pj)]),
+    );
+    let mut even = header(&["against int8 dense", "dense runs", "spiking", "dense", "activity", "break-even"]);
+    even.extend(p.break_even.iter().map(|b| {
+        let runs = if b.dense_runs == p.steps { "each step".to_string() } else { "once a clip".into() };
+        let at = b.break_even_activity.map_or("never".into(), percent);
+        vec![b.convention.to_string(), runs, joules(b.spiking_pj), joules(b.dense_int8_pj), percent(b.activity), at]
+    }));
+    let mut routers =
+        header(&["router", "router_firing_rate", "experts_active_per_token", "load_entropy", "silence_fraction", "by expert"]);
+    for r in &p.routers_by_step {
+        let steps = r.steps.iter().enumerate().map(|(t, r)| (format!("  step {t}"), r));
+        routers.extend(std::iter::once((r.all.name.clone(), &r.all)).chain(steps).map(|(name, r)| {
+            let by: Vec<String> = r.expert_rates.iter().map(|v| format!("{:.0}%", 100.0 * v)).collect();
+            vec![
+                name,
+                percent(r.router_firing_rate),
+                format!("{:.2} of {}", r.experts_active_per_token, by.len()),
+                format!("{:.2}", r.expert_load_entropy),
+                percent(r.expert_silence_fraction),
+                by.join(" "),
+            ]
+        }));
+    }
+    let n = &p.neurobench;
+    let s = n.synaptic_operations;
+    let head = |rows: &[Vec<String>]| table(rows, &right(rows[0].len()));
+    let mut parts = vec![head(&rates)];
+    let mut aligned = right(13);
+    aligned[1] = false;
+    parts.push(table(&modules, &aligned));
+    if routers.len() > 1 {
+        parts.push(head(&routers));
+    }
+    parts.extend([head(&kernels), head(&energy), head(&even)]);
+    parts.push(format!(
+        "NeuroBench  Footprint {} bytes; ConnectionSparsity {:.4} of the weights; ActivationSparsity {:.4} of neurons x steps x samples\n\
+         \x20           SynapticOperations a sample: Effective_MACs {}, Effective_ACs {}, Dense {}\n",
+        n.footprint,
+        n.connection_sparsity,
+        n.activation_sparsity,
+        count(s.effective_macs),
+        count(s.effective_acs),
+        count(s.dense)
+    ));
+    parts.push(format!(
+        "skipped by gates  {} operations (gates are products of spikes, applied after the work); {} met a closed gate\n\
+         bytes moved       {} a sample, in batches of {}\n\
+         time              {} ms a sample on {}\n\
+         accuracy          {} on {} {} samples\n",
+        count(p.skipped_sops),
+        count(p.gated_sops),
+        count(p.bytes_moved),
+        o.batch,
+        ms(p.seconds_per_sample),
+        o.device,
+        percent(o.accuracy),
+        p.activity.samples_counted,
+        o.split.name()
+    ));
+    parts.push(o.how.iter().map(|[what, how]| format!("{what}: {how}\n")).collect());
+    parts.join("\n")
+}
