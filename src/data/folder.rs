@@ -36,6 +36,7 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
         sensor,
         files,
         strict: spec.strict,
+        turn: None,
     };
     Ok(match (part, &parts) {
         (Split::Test, (Some(_), Some(test))) => {
