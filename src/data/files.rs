@@ -1,10 +1,12 @@
 //! Datasets whose samples are event files.
 
-use super::{Dataset, Recording};
+use super::{Dataset, DatasetSpec, Manifest, Recording, Split, Subset, split};
 use crate::events::{self, EventStream, FORMATS, Sensor};
+use crate::rng::Rng;
 use crate::{Error, Result};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Labelled event files of one sensor.
 pub struct Files {
@@ -18,6 +20,8 @@ pub struct Files {
     pub files: Vec<(PathBuf, u32)>,
     /// Whether a damaged file is an error.
     pub strict: bool,
+    /// What is done to each recording: where a camera's axes are not those of its pictures.
+    pub turn: Option<fn(&mut EventStream)>,
 }
 
 impl Dataset for Files {
@@ -39,6 +43,9 @@ impl Dataset for Files {
     fn load(&self, i: usize) -> Result<Recording> {
         let path = &self.files[i].0;
         let mut stream = events::open(path, self.strict)?;
+        if let Some(turn) = self.turn {
+            turn(&mut stream);
+        }
         on_sensor(&mut stream, self.sensor, path, self.strict)?;
         Ok(Recording::Events(stream))
     }
@@ -82,6 +89,85 @@ pub fn class_folders(dir: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
     Ok(classes)
 }
 
+/// A dataset of class folders in two folders, one for each part; the classes are the manifest's, else those of the
+/// training folder.
+pub(super) fn parted(
+    spec: &DatasetSpec,
+    manifest: &Manifest,
+    parts: [Option<PathBuf>; 2],
+    part: Split,
+    turn: Option<fn(&mut EventStream)>,
+) -> Result<Box<dyn Dataset>> {
+    let dir = spec.folder(manifest)?;
+    let [Some(train), Some(test)] = parts else {
+        let what = format!("not laid out as {} is: expected {}", manifest.title, manifest.tree);
+        return Err(Error::config(dir.display().to_string(), what));
+    };
+    let here = if part == Split::Train { &train } else { &test };
+    let classes = match manifest.classes.is_empty() {
+        false => manifest.classes.clone(),
+        true => class_folders(&train)?.into_iter().map(|c| c.0).collect(),
+    };
+    let files = labelled(here, class_folders(here)?, &classes)?;
+    Ok(Box::new(of(spec, manifest, classes, files, turn)))
+}
+
+/// A dataset of class folders without an official split. `first90` takes the first nine tenths of each class for training
+/// (by the numbers in the names); else `data.test_fraction` of each class is drawn for the test.
+pub(super) fn whole(
+    spec: &DatasetSpec,
+    manifest: &Manifest,
+    dir: &Path,
+    part: Split,
+    turn: Option<fn(&mut EventStream)>,
+) -> Result<Box<dyn Dataset>> {
+    let mut folders = class_folders(dir)?;
+    for (_, files) in &mut folders {
+        files.sort_by_cached_key(|f| (numbers_in(&name_of(f)), f.clone()));
+    }
+    folders.retain(|(_, files)| !files.is_empty());
+    let classes = match manifest.classes.is_empty() {
+        false => manifest.classes.clone(),
+        true => folders.iter().map(|c| c.0.clone()).collect(),
+    };
+    let files = labelled(dir, folders, &classes)?;
+    let all: Arc<dyn Dataset> = Arc::new(of(spec, manifest, classes, files, turn));
+    let labels = all.labels();
+    let (stay, taken) = if spec.split.as_deref() == Some("first90") {
+        // Files of a class stand together.
+        let runs = labels.chunk_by(|a, b| a == b);
+        let first = runs.flat_map(|run| (0..run.len()).map(|i| i * 10 < run.len() * 9));
+        let first: Vec<bool> = first.collect();
+        (0..labels.len()).partition(|&i| first[i])
+    } else {
+        let rng = Rng::new(spec.split_seed).stream("test");
+        let fraction = match spec.split.as_deref() {
+            Some("random90") => 0.1,
+            _ => spec.test_fraction,
+        };
+        split::stratified(&labels, fraction, &rng)
+    };
+    let chosen = if part == Split::Train { stay } else { taken };
+    Ok(Box::new(Subset::new(all, chosen)))
+}
+
+fn of(
+    spec: &DatasetSpec,
+    manifest: &Manifest,
+    classes: Vec<String>,
+    files: Vec<(PathBuf, u32)>,
+    turn: Option<fn(&mut EventStream)>,
+) -> Files {
+    let [width, height] = spec.sensor.or(manifest.sensor).unwrap_or_default();
+    Files { name: manifest.name.clone(), classes, sensor: Sensor::new(width, height), files, strict: spec.strict, turn }
+}
+
+/// The numbers in a name, so that 10 follows 9.
+fn numbers_in(name: &str) -> Vec<u64> {
+    let digits = name.split(|c: char| !c.is_ascii_digit());
+    digits.filter_map(|d| d.parse().ok()).collect()
+}
+
 /// Files of class folders with labels by the position of the folder's name in `classes`.
 ///
 /// # Errors
@@ -107,7 +193,7 @@ pub(super) fn subfolder(dir: &Path, name: &str) -> Option<PathBuf> {
     entries.into_iter().find(|p| p.is_dir() && name_of(p).eq_ignore_ascii_case(name))
 }
 
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
@@ -126,7 +212,7 @@ fn named_like_events(path: &Path) -> bool {
 }
 
 /// What lies in `dir`, in order of name, without hidden files.
-fn listed(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn listed(dir: &Path) -> Result<Vec<PathBuf>> {
     let io = |e| Error::io(dir, e);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(io)? {

@@ -26,7 +26,8 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
     let classes: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
     let train_files = labelled(train, folders, &classes)?;
     let sensor = sensor(spec, &train_files)?;
-    let files = |files| Files { name: manifest.name.clone(), classes: classes.clone(), sensor, files, strict: spec.strict };
+    let files =
+        |files| Files { name: manifest.name.clone(), classes: classes.clone(), sensor, files, strict: spec.strict, turn: None };
     Ok(match (part, &parts) {
         (Split::Test, (Some(_), Some(test))) => Box::new(files(labelled(test, class_folders(test)?, &classes)?)),
         _ if whole => {

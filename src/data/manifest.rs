@@ -1,6 +1,7 @@
 //! What is known about a dataset, as data: `datasets/*.toml`.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What `datasets/<name>.toml` says of a dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,8 +22,11 @@ pub struct Manifest {
     pub tree: String,
     /// Published numbers of samples, if there are.
     pub counts: Option<Counts>,
-    /// How training and test samples are told apart.
+    /// How training and test samples are told apart where nothing is asked for.
     pub split: String,
+    /// Documented splits by name, for `data.split`; the first sentence of each says what it is.
+    #[serde(default)]
+    pub splits: BTreeMap<String, String>,
     /// One sentence on how to get it; `{dir}` stands for the folder looked in.
     pub get: String,
     /// Where a person downloads it.
@@ -31,7 +35,10 @@ pub struct Manifest {
     pub citation: Option<String>,
     /// Its licence.
     pub licence: String,
-    /// Known disagreements and traps.
+    /// What papers and libraries state differently: counts, splits, orientation.
+    #[serde(default)]
+    pub disagreements: Vec<String>,
+    /// Traps, checksums and whatever else one should know.
     pub notes: Option<String>,
 }
 

@@ -16,25 +16,43 @@
 //!
 //! Own recordings need none of this: a folder per class of any event files is read as `folder` (see [`folder`]).
 
+pub mod asl_dvs;
+pub mod auditory_cortex;
 pub mod augment;
 mod cache;
+mod check;
+pub mod cifar;
+pub mod cifar10_dvs;
+pub mod dvs128_gesture;
+pub mod dvs128_objects;
+pub mod dvs_lip;
+pub mod dvs_sign;
+pub mod ecg_qtdb;
+pub mod evtouch;
 mod files;
 pub mod folder;
 pub mod gestures;
+pub mod images;
 mod loader;
 mod manifest;
+pub mod mnist;
+pub mod n_caltech101;
+pub mod n_cars;
 pub mod nmnist;
 mod samples;
+pub mod shd;
 pub mod simulator;
 mod spec;
 pub mod split;
+pub mod trains;
 
 pub use augment::Augment;
+pub use check::{CheckReport, check};
 pub use files::{Files, class_folders};
 pub use loader::{Batch, Batches, Loader, LoaderOptions};
 pub use manifest::Manifest;
 pub use samples::{Samples, Splits};
-pub use spec::DatasetSpec;
+pub use spec::{DatasetSpec, StillInput};
 pub use split::Subset;
 
 use crate::encode::Encoding;
@@ -42,7 +60,28 @@ use crate::events::{EventStream, Sensor};
 use crate::{Error, Result};
 
 /// The datasets known.
-pub static DATASETS: &[&Entry] = &[&gestures::ENTRY, &nmnist::ENTRY, &folder::ENTRY];
+pub static DATASETS: &[&Entry] = &[
+    &gestures::ENTRY,
+    &nmnist::ENTRY,
+    &n_caltech101::ENTRY,
+    &cifar10_dvs::ENTRY,
+    &dvs128_gesture::ENTRY,
+    &n_cars::ENTRY,
+    &asl_dvs::ENTRY,
+    &dvs_lip::ENTRY,
+    &dvs_sign::ENTRY,
+    &dvs128_objects::ENTRY,
+    &shd::SHD,
+    &shd::SSC,
+    &auditory_cortex::ENTRY,
+    &evtouch::ENTRY,
+    &ecg_qtdb::ENTRY,
+    &mnist::MNIST,
+    &mnist::FASHION,
+    &cifar::CIFAR10,
+    &cifar::CIFAR100,
+    &folder::ENTRY,
+];
 
 /// A dataset as the registry holds it.
 pub struct Entry {
@@ -158,7 +197,18 @@ pub fn entry(name: &str) -> Result<&'static Entry> {
 /// An unknown dataset, an impossible setting, or a folder that is missing or not laid out as the manifest says.
 pub fn open(spec: &DatasetSpec, split: Split) -> Result<Box<dyn Dataset>> {
     let entry = entry(&spec.name)?;
-    let dataset = (entry.open)(spec, &entry.manifest()?, split)?;
+    let manifest = entry.manifest()?;
+    if let Some(asked) = &spec.split
+        && !manifest.splits.contains_key(asked)
+    {
+        let known: Vec<_> = manifest.splits.keys().map(String::as_str).collect();
+        let what = match known.is_empty() {
+            true => format!("{} has no splits by name", spec.name),
+            false => format!("no split `{asked}`; there are {}", known.join(", ")),
+        };
+        return Err(Error::config("data.split", what));
+    }
+    let dataset = (entry.open)(spec, &manifest, split)?;
     spec.encoding().check(dataset.sensor())?;
     spec.augment.check(dataset.as_ref())?;
     Ok(dataset)

@@ -21,5 +21,6 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, split: Split) -> Result<Box<dyn
         sensor: Sensor::new(width, height),
         files: labelled(&part, class_folders(&part)?, &manifest.classes)?,
         strict: spec.strict,
+        turn: None,
     }))
 }

@@ -51,6 +51,12 @@ pub struct DatasetSpec {
     /// The share of each class that becomes the test set where the data come without one.
     #[serde(default = "defaults::test_fraction")]
     pub test_fraction: f64,
+    /// One of the dataset's documented splits, by its name in the manifest; the official or usual one if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// How still images become a sequence.
+    #[serde(default)]
+    pub input: StillInput,
     /// The seed of every random split; independent of the run's seed, so that runs compare.
     #[serde(default)]
     pub split_seed: u64,
@@ -72,6 +78,17 @@ pub struct DatasetSpec {
     /// The synthetic gestures' own settings.
     #[serde(default)]
     pub gestures: GestureSpec,
+}
+
+/// How a still image becomes T steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StillInput {
+    /// The same picture at each step, brightness from 0 to 1.
+    #[default]
+    Constant,
+    /// At each step a spike with the brightness as its probability; the draw is the same for a sample in each epoch.
+    Rate,
 }
 
 mod defaults {
@@ -103,6 +120,8 @@ impl DatasetSpec {
             sensor: None,
             validation: defaults::validation(),
             test_fraction: defaults::test_fraction(),
+            split: None,
+            input: StillInput::default(),
             split_seed: 0,
             train_samples: None,
             test_samples: None,

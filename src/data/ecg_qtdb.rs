@@ -1,0 +1,111 @@
+//! ECG of the QT database, level-crossing coded: `QTDB_train.mat` and `QTDB_test.mat` with x `[sequences, 1301 steps, 4]` of
+//! -1, 0 and 1, and y `[sequences, steps, 6]`, one class per step.
+//!
+//! About a tenth of the steps have no class ([`UNLABELLED`]). Published figures take these for class 0, as an arg-max does.
+//!
+//! A sequence has no class of its own: [`Dataset::label`] gives the commonest of its steps. [`read`] gives the labels of
+//! all steps, for a loss per step. Samples are `[1301, 1, 1, 4]`; `data.frames` is not used.
+
+use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Split};
+use crate::encode::Encoding;
+use crate::events::{Sensor, mat};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// The registry's entry.
+pub static ENTRY: Entry = Entry { name: "ecg_qtdb", manifest: include_str!("../../datasets/ecg_qtdb.toml"), open };
+
+/// Stands for the class of a step that has none.
+pub const UNLABELLED: u8 = 255;
+
+/// Sequences with a class for each step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sequences {
+    /// Steps of a sequence.
+    pub steps: usize,
+    /// Channels of the signal.
+    pub channels: usize,
+    /// How many classes.
+    pub classes: usize,
+    /// `[sequences, steps, channels]`.
+    pub x: Vec<f32>,
+    /// `[sequences, steps]`: classes, or [`UNLABELLED`].
+    pub y: Vec<u8>,
+}
+
+/// Reads one of the two files.
+///
+/// # Errors
+/// A file that is damaged or holds no x and y that fit together.
+pub fn read(path: &Path) -> Result<Sequences> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let (variables, end) = mat::matrices(&bytes);
+    end.map_err(|e| Error::format(path, e.offset, e.message))?;
+    let find = |name: &str| variables.iter().find(|m| m.name == name);
+    let bad = || Error::format(path, 0, "no x and y of [sequences, steps, channels and classes]");
+    let (x, y) = (find("x").ok_or_else(bad)?, find("y").ok_or_else(bad)?);
+    let (&[n, steps, channels], &[m, steps_y, classes]) = (&x.shape[..], &y.shape[..]) else {
+        return Err(bad());
+    };
+    if (n, steps) != (m, steps_y) || classes > usize::from(UNLABELLED) {
+        return Err(bad());
+    }
+    // The first axis is the fastest in the file.
+    let at = |s: usize, t: usize, c: usize| s + n * (t + steps * c);
+    let mut out = Sequences { steps, channels, classes, ..Sequences::default() };
+    for s in 0..n {
+        for t in 0..steps {
+            let v = |c| x.data.get(at(s, t, c)).unwrap_or(0.0) as f32;
+            out.x.extend((0..channels).map(v));
+            let hot = (0..classes).find(|&c| y.data.get(at(s, t, c)).unwrap_or(0.0) > 0.0);
+            out.y.push(hot.map_or(UNLABELLED, |c| c as u8));
+        }
+    }
+    Ok(out)
+}
+
+struct Ecg {
+    name: String,
+    classes: Vec<String>,
+    data: Sequences,
+}
+
+fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
+    let path = spec.folder(manifest)?.join(format!("QTDB_{}.mat", part.name()));
+    Ok(Box::new(Ecg { name: manifest.name.clone(), classes: manifest.classes.clone(), data: read(&path)? }))
+}
+
+impl Dataset for Ecg {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+    fn sensor(&self) -> Sensor {
+        Sensor::new(1, 1)
+    }
+    fn len(&self) -> usize {
+        self.data.y.len() / self.data.steps.max(1)
+    }
+    fn label(&self, i: usize) -> u32 {
+        let steps = &self.data.y[i * self.data.steps..][..self.data.steps];
+        let mut n = vec![0; self.data.classes];
+        let known = steps.iter().filter(|c| **c != UNLABELLED);
+        known.for_each(|&c| n[usize::from(c)] += 1);
+        (0..n.len()).rev().max_by_key(|&c| n[c]).unwrap_or(0) as u32
+    }
+    fn load(&self, i: usize) -> Result<Recording> {
+        let n = self.data.steps * self.data.channels;
+        Ok(Recording::Array(self.data.x[i * n..][..n].to_vec()))
+    }
+    fn describe(&self, i: usize) -> String {
+        format!("sequence {i}")
+    }
+    fn shape(&self, _: &Encoding) -> [usize; 4] {
+        [self.data.steps, 1, 1, self.data.channels]
+    }
+    fn mirrors(&self) -> bool {
+        false
+    }
+}

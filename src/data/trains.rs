@@ -1,0 +1,93 @@
+//! Spike trains as datasets: samples that are times and units, binned into `data.frames` equal steps; `[T, 1, 1, units]`.
+
+use super::{Dataset, Recording};
+use crate::Result;
+use crate::encode::Encoding;
+use crate::events::Sensor;
+
+/// Labelled spike trains in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Trains {
+    /// The dataset's name.
+    pub name: String,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// How many units there are.
+    pub units: usize,
+    /// The length of all samples, in the unit of the times.
+    pub length: f64,
+    /// T.
+    pub frames: usize,
+    /// Of each sample the spikes, time and unit.
+    pub spikes: Vec<Vec<(f32, u16)>>,
+    /// The samples' classes.
+    pub labels: Vec<u32>,
+    /// What to call a sample.
+    pub what: &'static str,
+}
+
+impl Trains {
+    /// Sample `i` as counts `[frames, units]`; spikes later than the length count in the last step, those of no unit not.
+    pub fn counts(&self, i: usize) -> Vec<f32> {
+        let mut out = vec![0.0; self.frames * self.units];
+        let step = self.frames as f64 / self.length.max(f64::MIN_POSITIVE);
+        for &(t, unit) in &self.spikes[i] {
+            let at = (f64::from(t) * step).max(0.0) as usize;
+            let at = at.min(self.frames.saturating_sub(1)) * self.units;
+            if let Some(v) = out.get_mut(at..).and_then(|o| o[..self.units].get_mut(usize::from(unit))) {
+                *v += 1.0;
+            }
+        }
+        out
+    }
+}
+
+impl Dataset for Trains {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+    /// There is none; one place with a channel for each unit.
+    fn sensor(&self) -> Sensor {
+        Sensor::new(1, 1)
+    }
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+    fn label(&self, i: usize) -> u32 {
+        self.labels[i]
+    }
+    fn load(&self, i: usize) -> Result<Recording> {
+        Ok(Recording::Array(self.counts(i)))
+    }
+    fn describe(&self, i: usize) -> String {
+        format!("{} {i}", self.what)
+    }
+    fn shape(&self, _: &Encoding) -> [usize; 4] {
+        [self.frames, 1, 1, self.units]
+    }
+    fn mirrors(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spikes_are_counted() {
+        let t = Trains {
+            units: 3,
+            length: 1.0,
+            frames: 2,
+            spikes: vec![vec![(0.0, 0), (0.49, 2), (0.5, 1), (7.0, 1), (0.1, 9)]],
+            labels: vec![4],
+            ..Trains::default()
+        };
+        assert_eq!(t.counts(0), [1., 0., 1., 0., 2., 0.]);
+        assert_eq!(t.shape(&Encoding::default()), [2, 1, 1, 3]);
+    }
+}
