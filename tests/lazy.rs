@@ -8,7 +8,6 @@ use spikemix::neuron::{Neuron, NeuronKind};
 use spikemix::ops::neuron::{NeuronLayer, Wants};
 use spikemix::rng::Rng;
 use spikemix::tensor::Tensor;
-use std::time::Instant;
 
 type Outcome = Result<(), Failed>;
 
@@ -125,40 +124,7 @@ fn edges() -> Outcome {
     if ok && empty.step(&[])?.is_empty() && empty.is_empty() { Ok(()) } else { Err(format!("{said}; {layer:?}").into()) }
 }
 
-/// `cargo test --release --test tests -- lazy::speed --ignored --nocapture`: what `PAYS_BELOW` was read from.
-fn speed() -> Outcome {
-    let (n, steps, neuron) = (65_536, 16, Neuron::default());
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    for rate in [0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4] {
-        let x = currents(rate, n, steps);
-        let lists: Vec<_> = x.chunks(n).map(arrivals).collect();
-        let tensor = Tensor::from_f32(&Device::Cpu, &[steps, 1, n], &x)?;
-        let (op, mut layer) = (NeuronLayer::plain(neuron), AsyncLayer::new(&neuron, n)?);
-        let best = |f: &mut dyn FnMut() -> Outcome| -> Result<f64, Failed> {
-            let mut best = f64::MAX;
-            for _ in 0..20 {
-                let begun = Instant::now();
-                f()?;
-                best = best.min(begun.elapsed().as_secs_f64());
-            }
-            Ok(best * 1e9 / (n * steps) as f64)
-        };
-        let clocked = best(&mut || pool.install(|| op.forward(&[&tensor])).map(|_| ()).map_err(Failed::from))?;
-        let lazy = best(&mut || {
-            layer.reset();
-            lists.iter().try_for_each(|l| layer.step(l).map(|_| ())).map_err(Failed::from)
-        })?;
-        println!("rate {rate}: clocked {clocked:.3} ns, asynchronous {lazy:.3} ns a neuron and step");
-    }
-    Ok(())
-}
-
 /// All of them.
 pub fn trials() -> Vec<Trial> {
-    vec![
-        Trial::test("lazy::equal", equal),
-        Trial::test("lazy::close", close),
-        Trial::test("lazy::edges", edges),
-        Trial::test("lazy::speed", speed).with_ignored_flag(true),
-    ]
+    vec![Trial::test("lazy::equal", equal), Trial::test("lazy::close", close), Trial::test("lazy::edges", edges)]
 }

@@ -265,17 +265,4 @@ mod tests {
         let camera = Camera { sensor: [0, 64], ..Camera::default() };
         assert!(said(GestureSpec { camera, ..GestureSpec::default() }).contains("sensor = [0, 64]"));
     }
-
-    /// `cargo test --lib gestures_picture -- --ignored` writes a contact sheet of each class to the temporary folder.
-    #[test]
-    #[ignore = "for looking at"]
-    fn gestures_picture() {
-        let spec = GestureSpec { classes: Motion::ALL.to_vec(), ..GestureSpec::default() };
-        let g = Gestures::new(spec, Split::Train, 20).unwrap();
-        for i in 0..10 {
-            let path = std::env::temp_dir().join(format!("gesture_{}.png", g.classes()[i]));
-            crate::encode::render::sheet(&g.recording(i), &Default::default()).save(&path).unwrap();
-            println!("{} {} events", path.display(), g.recording(i).events.len());
-        }
-    }
 }

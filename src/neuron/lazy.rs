@@ -23,7 +23,7 @@ use super::{Charging, If, Lif, Model, Neuron, NeuronKind};
 use crate::error::{Error, Result};
 
 /// The share of neurons that something arrives at, per step, below which an [`AsyncLayer`] is faster than the clocked kernel on dense
-/// currents. Measured (`lazy::speed` in `tests/lazy.rs`) on one AVX-512 core with 65,536 neurons and T 16: the clocked kernel takes
+/// currents. Measured on one AVX-512 core with 65,536 neurons and T 16: the clocked kernel takes
 /// 0.19 ns a neuron and step, an arrival 4.5 ns, so that the asynchronous layer is 3 times faster at 1 % and slower from 5 % on.
 pub const PAYS_BELOW: f64 = 0.04;
 
