@@ -7,6 +7,7 @@
 
 mod bench;
 mod convert;
+mod datasets;
 mod devices;
 mod eval;
 mod infer;
@@ -53,6 +54,7 @@ enum Command {
     Devices(devices::DevicesArgs),
     Inspect(inspect::InspectArgs),
     Convert(convert::ConvertArgs),
+    Datasets(datasets::DatasetsArgs),
     #[command(subcommand)]
     Bench(bench::BenchCommand),
 }
@@ -107,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Devices(a) => devices::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Convert(a) => convert::run(a),
+        Command::Datasets(a) => datasets::run(a),
         Command::Bench(a) => bench::run(a),
     };
     match result {

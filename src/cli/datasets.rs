@@ -1,0 +1,131 @@
+//! `spikemix datasets`.
+
+use super::{print, print_json, table};
+use crate::data::{CheckReport, DATASETS, Manifest, check, entry};
+use crate::error::{Error, Result};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// List the datasets that recipes can name, or check a folder against what is known of one.
+#[derive(Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  spikemix datasets
+  spikemix datasets show dvs128_gesture
+  spikemix datasets check nmnist --dir /data/nmnist"
+)]
+pub(super) struct DatasetsArgs {
+    #[command(subcommand)]
+    command: Option<Sub>,
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Sub {
+    /// Say all that is known of a dataset: classes, files, splits, licence, citation, where a person downloads it
+    Show {
+        /// Its name, as recipes say it
+        name: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare a folder with what is known of a dataset: what is missing, how many samples of each class there are
+    Check {
+        /// Its name, as recipes say it
+        name: String,
+        /// The folder
+        #[arg(long, value_name = "FOLDER")]
+        dir: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the command.
+pub(super) fn run(a: &DatasetsArgs) -> Result<()> {
+    match &a.command {
+        None => list(a.json),
+        Some(Sub::Show { name, json }) => show(&entry(name)?.manifest()?, *json),
+        Some(Sub::Check { name, dir, json }) => {
+            let report = check(name, dir)?;
+            if *json {
+                print_json(&report)?;
+            } else {
+                print(&text(&report))?;
+            }
+            match report.problems.len() {
+                0 => Ok(()),
+                n => Err(Error::config(dir.display().to_string(), format!("not as the manifest of {name} says in {n} respects"))),
+            }
+        }
+    }
+}
+
+fn list(json: bool) -> Result<()> {
+    let manifests = DATASETS.iter().map(|e| e.manifest()).collect::<Result<Vec<_>>>()?;
+    if json {
+        return print_json(&manifests);
+    }
+    let mut rows = vec![["name", "dataset", "sensor", "classes", "train", "test"].map(String::from).to_vec()];
+    for m in &manifests {
+        let known = |n: Option<usize>| n.map_or("-".into(), |n| n.to_string());
+        rows.push(vec![
+            m.name.clone(),
+            m.title.clone(),
+            m.sensor.map_or("-".into(), |[w, h]| format!("{w}x{h}")),
+            known(Some(m.classes.len()).filter(|n| *n > 0)),
+            known(m.counts.map(|c| c.train)),
+            known(m.counts.map(|c| c.test)),
+        ]);
+    }
+    print(&table(&rows, &[false, false, true, true, true, true]))
+}
+
+fn show(m: &Manifest, json: bool) -> Result<()> {
+    if json {
+        return print_json(m);
+    }
+    let mut rows: Vec<(String, String)> = vec![("dataset".into(), m.title.clone()), ("about".into(), m.about.clone())];
+    let mut say = |key: &str, value: Option<String>| rows.extend(value.map(|v| (key.to_string(), v)));
+    say("sensor", m.sensor.map(|[w, h]| format!("{w}x{h} pixels")));
+    say("classes", Some(m.classes.join(", ")).filter(|c| !c.is_empty()));
+    say("samples", m.counts.map(|c| format!("{} training, {} test", c.train, c.test)));
+    say("files", Some(m.tree.clone()));
+    say("split", Some(m.split.clone()));
+    m.splits.iter().for_each(|(name, about)| say(&format!("split {name}"), Some(about.clone())));
+    m.disagreements.iter().for_each(|d| say("known to differ", Some(d.clone())));
+    // The manifest's sentence is what an absent folder gives; here nothing was looked for.
+    say("get it", Some(m.get.split_once("{dir}: ").map_or(m.get.as_str(), |(_, how)| how).to_string()));
+    say("from", m.url.clone());
+    say("cite", m.citation.clone());
+    say("licence", Some(m.licence.clone()));
+    let line = |(key, value): &(String, String)| {
+        let mut lines = value.trim().lines();
+        let first = format!("{key:16}{}\n", lines.next().unwrap_or_default());
+        lines.fold(first, |text, l| format!("{text}{:16}{l}\n", ""))
+    };
+    print(&rows.iter().map(line).collect::<String>())
+}
+
+fn text(r: &CheckReport) -> String {
+    let mut s = String::new();
+    for p in &r.parts {
+        let expected = match p.expected {
+            None => "no number is published".to_string(),
+            Some(n) if n == p.samples => "as published".to_string(),
+            Some(n) => format!("published: {n}"),
+        };
+        s += &format!("{}: {} samples ({expected}), {} of them read as a probe\n", p.part, p.samples, p.read);
+        let classes: Vec<String> = p.classes.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        s += &format!("  {}\n", classes.join(", "));
+    }
+    r.problems.iter().for_each(|p| s += &format!("not as expected: {p}\n"));
+    r.disagreements.iter().for_each(|d| s += &format!("known to differ: {d}\n"));
+    s
+}
