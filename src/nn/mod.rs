@@ -169,12 +169,13 @@ impl ConvBn {
     /// The convolution with this bias.
     fn conv(&self, x: &Tensor, bias: Option<ParamId>, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let w = cx.param(self.weight);
+        let map = Linear { before_norm: cx.is_training() };
         match self.kind {
             Kind::Conv3x3 => cx.apply1(&self.name, Conv3x3, &[x, &w]),
             Kind::Depthwise => cx.apply1(&self.name, Depthwise3x3, &[x, &w]),
             Kind::Pointwise | Kind::PointwiseBias => match bias.map(|b| cx.param(b)) {
-                None => cx.apply1(&self.name, Linear, &[x, &w]),
-                Some(b) => cx.apply1(&self.name, Linear, &[x, &w, &b]),
+                None => cx.apply1(&self.name, map, &[x, &w]),
+                Some(b) => cx.apply1(&self.name, map, &[x, &w, &b]),
             },
         }
     }
@@ -222,6 +223,6 @@ impl Head {
     /// `[.., Ci]` to `[.., Co]`.
     pub fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let (w, b) = (cx.param(self.weight), cx.param(self.bias));
-        cx.apply1(&self.name, Linear, &[x, &w, &b])
+        cx.apply1(&self.name, Linear::default(), &[x, &w, &b])
     }
 }

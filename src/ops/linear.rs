@@ -10,7 +10,14 @@ use crate::kernel::reduce::{ColumnSum, ColumnSumU};
 use crate::tensor::{Repr, Tensor, launch1};
 
 /// x `[.., Ci]` (spikes or floats), w `[Ci, Co]`, and optionally bias `[Co]` -> y `[.., Co]`.
-pub struct Linear;
+///
+/// A bias in front of a batch norm with batch statistics has no gradient in exact arithmetic. What rounding leaves of it would be noise
+/// that Adam blows up to full steps, so that it is given as the zero it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Linear {
+    /// Whether a batch norm with batch statistics follows.
+    pub before_norm: bool,
+}
 
 impl Op for Linear {
     fn name(&self) -> &'static str {
@@ -68,7 +75,11 @@ impl Op for Linear {
         let mut out = vec![dx, dw];
         if needs.len() > 2 {
             let u = ColumnSumU { rows: rows as u32, c: cout as u32 };
-            out.push(if needs[2] { Some(launch1(&ColumnSum, &u, &[dy], &[cout], Repr::F32)?) } else { None });
+            out.push(match (needs[2], self.before_norm) {
+                (false, _) => None,
+                (true, true) => Some(Tensor::zeros(x.device(), &[cout])?),
+                (true, false) => Some(launch1(&ColumnSum, &u, &[dy], &[cout], Repr::F32)?),
+            });
         }
         Ok(out)
     }
