@@ -2,7 +2,7 @@
 
 use super::gestures::GestureSpec;
 use super::{Augment, Manifest};
-use crate::encode::{Encoding, Kind, SplitBy};
+use crate::encode::{Crop, Encoding, Kind, SplitBy};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -27,18 +27,29 @@ pub struct DatasetSpec {
     /// The folder it lies in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
-    /// What the arrays hold of the events.
+    /// What the arrays hold of the events: `frames` (counts), `voxel`, `surface` or `raster` (spikes), each polarity in its channel.
     #[serde(default)]
     pub encoding: Kind,
-    /// T: how many slices a recording is cut into (SpikingJelly's `frames_number`).
+    /// T: how many slices a recording is cut into (SpikingJelly's `frames_number`). Without a part where `duration_us` is given.
     #[serde(default = "defaults::frames")]
     pub frames: usize,
-    /// How it is cut.
+    /// How it is cut: by `number` of events or by `time`; voxel grids always by time.
     #[serde(default)]
     pub split_by: SplitBy,
-    /// A centred part of the sensor, `[height, width]`; where it exceeds the sensor it is padded.
+    /// The duration of a step, microseconds, instead of `frames`: T then depends on the recording, and in a batch shorter recordings are
+    /// padded. Padded steps count nowhere: not in scores, loss, statistics of norms, rates or operations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub crop: Option<[usize; 2]>,
+    pub duration_us: Option<i64>,
+    /// The most steps with `duration_us` (1000 by default); what is recorded later is left out with a warning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<usize>,
+    /// The time in which a time surface falls to 1/e, microseconds (50000 by default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tau_us: Option<i64>,
+    /// A part of the sensor: `[height, width]` for the centre (where it exceeds the sensor it is padded), or
+    /// `{ x = 10, y = 0, width = 64, height = 64 }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<Crop>,
     /// What the (cropped) sensor is scaled down to, `[height, width]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<[usize; 2]>,
@@ -115,6 +126,9 @@ impl DatasetSpec {
             encoding: Kind::default(),
             frames: defaults::frames(),
             split_by: SplitBy::default(),
+            duration_us: None,
+            max_steps: None,
+            tau_us: None,
             crop: None,
             size: None,
             sensor: None,
@@ -146,7 +160,16 @@ impl DatasetSpec {
     }
     /// How events become arrays.
     pub fn encoding(&self) -> Encoding {
-        Encoding { kind: self.encoding, frames: self.frames, split_by: self.split_by, crop: self.crop, size: self.size }
+        Encoding {
+            kind: self.encoding,
+            frames: self.frames,
+            split_by: self.split_by,
+            duration_us: self.duration_us,
+            max_steps: self.max_steps,
+            tau_us: self.tau_us,
+            crop: self.crop,
+            size: self.size,
+        }
     }
 }
 
@@ -160,7 +183,18 @@ mod tests {
         assert_eq!(spec, DatasetSpec::new("nmnist"));
         let back: DatasetSpec = toml::from_str(&toml::to_string(&spec).unwrap()).unwrap();
         assert_eq!(back, spec);
-        for bad in ["name = 'a'\nframe = 3", "name = 'a'\n[augment]\nflipp = 1", "name = 'a'\n[gestures.camera]\nx = 1"] {
+        let crop = |text: &str| toml::from_str::<DatasetSpec>(&format!("name = 'a'\nencoding = 'frame'\ncrop = {text}"));
+        assert_eq!(crop("[3, 4]").unwrap().crop, Some(Crop::Centre([3, 4])));
+        let rectangle = crop("{ x = 1, y = 2, width = 3, height = 4 }").unwrap();
+        assert_eq!(toml::from_str::<DatasetSpec>(&toml::to_string(&rectangle).unwrap()).unwrap(), rectangle);
+        assert!(crop("{ x = 1, y = 2, width = 3, hight = 4 }").unwrap_err().to_string().contains("[height, width]"));
+        for bad in [
+            "name = 'a'\nframe = 3",
+            "name = 'a'\n[augment]\nflipp = 1",
+            "name = 'a'\n[gestures.camera]\nx = 1",
+            "name = 'a'\nencoding = 'voxels'",
+            "name = 'a'\ncrop = [1]",
+        ] {
             assert!(toml::from_str::<DatasetSpec>(bad).is_err(), "{bad}");
         }
     }

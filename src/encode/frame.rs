@@ -1,13 +1,10 @@
 //! Frames: the events of each slice counted by place and polarity.
 
-use super::Window;
+use super::{CHANNELS, Window};
 use crate::events::Event;
 use std::ops::Range;
 
-/// Channel 0 counts off events, channel 1 on events, as SpikingJelly's frames do.
-pub const CHANNELS: usize = 2;
-
-/// Counts `[T, H, W, 2]` of the events in each of T slices.
+/// Counts `[T, H, W, 2]` of the events in each of T slices, as SpikingJelly's frames are.
 ///
 /// # Panics
 /// If a slice reaches beyond the events.
@@ -18,8 +15,8 @@ pub fn frames(events: &[Event], slices: &[Range<usize>], window: &Window) -> Vec
     for (t, slice) in slices.iter().enumerate() {
         let out = &mut out[t * frame..][..frame];
         for e in &events[slice.clone()] {
-            if let Some(place) = window.place(e) {
-                out[place * CHANNELS + usize::from(e.p)] += 1.0;
+            if let Some(i) = window.element(e) {
+                out[i] += 1.0;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Pictures of recordings for people: slices of accumulated events side by side, as `spikemix inspect FILE --png` shows them.
 
-use super::{SplitBy, Window, frame, slices};
+use super::{CHANNELS, SplitBy, Window, frame, slices};
 use crate::events::{EventStream, Sensor};
 use image::{Rgb, RgbImage};
 
@@ -50,9 +50,9 @@ pub fn sheet(stream: &EventStream, style: &Style) -> RgbImage {
     let rows = (n as u32).div_ceil(columns);
     let mut sheet = RgbImage::from_pixel(columns * (w * zoom + GAP) + GAP, rows * (h * zoom + GAP) + GAP, GRID);
     let full = full_ink(&counts);
-    for (i, frame) in counts.chunks_exact((w * h) as usize * frame::CHANNELS).enumerate() {
+    for (i, frame) in counts.chunks_exact((w * h) as usize * CHANNELS).enumerate() {
         let (left, top) = (GAP + i as u32 % columns * (w * zoom + GAP), GAP + i as u32 / columns * (h * zoom + GAP));
-        for (place, c) in frame.chunks_exact(frame::CHANNELS).enumerate() {
+        for (place, c) in frame.chunks_exact(CHANNELS).enumerate() {
             let colour = ink(c[0], c[1], full);
             let (x, y) = (place as u32 % w, place as u32 / w);
             for dy in 0..zoom {

@@ -1,18 +1,20 @@
-//! Frames of a fixed duration from events that arrive in pieces of any size.
+//! Steps of a fixed duration from events that arrive in pieces of any size.
 
-use super::{Encoding, Kind, Window, frame};
+use super::surface::Surface;
+use super::voxel::Bins;
+use super::{CHANNELS, Encoding, Kind, Window};
 use crate::events::{Event, Sensor};
 use crate::{Error, Result};
 
-/// The most empty steps in a row. Where a clock jumps further, frames would be made for hours that nobody recorded.
+/// The most empty steps in a row. Where a clock jumps further, arrays would be made for hours that nobody recorded.
 pub const MOST_EMPTY: i64 = 100_000;
 
 /// Cuts a stream of events into steps of equal duration and encodes each as `[H, W, C]`.
 ///
-/// Step i holds the events from `t0 + i step_us` until before `t0 + (i + 1) step_us`, t0 the time of the first event; steps without
-/// events are frames of zeros. The frames do not depend on the pieces the events come in, and are those of [`slices`](super::slices) by
-/// time where the recording is a whole number of steps long. An event that is older than the step at hand is counted in that step, and
-/// counted as [`late`](StepEncoder::late).
+/// Step i holds the events from `t0 + i step_us` until before `t0 + (i + 1) step_us`, t0 the time of the first event. The arrays do not
+/// depend on the pieces the events come in, and are to the bit those of [`Encoding::encode`] with `duration_us = step_us`, without a
+/// limit to the number of steps. An event that is older than the step at hand counts in that step (in a voxel grid as if it came at its
+/// beginning), and is counted as [`late`](StepEncoder::late).
 ///
 /// Recordings whose steps are defined by the number of events, or by a share of the recording's duration, must be known as a whole:
 /// use [`Encoding::encode`].
@@ -33,46 +35,53 @@ pub const MOST_EMPTY: i64 = 100_000;
 #[derive(Clone, Debug)]
 pub struct StepEncoder {
     window: Window,
-    channels: usize,
     step_us: i64,
     /// When the step at hand ends; none before the first event. Wide, so that no time overflows.
     end: Option<i128>,
     frame: Vec<f32>,
+    memory: Memory,
     late: u64,
     outside: u64,
     steps: u64,
 }
 
+/// What an encoding knows besides the step at hand.
+#[derive(Clone, Debug)]
+enum Memory {
+    Frames,
+    Raster,
+    Surface(Surface),
+    /// Shares of the bin behind the one at hand, and whether any event has one.
+    Voxel {
+        next: Vec<f32>,
+        begun: bool,
+    },
+}
+
 impl StepEncoder {
-    /// For events of `sensor`; the encoding's `frames` and `split_by` play no part.
+    /// For events of `sensor`; how the encoding cuts recordings plays no part.
     ///
     /// # Errors
-    /// A step of no duration, or frames that are empty or too large.
+    /// A step of no duration, or arrays that are empty or too large.
     pub fn new(encoding: &Encoding, sensor: Sensor, step_us: i64) -> Result<Self> {
         if step_us < 1 {
             return Err(Error::config("step-us", format!("{step_us} is not a duration in microseconds: at least 1")));
         }
-        let one = Encoding { frames: 1, ..encoding.clone() };
+        let one = Encoding { frames: 1, duration_us: None, max_steps: None, ..encoding.clone() };
         one.check(sensor)?;
-        // What an array holds of a step's events alone; anything that looks further back needs its own encoder.
-        match encoding.kind {
-            Kind::Frame => {}
-        }
-        Ok(StepEncoder {
-            window: one.window(sensor),
-            channels: one.channels(),
-            step_us,
-            end: None,
-            frame: vec![0.0; one.shape(sensor).iter().product()],
-            late: 0,
-            outside: 0,
-            steps: 0,
-        })
+        let (window, len) = (one.window(sensor), one.shape(sensor).iter().product());
+        let memory = match encoding.kind {
+            Kind::Frames => Memory::Frames,
+            Kind::Raster => Memory::Raster,
+            Kind::Surface => Memory::Surface(Surface::new(&window, one.tau_us())),
+            Kind::Voxel => Memory::Voxel { next: vec![0.0; len], begun: false },
+        };
+        Ok(StepEncoder { window, step_us, end: None, frame: vec![0.0; len], memory, late: 0, outside: 0, steps: 0 })
     }
-    /// `[H, W, C]` of the frames.
+    /// `[H, W, C]` of the arrays.
     pub fn shape(&self) -> [usize; 3] {
         let [h, w] = self.window.size();
-        [h, w, self.channels]
+        [h, w, CHANNELS]
     }
     /// Steps that are complete.
     pub fn steps(&self) -> u64 {
@@ -82,11 +91,11 @@ impl StepEncoder {
     pub fn late(&self) -> u64 {
         self.late
     }
-    /// Events outside the sensor or the crop, which no frame counts.
+    /// Events outside the sensor or the crop, which no array counts.
     pub fn outside(&self) -> u64 {
         self.outside
     }
-    /// Takes the next events and hands every frame they complete to `sink`, in order.
+    /// Takes the next events and hands every array they complete to `sink`, in order.
     ///
     /// # Errors
     /// A jump of more than [`MOST_EMPTY`] steps ahead, or that of `sink`; the events from there on are then not taken.
@@ -102,33 +111,61 @@ impl StepEncoder {
                 ));
             }
             while t >= end {
-                self.complete(sink)?;
+                self.complete(end, sink)?;
                 end += step;
                 self.end = Some(end);
             }
-            self.late += u64::from(t < end - step);
-            match self.window.place(e) {
-                Some(place) => self.frame[place * frame::CHANNELS + usize::from(e.p)] += 1.0,
-                None => self.outside += 1,
+            let begin = end - step;
+            self.late += u64::from(t < begin);
+            let Some(i) = self.window.element(e) else {
+                self.outside += 1;
+                if let Memory::Voxel { begun, .. } = &mut self.memory {
+                    *begun |= t > begin;
+                }
+                continue;
+            };
+            match &mut self.memory {
+                Memory::Frames => self.frame[i] += 1.0,
+                Memory::Raster => self.frame[i] = 1.0,
+                Memory::Surface(s) => s.see(i, e.t),
+                Memory::Voxel { next, begun } => {
+                    let (_, share) = Bins::every(self.step_us).place(t - begin);
+                    self.frame[i] += 1.0 - share;
+                    next[i] += share;
+                    *begun |= t > begin;
+                }
             }
         }
         Ok(())
     }
-    /// Takes the end of the stream: the step at hand, however short, is handed to `sink`, unless no event ever came. The encoder is
-    /// then as new, but for its counts.
+    /// Takes the end of the stream: the step at hand, however short, is handed to `sink`, unless no event ever came; of a voxel grid
+    /// also the bin behind the last events. The encoder is then as new, but for its counts.
     ///
     /// # Errors
     /// That of `sink`.
     pub fn finish(&mut self, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
-        match self.end.take() {
-            Some(_) => self.complete(sink),
-            None => Ok(()),
+        let Some(end) = self.end.take() else { return Ok(()) };
+        let more = matches!(self.memory, Memory::Voxel { begun: true, .. });
+        self.complete(end, sink)?;
+        if more {
+            self.complete(end + i128::from(self.step_us), sink)?;
         }
+        if let Memory::Surface(s) = &mut self.memory {
+            s.clear();
+        }
+        Ok(())
     }
-    fn complete(&mut self, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+    fn complete(&mut self, end: i128, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         self.steps += 1;
+        if let Memory::Surface(s) = &self.memory {
+            s.at(end, &mut self.frame);
+        }
         let result = sink(&self.frame);
         self.frame.fill(0.0);
+        if let Memory::Voxel { next, begun } = &mut self.memory {
+            std::mem::swap(&mut self.frame, next);
+            *begun = false;
+        }
         result
     }
 }
@@ -137,6 +174,7 @@ impl StepEncoder {
 mod tests {
     use super::*;
     use crate::encode::SplitBy;
+    use crate::encode::tests::{any_encoding, any_events};
     use proptest::prelude::*;
 
     const SENSOR: Sensor = Sensor::new(6, 4);
@@ -150,32 +188,36 @@ mod tests {
         };
         events.chunks(piece).for_each(|part| encoder.push(part, &mut sink).unwrap());
         encoder.finish(&mut sink).unwrap();
-        assert_eq!(encoder.steps() as usize * encoder.shape().iter().product::<usize>(), out.len());
+
         out
     }
 
     proptest! {
-        /// Frames are those of the whole recording cut by time, whatever the pieces.
+        /// Arrays are those of the whole recording, to the bit, whatever the pieces.
         #[test]
-        fn pieces_do_not_matter(
-            mut events in prop::collection::vec((0i64..5000, 0u16..7, 0u16..5, any::<bool>()), 0..300),
-            piece in 1usize..310,
-            n in 1usize..12,
-            step in 1i64..900,
-            start in -3_000_000_000i64..3_000_000_000,
-            small in any::<bool>(),
-        ) {
-            // Exactly n steps: the first event at the start, the last just before the end.
-            events.extend([(0, 0, 0, true), (n as i64 * step - 1, 1, 1, false)]);
-            events.retain(|e| e.0 < n as i64 * step);
-            events.sort();
-            let events: Vec<_> = events.into_iter().map(|(t, x, y, p)| Event { t: start + t, x, y, p }).collect();
-            let encoding = Encoding { frames: n, split_by: SplitBy::Time, size: small.then_some([2, 3]), ..Encoding::default() };
-            let got = run(&mut StepEncoder::new(&encoding, SENSOR, step).unwrap(), &events, piece);
-            // A last event at the end of the last step would make the duration a multiple of n.
-            let mut whole = events.clone();
-            whole.push(Event { t: start + n as i64 * step, x: 100, y: 100, p: false });
-            prop_assert_eq!(got, encoding.encode(&whole, SENSOR));
+        fn pieces_do_not_matter(e in any_encoding(), events in any_events(), piece in 1usize..310, step in 1i64..900) {
+            let mut encoder = StepEncoder::new(&e, SENSOR, step).unwrap();
+            let whole = Encoding { duration_us: Some(step), max_steps: Some(10_000), ..e };
+            for _ in 0..2 {
+                let before = encoder.steps();
+                let got = run(&mut encoder, &events, piece);
+                let want = if events.is_empty() { vec![] } else { whole.encode(&events, SENSOR) };
+                prop_assert_eq!(got, want);
+                prop_assert_eq!((encoder.steps() - before) as usize, if events.is_empty() { 0 } else { whole.length(&events) });
+            }
+        }
+
+        /// Where a recording is a whole number of steps long, frames are also those of the recording cut by time.
+        #[test]
+        fn equal_durations_are_slices_by_time(mut events in any_events(), n in 1usize..12, step in 1i64..900) {
+            let t0 = events.first().map_or(0, |e| e.t);
+            events.retain(|e| e.t < t0 + n as i64 * step);
+            events.insert(0, Event { t: t0, ..Event::default() });
+            // A last event at the end of the last step makes the duration a multiple of n.
+            events.push(Event { t: t0 + n as i64 * step, x: 100, y: 100, p: false });
+            let by_time = Encoding { frames: n, split_by: SplitBy::Time, ..Encoding::default() };
+            let by_step = Encoding { duration_us: Some(step), max_steps: Some(n), ..Encoding::default() };
+            prop_assert_eq!(by_step.encode(&events, SENSOR), by_time.encode(&events, SENSOR));
         }
     }
 

@@ -1,6 +1,32 @@
 //! Cropping and down-sampling: which pixel of the sensor goes to which place of the array.
 
+use super::CHANNELS;
 use crate::events::{Event, Sensor};
+use serde::{Deserialize, Serialize};
+
+/// The part of the sensor that is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected [height, width] for the centre, or { x, y, width, height }")]
+pub enum Crop {
+    /// The centre, `[height, width]`; where it exceeds the sensor it is padded.
+    Centre([usize; 2]),
+    /// A rectangle within the sensor.
+    Rectangle(Rectangle),
+}
+
+/// A rectangle of pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rectangle {
+    /// The first column.
+    pub x: usize,
+    /// The first row.
+    pub y: usize,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
 
 /// A map from pixels to places `[H, W]`, separable by axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,26 +38,34 @@ pub struct Window {
 
 const OUTSIDE: u32 = u32::MAX;
 
-/// For each pixel along an axis its place, if it has one.
-fn axis(sensor: usize, crop: usize, size: usize) -> Vec<u32> {
-    // Centred; where the difference is odd the extra pixel is cut (or padded) at the end.
-    let (skip, pad) = (sensor.saturating_sub(crop) / 2, crop.saturating_sub(sensor) / 2);
+/// For each of `sensor` pixels along an axis its place, if it has one: `size` places share `crop` pixels from `from` on.
+fn axis(sensor: usize, from: i64, crop: usize, size: usize) -> Vec<u32> {
     // No event lies beyond 65536 pixels.
     (0..sensor.min(1 << 16))
-        .map(|i| match (i + pad).checked_sub(skip) {
-            Some(i) if i < crop => (i as u128 * size as u128 / crop as u128) as u32,
+        .map(|i| match usize::try_from((i as i64).saturating_sub(from)) {
+            Ok(i) if i < crop => (i as u128 * size as u128 / crop as u128) as u32,
             _ => OUTSIDE,
         })
         .collect()
 }
 
+/// Where a centred crop begins; where the difference is odd the extra pixel is cut (or padded) at the end.
+fn centred(sensor: usize, crop: usize) -> i64 {
+    let half = |n: usize| i64::try_from(n / 2).unwrap_or(i64::MAX);
+    half(sensor.saturating_sub(crop)) - half(crop.saturating_sub(sensor))
+}
+
 impl Window {
-    /// The centred part `crop` (`[height, width]`, all if none) of `sensor`, scaled to `size` (`[height, width]`).
-    pub fn new(sensor: Sensor, crop: Option<[usize; 2]>, size: Option<[usize; 2]>) -> Self {
+    /// The part `crop` (all if none) of `sensor`, scaled to `size` (`[height, width]`).
+    pub fn new(sensor: Sensor, crop: Option<Crop>, size: Option<[usize; 2]>) -> Self {
         let all = [sensor.height as usize, sensor.width as usize];
-        let crop = crop.unwrap_or(all);
+        let (from, crop) = match crop {
+            None => ([0, 0], all),
+            Some(Crop::Centre(crop)) => ([centred(all[0], crop[0]), centred(all[1], crop[1])], crop),
+            Some(Crop::Rectangle(r)) => ([r.y, r.x].map(|v| i64::try_from(v).unwrap_or(i64::MAX)), [r.height, r.width]),
+        };
         let size = size.unwrap_or(crop);
-        let axis = |i: usize| axis(all[i], crop[i], size[i]);
+        let axis = |i: usize| axis(all[i], from[i], crop[i], size[i]);
         Window { rows: axis(0), columns: axis(1), size }
     }
     /// H and W of the array.
@@ -43,6 +77,11 @@ impl Window {
     pub fn place(&self, e: &Event) -> Option<usize> {
         let (&row, &column) = (self.rows.get(usize::from(e.y))?, self.columns.get(usize::from(e.x))?);
         (row != OUTSIDE && column != OUTSIDE).then(|| row as usize * self.size[1] + column as usize)
+    }
+    /// The event's element of `[H, W, 2]`, polarities apart; none outside.
+    #[inline]
+    pub fn element(&self, e: &Event) -> Option<usize> {
+        Some(self.place(e)? * CHANNELS + usize::from(e.p))
     }
 }
 
@@ -59,13 +98,18 @@ mod tests {
         let s = Sensor::new(6, 4);
         let all = Window::new(s, None, None);
         assert_eq!((place(&all, 5, 3), place(&all, 6, 0), place(&all, 0, 4)), (Some(23), None, None));
-        let crop = Window::new(s, Some([2, 2]), None);
+        let crop = Window::new(s, Some(Crop::Centre([2, 2])), None);
         assert_eq!(
             (place(&crop, 2, 1), place(&crop, 3, 2), place(&crop, 1, 1), place(&crop, 4, 1)),
             (Some(0), Some(3), None, None)
         );
-        let pad = Window::new(s, Some([8, 8]), None);
+        let pad = Window::new(s, Some(Crop::Centre([8, 8])), None);
         assert_eq!((pad.size(), place(&pad, 0, 0), place(&pad, 5, 3)), ([8, 8], Some(2 * 8 + 1), Some(5 * 8 + 6)));
+        let part = Window::new(s, Some(Crop::Rectangle(Rectangle { x: 1, y: 2, width: 4, height: 2 })), Some([1, 2]));
+        assert_eq!(
+            (part.size(), place(&part, 1, 2), place(&part, 4, 3), place(&part, 0, 2), place(&part, 5, 2), place(&part, 1, 1)),
+            ([1, 2], Some(0), Some(1), None, None, None)
+        );
         let half = Window::new(s, None, Some([2, 3]));
         assert_eq!((place(&half, 1, 1), place(&half, 2, 0), place(&half, 5, 3)), (Some(0), Some(1), Some(5)));
         let odd = Window::new(Sensor::new(34, 34), None, Some([32, 32]));
