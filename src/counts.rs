@@ -10,6 +10,7 @@
 //! How much is kept says [`Keep`]; what a report of `spikemix profile` needs beyond operations costs read-backs and is off by default.
 
 use crate::error::{Error, Result};
+use crate::padding::Padding;
 use crate::tensor::Tensor;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -95,8 +96,12 @@ pub struct Detail {
     pub neurons: u64,
     /// Spikes by step, summed over samples.
     pub by_step: Vec<u64>,
+    /// How many samples have that step.
+    pub samples: Vec<u64>,
     /// Spikes by sample, summed over steps.
     pub by_sample: Vec<u64>,
+    /// How many steps that sample has.
+    pub steps: Vec<u64>,
     ever: Vec<u32>,
     always: Vec<u32>,
 }
@@ -111,7 +116,7 @@ impl Detail {
         ones(&self.always)
     }
     /// Adds packed spikes `[T, B, .., C]`.
-    fn add(&mut self, s: &Tensor, words: &[u32]) -> Result<()> {
+    fn add(&mut self, s: &Tensor, words: &[u32], padding: Option<&Padding>) -> Result<()> {
         let &[t, b, ..] = s.shape() else { return Err(Error::shape("counts", format!("spikes {:?}", s.shape()))) };
         let size = words.len().checked_div(t * b).unwrap_or(0);
         if size == 0 {
@@ -125,12 +130,22 @@ impl Detail {
             return Err(Error::shape("counts", format!("{} words of spikes a step, before {}", size, self.ever.len())));
         }
         let first = self.by_sample.len();
-        self.by_sample.resize(first + b, 0);
-        self.by_step.resize(self.by_step.len().max(t), 0);
+        for v in [&mut self.by_sample, &mut self.steps] {
+            v.resize(first + b, 0);
+        }
+        for v in [&mut self.by_step, &mut self.samples] {
+            v.resize(v.len().max(t), 0);
+        }
         for (i, slab) in words.chunks_exact(size).enumerate() {
+            let (t, b) = (i / b, i % b);
+            if padding.is_some_and(|p| !p.is_real(t, b)) {
+                continue;
+            }
             let n = ones(slab);
-            self.by_step[i / b] += n;
-            self.by_sample[first + i % b] += n;
+            self.by_step[t] += n;
+            self.samples[t] += 1;
+            self.by_sample[first + b] += n;
+            self.steps[first + b] += 1;
             self.ever.iter_mut().zip(slab).for_each(|(e, w)| *e |= w);
             self.always.iter_mut().zip(slab).for_each(|(a, w)| *a &= w);
         }
@@ -176,6 +191,9 @@ pub struct RouterRow {
     /// Open gates of each expert at each step ([`Keep::detail`]).
     #[serde(skip)]
     pub by_step: Vec<Vec<u64>>,
+    /// Tokens at each step ([`Keep::detail`]).
+    #[serde(skip)]
+    pub tokens_by_step: Vec<u64>,
 }
 
 impl RouterRow {
@@ -199,8 +217,8 @@ impl RouterRow {
     }
     /// The same for one step of the clips.
     pub fn step(&self, t: usize) -> Option<RouterRow> {
-        let tokens = self.tokens / self.by_step.len().max(1) as u64;
-        Some(RouterRow { name: self.name.clone(), open: self.by_step.get(t)?.clone(), tokens, by_step: Vec::new() })
+        let (open, tokens) = (self.by_step.get(t)?.clone(), *self.tokens_by_step.get(t)?);
+        Some(RouterRow { name: self.name.clone(), open, tokens, ..RouterRow::default() })
     }
     /// Fraction of the experts whose gate never opened.
     pub fn silence_fraction(&self) -> f64 {
@@ -249,15 +267,23 @@ impl Counts {
     pub fn operation(&mut self, place: &str, op: &str, cost: Cost) {
         self.row(place, op).cost += cost;
     }
-    /// Counts the spikes that a neuron layer emitted.
-    pub fn spikes(&mut self, place: &str, s: &Tensor) -> Result<()> {
+    /// Counts the spikes `[T, B, .., C]` that a neuron layer emitted, of a padded batch those at real steps.
+    pub fn spikes(&mut self, place: &str, s: &Tensor, padding: Option<&Padding>) -> Result<()> {
         let words = s.words()?;
         let detail = self.keep.detail;
         let row = self.row(place, "neuron");
-        row.spikes += ones(&words);
-        row.opportunities += s.len() as u64;
+        match padding {
+            None => {
+                row.spikes += ones(&words);
+                row.opportunities += s.len() as u64;
+            }
+            Some(p) => {
+                row.spikes += ones(&p.real(s)?.words()?);
+                row.opportunities += (p.real_rows(s) * s.channels()) as u64;
+            }
+        }
         if detail {
-            row.detail.get_or_insert_default().add(s, &words)?;
+            row.detail.get_or_insert_default().add(s, &words, padding)?;
         }
         Ok(())
     }
@@ -280,8 +306,8 @@ impl Counts {
     pub fn seconds(&mut self, place: &str, op: &str, seconds: f64) {
         self.row(place, op).seconds += seconds;
     }
-    /// Counts the gates that a router opened: `r` is `[T, B, N, experts]` spikes.
-    pub fn router(&mut self, place: &str, r: &Tensor) -> Result<()> {
+    /// Counts the gates that a router opened: `r` is `[T, B, N.., experts]` spikes, of a padded batch those at real steps count.
+    pub fn router(&mut self, place: &str, r: &Tensor, padding: Option<&Padding>) -> Result<()> {
         if self.keep.clip {
             self.clip_gates.push((place.to_string(), r.clone()));
         }
@@ -297,16 +323,25 @@ impl Counts {
             }
         };
         let row = &mut self.routers[i];
-        row.tokens += r.rows() as u64;
-        let steps = r.shape().first().copied().unwrap_or(0);
-        let tokens = (r.rows() / steps.max(1)).max(1);
+        let &[steps, batch, ..] = r.shape() else { return Err(Error::shape("counts", format!("gates {:?}", r.shape()))) };
+        let group = v.len().checked_div(steps * batch).unwrap_or(0).max(1);
         if detail && row.by_step.len() < steps {
             row.by_step.resize(steps, vec![0; m]);
+            row.tokens_by_step.resize(steps, 0);
         }
-        for (i, token) in v.chunks(m.max(1)).enumerate() {
-            row.open.iter_mut().zip(token).for_each(|(o, &g)| *o += g as u64);
-            if let Some(step) = row.by_step.get_mut(i / tokens) {
-                step.iter_mut().zip(token).for_each(|(o, &g)| *o += g as u64);
+        for (i, gates) in v.chunks(group).enumerate() {
+            let (t, b) = (i / batch, i % batch);
+            if padding.is_some_and(|p| !p.is_real(t, b)) {
+                continue;
+            }
+            let tokens = (gates.len() / m.max(1)) as u64;
+            row.tokens += tokens;
+            row.tokens_by_step.get_mut(t).into_iter().for_each(|n| *n += tokens);
+            for token in gates.chunks(m.max(1)) {
+                row.open.iter_mut().zip(token).for_each(|(o, &g)| *o += g as u64);
+                if let Some(step) = row.by_step.get_mut(t) {
+                    step.iter_mut().zip(token).for_each(|(o, &g)| *o += g as u64);
+                }
             }
         }
         Ok(())
@@ -360,14 +395,14 @@ mod tests {
         let v = [1., 1., 0., 1., 0., 0., 1., 0., 0., 1., 1., 0.];
         let s = Tensor::spikes_from_f32(&Device::Cpu, &[2, 2, 1, 3], &v).unwrap();
         let mut c = Counts::keeping(Keep { detail: true, ..Keep::default() });
-        c.spikes("lif", &s).unwrap();
-        c.spikes("lif", &s).unwrap();
+        c.spikes("lif", &s, None).unwrap();
+        c.spikes("lif", &s, None).unwrap();
         let d = c.rows[0].detail.clone().unwrap();
         assert_eq!((d.neurons, d.silent(), d.saturated()), (3, 1, 1));
         assert_eq!((d.by_step, d.by_sample), (vec![6, 6], vec![3, 3, 3, 3]));
         assert_eq!(c.rows[0].rate(), 12.0 / 24.0);
         let other = Tensor::spikes_from_f32(&Device::Cpu, &[1, 1, 2, 3], &v[..6]).unwrap();
-        assert!(c.spikes("lif", &other).is_err());
+        assert!(c.spikes("lif", &other, None).is_err());
     }
 
     #[test]
@@ -375,7 +410,7 @@ mod tests {
         let v = [1., 0., 1., 1., 0., 0., 0., 1.];
         let r = Tensor::spikes_from_f32(&Device::Cpu, &[2, 1, 2, 2], &v).unwrap();
         let mut c = Counts::keeping(Keep { detail: true, ..Keep::default() });
-        c.router("r", &r).unwrap();
+        c.router("r", &r, None).unwrap();
         assert_eq!((c.routers[0].open.clone(), c.routers[0].tokens), (vec![2, 2], 4));
         let [a, b] = [0, 1].map(|t| c.routers[0].step(t).unwrap());
         assert_eq!((a.open.clone(), a.tokens, a.firing_rate()), (vec![2, 1], 2, 0.75));

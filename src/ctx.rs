@@ -7,6 +7,7 @@ use crate::counts::{Cost, Counts, set_bits};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::elementwise::{Add, AddU};
+use crate::padding::Padding;
 use crate::params::{ParamId, Params};
 use crate::tensor::{Repr, Tensor, launch1};
 use std::collections::{HashMap, HashSet};
@@ -97,14 +98,24 @@ impl Mark {
         }
         Ok(Mark { device: device.clone(), bytes: device.bytes_moved(), began: Instant::now() })
     }
-    fn count(self, counts: &mut Counts, place: &str, op: &impl Op, x: &[&Tensor], outputs: &[Tensor]) -> Result<()> {
+    /// Of a padded batch, `x` and `outputs` are its real steps alone, and `padding` says of `spikes` which those are.
+    fn count(
+        self,
+        counts: &mut Counts,
+        place: &str,
+        op: &impl Op,
+        x: &[&Tensor],
+        outputs: &[&Tensor],
+        spikes: Option<&Tensor>,
+        padding: Option<&Padding>,
+    ) -> Result<()> {
         let bytes = self.device.bytes_moved() - self.bytes;
         let keep = counts.keep;
         if keep.seconds {
             self.device.synchronize()?;
             counts.seconds(place, op.name(), self.began.elapsed().as_secs_f64());
         }
-        let spikes = outputs.first().filter(|t| t.planes() == 1 && op.name() == "neuron");
+        let spikes = spikes.filter(|t| t.planes() == 1 && op.name() == "neuron");
         if keep.clip {
             counts.clip.extend(spikes.map(|s| (place.to_string(), s.clone())));
         }
@@ -122,10 +133,10 @@ impl Mark {
         }
         counts.operation(place, op.name(), cost);
         if let Some(s) = spikes {
-            counts.spikes(place, s)?;
+            counts.spikes(place, s, padding)?;
         }
         if keep.detail {
-            let spikes_out = set_bits(&outputs.iter().collect::<Vec<_>>())?;
+            let spikes_out = set_bits(outputs)?;
             counts.traffic(place, op.name(), set_bits(x)?, spikes_out, bytes);
         }
         Ok(())
@@ -139,12 +150,13 @@ pub struct Ctx<'p> {
     state: Option<HashMap<String, Tensor>>,
     updates: Vec<(ParamId, Tensor)>,
     counts: Option<Counts>,
+    padding: Option<Padding>,
 }
 
 impl<'p> Ctx<'p> {
     /// For inference: running statistics, no tape; each clip starts from rest.
     pub fn infer(params: &'p Params) -> Self {
-        Ctx { params, tape: None, state: None, updates: Vec::new(), counts: None }
+        Ctx { params, tape: None, state: None, updates: Vec::new(), counts: None, padding: None }
     }
     /// For training: batch statistics and a tape.
     pub fn train(params: &'p Params) -> Self {
@@ -158,6 +170,19 @@ impl<'p> Ctx<'p> {
     pub fn with_counts(mut self, counts: Counts) -> Self {
         self.counts = Some(counts);
         self
+    }
+    /// For a batch of samples of different lengths: which steps are real. None where all are.
+    pub fn with_padding(mut self, padding: Option<Padding>) -> Self {
+        self.padding = padding;
+        self
+    }
+    /// Which steps are real; none where all are.
+    pub fn padding(&self) -> Option<&Padding> {
+        self.padding.as_ref()
+    }
+    /// The real steps of x `[T, B, ..]`, as [`Padding::real`]; x itself where all are.
+    pub fn real(&self, x: &Tensor) -> Result<Tensor> {
+        self.padding.as_ref().map_or_else(|| Ok(x.clone()), |p| p.real(x))
     }
     /// Whether norms take batch statistics.
     pub fn is_training(&self) -> bool {
@@ -207,6 +232,10 @@ impl<'p> Ctx<'p> {
     pub fn counts(&mut self) -> Option<&mut Counts> {
         self.counts.as_mut()
     }
+    /// Counts the gates that a router opened, spikes `[T, B, N.., experts]`, if anything is counted.
+    pub fn count_router(&mut self, place: &str, r: &Tensor) -> Result<()> {
+        self.counts.as_mut().map_or(Ok(()), |c| c.router(place, r, self.padding.as_ref()))
+    }
     /// Ends the run: new values of buffers, and the counts.
     pub fn finish(self) -> (Vec<(ParamId, Tensor)>, Option<Counts>) {
         (self.updates, self.counts)
@@ -221,7 +250,16 @@ impl<'p> Ctx<'p> {
         let mark = self.counts.as_ref().map(|c| Mark::new(self.params.device(), c)).transpose()?;
         let f = op.forward(x).map_err(located)?;
         if let (Some(counts), Some(mark)) = (&mut self.counts, mark) {
-            mark.count(counts, place, &op, x, &f.outputs).map_err(located)?;
+            // Weights have no steps.
+            let padding = self.padding.as_ref();
+            let real = |t: &Tensor| match padding.filter(|p| p.fits(t) && !self.params.is_learned(t.id())) {
+                None => Ok(t.clone()),
+                Some(p) => p.real(t),
+            };
+            let inputs = x.iter().map(|t| real(t)).collect::<Result<Vec<_>>>()?;
+            let outputs = f.outputs.iter().map(real).collect::<Result<Vec<_>>>()?;
+            let (x, y): (Vec<_>, Vec<_>) = (inputs.iter().collect(), outputs.iter().collect());
+            mark.count(counts, place, &op, &x, &y, f.outputs.first(), padding).map_err(located)?;
         }
         if let Some(tape) = &mut self.tape {
             let learned = |t: &&Tensor| self.params.is_learned(t.id()) || tape.wanted.contains(&t.id());

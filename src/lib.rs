@@ -31,6 +31,8 @@ pub mod parity;
 
 pub mod tensor;
 
+pub mod padding;
+
 pub mod params;
 
 pub mod counts;

@@ -3,12 +3,15 @@
 //! The score of a class is the mean over steps. Cross entropy looks at that mean; temporal efficient training (Deng et al., ICLR 2022)
 //! looks at every step: mean over t of CE(y\[t\]), mixed with a mean-square pull of all scores towards `means`:
 //! loss = (1 - lambda) mean_t CE(y\[t\]) + lambda mean((y - means)^2).
+//!
+//! In a padded batch every mean over steps is one over a sample's real steps, so that its loss is the one it has by itself.
 
 use crate::device::{Device, Storage};
 use crate::error::{Error, Result};
 use crate::kernel::elementwise::{Add, AddU};
 use crate::kernel::loss::{CrossEntropy, CrossEntropyU, MeanSquare, MeanSquareU, Sum, SumU};
 use crate::kernel::reduce::{Mean, MeanBackward, MeanBits, MeanBitsU, MeanU};
+use crate::padding::{Padding, scale_rows};
 use crate::tensor::{Repr, Tensor, launch, launch1};
 
 /// A loss.
@@ -41,11 +44,11 @@ pub struct LossOut {
 }
 
 impl Loss {
-    /// Loss and gradient for per-step scores `logits` `[T, B, classes]`.
+    /// Loss and gradient for per-step scores `logits` `[T, B, classes]`, of which `padding` says which steps are real (all if none).
     ///
     /// # Errors
-    /// Scores of another shape, a label that is no class, a number of labels other than B.
-    pub fn compute(&self, logits: &Tensor, labels: &[u32]) -> Result<LossOut> {
+    /// Scores of another shape, a label that is no class, a number of labels other than B, a padding of another batch.
+    pub fn compute(&self, logits: &Tensor, labels: &[u32], padding: Option<&Padding>) -> Result<LossOut> {
         let &[t, b, k] = logits.shape() else {
             return Err(Error::shape("loss", format!("scores are {:?}, expected [T, B, classes]", logits.shape())));
         };
@@ -55,24 +58,39 @@ impl Loss {
         if let Some(l) = labels.iter().find(|&&l| l as usize >= k) {
             return Err(Error::shape("loss", format!("label {l} is none of the {k} classes")));
         }
+        if padding.is_some_and(|p| !p.fits(logits)) {
+            return Err(Error::shape("loss", format!("scores {:?} of another batch than the padding", logits.shape())));
+        }
         let d = logits.device();
         let u = MeanU { groups: 1, n: t as u32, c: (b * k) as u32, scale: 1.0 / t.max(1) as f32 };
-        let mean = launch1(&Mean, &u, &[logits], &[b, k], Repr::F32)?;
+        let sum = MeanU { scale: 1.0, ..u };
+        let mean = match padding {
+            None => launch1(&Mean, &u, &[logits], &[b, k], Repr::F32)?,
+            Some(p) => scale_rows(&launch1(&Mean, &sum, &[&scale_rows(logits, p.mask())?], &[b, k], Repr::F32)?, p.inverse())?,
+        };
         let (lambda, means, label_smoothing) = match *self {
             Loss::Tet { lambda, means, label_smoothing } => (lambda, means, label_smoothing),
             Loss::CrossEntropy { label_smoothing } => {
-                let (loss, grad, right) = cross_entropy(&mean, &d.upload(labels)?, label_smoothing, 1.0)?;
-                let grad = launch1(&MeanBackward, &u, &[&grad], &[t, b, k], Repr::F32)?;
+                let (loss, grad, right) = cross_entropy(&mean, &d.upload(labels)?, label_smoothing, 1.0, None)?;
+                let back = |u: &MeanU, grad: &Tensor| launch1(&MeanBackward, u, &[grad], &[t, b, k], Repr::F32);
+                let grad = match padding {
+                    None => back(&u, &grad)?,
+                    Some(p) => scale_rows(&back(&sum, &scale_rows(&grad, p.inverse())?)?, p.mask())?,
+                };
                 return Ok(LossOut { loss, grad, correct: count(d, right, b)? });
             }
         };
-        let (_, _, right) = cross_entropy(&mean, &d.upload(labels)?, 0.0, 0.0)?;
+        let (_, _, right) = cross_entropy(&mean, &d.upload(labels)?, 0.0, 0.0, None)?;
+        // In a mean over all T B steps, a real one of a sample of n steps has the weight T / n.
+        let weight = padding.map(|p| weights(p, t)).transpose()?;
         let every: Vec<u32> = (0..t).flat_map(|_| labels).copied().collect();
-        let (ce, ce_grad, _) = cross_entropy(&logits.reshape(&[t * b, k])?, &d.upload(&every)?, label_smoothing, 1.0 - lambda)?;
+        let (y, every) = (logits.reshape(&[t * b, k])?, d.upload(&every)?);
+        let (ce, ce_grad, _) = cross_entropy(&y, &every, label_smoothing, 1.0 - lambda, weight.as_ref())?;
         let n = logits.len();
         let u = MeanSquareU { n: n as u32, goal: means, scale: lambda / n.max(1) as f32 };
         let shapes: &[(&[usize], Repr)] = &[(&[n], Repr::F32), (&[t, b, k], Repr::F32)];
         let pull = launch(d, &MeanSquare, &u, &[logits], shapes)?;
+        let pull = pull.iter().map(|x| weighted(x, weight.as_ref())).collect::<Result<Vec<_>>>()?;
         let pull_loss = launch1(&Sum, &SumU { n: n as u32, scale: u.scale }, &[&pull[0]], &[1], Repr::F32)?;
         Ok(LossOut {
             loss: add(&ce, &pull_loss, &[1])?,
@@ -82,12 +100,30 @@ impl Loss {
     }
 }
 
+/// `[T, B]`: T over a sample's length at its real steps, else 0.
+fn weights(p: &Padding, t: usize) -> Result<Tensor> {
+    let of = |step: usize| p.lengths().iter().map(move |&n| if step < n { t as f32 / n as f32 } else { 0.0 });
+    let w: Vec<f32> = (0..t).flat_map(of).collect();
+    Tensor::from_f32(p.mask().device(), p.mask().shape(), &w)
+}
+
+fn weighted(x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
+    weight.map_or_else(|| Ok(x.clone()), |w| scale_rows(x, w))
+}
+
 fn add(a: &Tensor, b: &Tensor, shape: &[usize]) -> Result<Tensor> {
     launch1(&Add, &AddU { n: a.len() as u32 }, &[a, b], shape, Repr::F32)
 }
 
-/// Weighted mean loss over rows, its gradient, and a word for each row that is 1 where the answer is right.
-fn cross_entropy(y: &Tensor, labels: &Storage, smoothing: f32, weight: f32) -> Result<(Tensor, Tensor, Storage)> {
+/// `weight` times the mean loss over rows, its gradient, and a word for each row that is 1 where the answer is right. `rows_weight` weighs
+/// rows against each other.
+fn cross_entropy(
+    y: &Tensor,
+    labels: &Storage,
+    smoothing: f32,
+    weight: f32,
+    rows_weight: Option<&Tensor>,
+) -> Result<(Tensor, Tensor, Storage)> {
     let (d, rows, classes) = (y.device(), y.rows(), y.channels());
     let scale = weight / rows.max(1) as f32;
     let u = CrossEntropyU { rows: rows as u32, classes: classes as u32, smoothing, scale };
@@ -95,9 +131,10 @@ fn cross_entropy(y: &Tensor, labels: &Storage, smoothing: f32, weight: f32) -> R
     let Ok([loss, grad, right]) = <[Storage; 3]>::try_from(outputs) else {
         return Err(Error::shape("loss", "the kernel has three outputs"));
     };
-    let loss = Tensor::new(d, &[rows], Repr::F32, loss)?;
+    let loss = weighted(&Tensor::new(d, &[rows], Repr::F32, loss)?, rows_weight)?;
+    let grad = weighted(&Tensor::new(d, y.shape(), Repr::F32, grad)?, rows_weight)?;
     let loss = launch1(&Sum, &SumU { n: rows as u32, scale }, &[&loss], &[1], Repr::F32)?;
-    Ok((loss, Tensor::new(d, y.shape(), Repr::F32, grad)?, right))
+    Ok((loss, grad, right))
 }
 
 /// The number of words that are 1: read as spikes of one channel, their sum over the rows.
@@ -118,7 +155,7 @@ mod tests {
         ((0..t * b * k).map(|_| r.uniform(-1.0, 1.0) as f32).collect(), (0..b).map(|_| r.below(k) as u32).collect())
     }
     fn compute(loss: Loss, shape: [usize; 3], y: &[f32], labels: &[u32]) -> LossOut {
-        loss.compute(&Tensor::from_f32(&Device::Cpu, &shape, y).unwrap(), labels).unwrap()
+        loss.compute(&Tensor::from_f32(&Device::Cpu, &shape, y).unwrap(), labels, None).unwrap()
     }
 
     #[test]
@@ -156,9 +193,9 @@ mod tests {
     fn wrong_input_is_refused() {
         let loss = Loss::CrossEntropy { label_smoothing: 0.0 };
         let y = Tensor::zeros(&Device::Cpu, &[1, 2, 3]).unwrap();
-        let said = |labels: &[u32]| loss.compute(&y, labels).err().unwrap().to_string();
+        let said = |labels: &[u32]| loss.compute(&y, labels, None).err().unwrap().to_string();
         assert_eq!(said(&[0]), "loss: 1 labels for 2 samples");
         assert_eq!(said(&[0, 3]), "loss: label 3 is none of the 3 classes");
-        assert!(loss.compute(&y.reshape(&[2, 3]).unwrap(), &[0, 0]).is_err());
+        assert!(loss.compute(&y.reshape(&[2, 3]).unwrap(), &[0, 0], None).is_err());
     }
 }

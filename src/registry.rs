@@ -1,6 +1,8 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
-use crate::kernel::{AnyKernel, attention, conv, depthwise, elementwise, loss, matmul, neuron, norm, optim, pool, reduce, spike};
+use crate::kernel::{
+    AnyKernel, attention, conv, depthwise, elementwise, loss, matmul, neuron, norm, optim, pad, pool, reduce, spike,
+};
 
 /// All kernels, one instance for each variant.
 pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
@@ -26,5 +28,6 @@ pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
     all.extend(elementwise::all());
     all.extend(loss::all());
     all.extend(optim::all());
+    all.extend(pad::all());
     all
 }

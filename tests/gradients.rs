@@ -245,7 +245,7 @@ fn one_neuron(n: Neuron, norm: bool, seed: u64, d: &Device) -> Outcome {
     }
     let op = NeuronLayer {
         neuron: n,
-        norm: norm.then_some(Norm { training: true, eps: 1e-5 }),
+        norm: norm.then_some(Norm { training: true, eps: 1e-5, padding: None }),
         has_v0: false,
         wants: Wants { v: false, v_seq: true },
     };
@@ -288,7 +288,7 @@ fn batch_norm(d: &Device) -> Outcome {
     let mut m = Make(Rng::new(3));
     let inputs = [m.f32(&[rows, c]), m.f32(&[c]), m.f32(&[c]), m.f32(&[c]), m.f32(&[c])];
     let dy = m.f32(&[rows, c]);
-    let op = BatchNorm { training: true, eps: 1e-5 };
+    let op = BatchNorm { training: true, eps: 1e-5, padding: None };
     let (outputs, saved) = run(&op, &inputs, d)?;
     if outputs.len() != 3 {
         return Err("mean and variance expected".into());

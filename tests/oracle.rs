@@ -262,7 +262,7 @@ fn one_network(f: &Fixture, device: &Device, packed: bool) -> Outcome {
         if let Ok((_, labels)) = f.get("labels") {
             let labels: Vec<u32> = labels.iter().map(|&l| l as u32).collect();
             let loss = spikemix::loss::Loss::CrossEntropy { label_smoothing: f.f32("label_smoothing").unwrap_or(0.0) };
-            let got = loss.compute(&out, &labels)?;
+            let got = loss.compute(&out, &labels, None)?;
             close("loss", &[got.loss.item()?], f.get("loss")?.1, 1e-3, 0.0)?;
             let (steps, all) = (out.shape()[0], out.to_vec()?);
             let n = all.len() / steps;

@@ -22,7 +22,7 @@ pub fn losses(path: &Path, device: &Device) -> Outcome {
     let mut some = false;
     for (lambda, _, want) in f.under("loss.") {
         let loss = Loss::Tet { lambda: lambda.parse()?, means, label_smoothing: f.f32("label_smoothing").unwrap_or(0.0) };
-        let got = loss.compute(&y, &labels)?;
+        let got = loss.compute(&y, &labels, None)?;
         close(&format!("loss.{lambda}"), &[got.loss.item()?], want, 1e-5, 0.0)?;
         close(&format!("grad.{lambda}"), &got.grad.to_vec()?, f.get(&format!("grad.{lambda}"))?.1, 1e-5, 0.0)?;
         some = true;
@@ -44,7 +44,7 @@ pub fn trajectory(path: &Path, device: &Device) -> Outcome {
         let x = f.image(&format!("x.{i}"), device, false)?;
         let mut cx = Ctx::train(&params);
         let y = net.forward(&x, &mut cx)?;
-        let out = loss.compute(&y, &labels(&f, &format!("labels.{i}"))?)?;
+        let out = loss.compute(&y, &labels(&f, &format!("labels.{i}"))?, None)?;
         let gradients = cx.backward(&y, out.grad)?;
         let updates = cx.finish().0;
         params.update(updates);

@@ -12,6 +12,7 @@ mod lazy;
 mod networks;
 mod oracle;
 mod oracle_train;
+mod padding;
 mod parity;
 mod reflection;
 mod shared;
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(layers::trials());
     trials.extend(gradients::trials());
     trials.extend(networks::trials());
+    trials.extend(padding::trials());
     trials.extend(infer::trials());
     trials.extend(infer_cli::trials());
     trials.extend(lazy::trials());

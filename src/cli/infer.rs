@@ -2,7 +2,7 @@
 
 use super::{Place, print_json, say};
 use crate::checkpoint::Checkpoint;
-use crate::encode::{Encoding, SplitBy, StepEncoder, frame, slices};
+use crate::encode::{Encoding, Kind, SplitBy, StepEncoder};
 use crate::error::{Error, Result};
 use crate::events::{self, Event, FORMATS, Reader, Sensor};
 use crate::infer::{Origin, Session, answer, softmax};
@@ -16,9 +16,10 @@ use std::time::Instant;
 
 /// Run a trained network on a recording and print class scores as steps go by.
 ///
-/// The recording is cut into frames as in training: that needs all of it, so it is read to its end first and then run in chunks of
-/// steps. With --step-us frames have a fixed duration instead, and events are decoded, encoded and run as they arrive. Norms are folded,
-/// and neurons keep their membranes from chunk to chunk, so that scores do not depend on --chunk.
+/// The recording is cut into steps as in training. Where these are shares of its events or its duration, that needs all of it, so it is
+/// read to its end first and then run in chunks of steps. Where they have a fixed duration (data.duration_us in the recipe, or --step-us),
+/// events are decoded, encoded and run as they arrive. Norms are folded, and neurons keep their membranes from chunk to chunk, so that
+/// scores do not depend on --chunk.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,10 +37,10 @@ pub(super) struct InferArgs {
     /// Steps to run at once
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     chunk: u32,
-    /// Duration of a step in microseconds; by default the recording is cut into as many steps as in training
+    /// Duration of a step in microseconds; by default as in training, or the recording is cut into as many steps as there
     #[arg(long, value_name = "U", value_parser = clap::value_parser!(i64).range(1..))]
     step_us: Option<i64>,
-    /// Steps to cut the recording into (by default as in training); with --step-us the most that are run (by default all)
+    /// Steps to cut the recording into (by default as in training); of steps of a fixed duration the most that are run (by default all)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     steps: Option<u32>,
     /// Stop when the share of the best class (softmax of the mean scores) reaches P, and say how many steps that saved
@@ -150,7 +151,7 @@ pub(super) fn run(a: &InferArgs) -> Result<()> {
         origin,
         warnings: Vec::new(),
     };
-    let total = match a.step_us {
+    let total = match a.step_us.or(runner.origin.encoding.duration_us) {
         Some(us) => runner.stream(&mut reader, us)?,
         None => Some(runner.whole(&mut reader)?),
     };
@@ -236,9 +237,10 @@ impl Runner<'_> {
     fn whole(&mut self, reader: &mut Reader<impl Read>) -> Result<u64> {
         let encoding =
             Encoding { frames: self.a.steps.map_or(self.origin.encoding.frames, |n| n as usize), ..self.origin.encoding.clone() };
-        let how = match encoding.split_by {
-            SplitBy::Number => "equally many events",
-            SplitBy::Time => "equal shares of its duration",
+        let how = match (encoding.kind, encoding.split_by) {
+            (Kind::Voxel, _) => "a voxel grid over its duration",
+            (_, SplitBy::Number) => "equally many events",
+            (_, SplitBy::Time) => "equal shares of its duration",
         };
         say(&format!("reading the whole recording, to cut it into {} steps of {how} as in training", encoding.frames));
         let mut events = Vec::new();
@@ -248,28 +250,39 @@ impl Runner<'_> {
         }
         events.sort_by_key(|e| e.t);
         let sensor = self.sensor(reader.sensor(), &events)?;
-        let window = encoding.window(sensor);
+        encoding.check(sensor)?;
         let outside = events.iter().filter(|e| !sensor.holds(e)).count();
         if outside > 0 {
             self.warn(format!("{outside} of {} events lie outside the sensor of {sensor} and are left out", events.len()));
         }
-        let (first, steps) = (events[0].t, slices(&events, encoding.frames, encoding.split_by));
-        for chunk in steps.chunks(self.a.chunk as usize) {
+        let (steps, x) = (encoding.steps(&events), encoding.encode(&events, sensor));
+        let (frame, chunk): (usize, _) = (self.shape.iter().product(), self.a.chunk as usize);
+        for (x, steps) in x.chunks(chunk * frame).zip(steps.chunks(chunk)) {
             if self.stopped.is_some() {
                 break;
             }
-            self.waiting = frame::frames(&events, chunk, &window);
-            let end = chunk.last().map_or(0, |r| r.end).clamp(1, events.len());
-            self.run_chunk((i128::from(events[end - 1].t) - i128::from(first)) as f64 / 1e6)?;
+            self.waiting = x.to_vec();
+            let end = steps.last().map_or(0, |s| s.end);
+            self.run_chunk((end - i128::from(events[0].t)) as f64 / 1e6)?;
         }
         Ok(steps.len() as u64)
     }
 
     /// Runs steps of `us` microseconds as they are complete; returns the number of steps if the end was seen.
     fn stream(&mut self, reader: &mut Reader<impl Read>, us: i64) -> Result<Option<u64>> {
-        if self.origin.encoding.split_by == SplitBy::Number {
-            self.warn("the network was trained on steps of equally many events; with --step-us they have equal durations".into());
-        }
+        let trained = &self.origin.encoding;
+        let cut = match (trained.duration_us, trained.kind, trained.split_by) {
+            (Some(d), ..) if d == us => None,
+            (Some(d), ..) => Some(format!("steps of {d} us; here they have {us} us")),
+            (None, Kind::Voxel, _) => {
+                Some(format!("{} bins a recording; with --step-us there is one every {us} us", trained.frames))
+            }
+            (None, _, SplitBy::Number) => {
+                Some("steps of equally many events; with --step-us they have equal durations".to_string())
+            }
+            (None, _, SplitBy::Time) => None,
+        };
+        cut.into_iter().for_each(|cut| self.warn(format!("the network was trained on {cut}")));
         let live = self.a.file.as_os_str() == "-";
         let most = self.a.steps.map(|n| n as usize);
         let mut encoder: Option<StepEncoder> = None;
@@ -317,6 +330,10 @@ impl Runner<'_> {
         if self.stopped.is_none() && !self.waiting.is_empty() {
             self.run_chunk(encoder.steps() as f64 * us as f64 / 1e6)?;
         }
+        let limit = self.origin.encoding.shape(Sensor::default())[0];
+        if self.origin.encoding.duration_us.is_some() && self.session.steps() > limit {
+            self.warn(format!("in training recordings were cut after {limit} steps (data.max_steps); here all are run"));
+        }
         if encoder.outside() > 0 {
             self.warn(format!("{} events lie outside the sensor or the crop and are left out", encoder.outside()));
         }
@@ -331,7 +348,11 @@ impl Runner<'_> {
         let [h, w, c] = self.shape;
         let steps = self.waiting.len() / (h * w * c).max(1);
         let begun = Instant::now();
-        let x = Tensor::from_f32(self.session.device(), &[steps, 1, h, w, c], &self.waiting)?;
+        let shape = [steps, 1, h, w, c];
+        let x = match self.origin.encoding.is_binary() {
+            true => Tensor::spikes_from_f32(self.session.device(), &shape, &self.waiting)?,
+            false => Tensor::from_f32(self.session.device(), &shape, &self.waiting)?,
+        };
         self.session.push(&x)?;
         let scores = self.session.scores();
         let ms = begun.elapsed().as_secs_f64() * 1e3;

@@ -14,7 +14,6 @@ use crate::profile::energy::{CONVENTIONS, Convention, convention};
 use crate::profile::html::{Clip, Page, page};
 use crate::profile::modules::{HOW, Profile, Timing};
 use crate::profile::report::{count, joules};
-use crate::tensor::Tensor;
 use crate::train::{self, Now, Watch};
 use clap::Args;
 use serde::Serialize;
@@ -181,7 +180,7 @@ fn timing(net: &dyn Module, params: &Params, samples: &Arc<Samples>, batch: usiz
     let first = Loader::new(samples.clone(), options)?.epoch(0, 0).next().transpose()?;
     let Some(b) = first else { return Ok(Timing::default()) };
     let device = params.device();
-    let x = Tensor::from_f32(device, &b.shape, &b.x)?;
+    let x = train::input(&b, device)?.0;
     net.forward(&x, &mut Ctx::infer(params))?;
     device.synchronize()?;
     let mut counts = Counts::keeping(Keep { operations: false, seconds: true, ..Keep::default() });
@@ -201,9 +200,12 @@ fn timing(net: &dyn Module, params: &Params, samples: &Arc<Samples>, batch: usiz
 
 /// Runs sample `i` by itself and keeps its spikes.
 fn clip(net: &dyn Module, params: &Params, samples: &Samples, i: usize) -> Result<Clip> {
-    let sample = samples.sample(i, 0)?;
-    let [t, h, w, channels] = samples.shape();
-    let x = Tensor::from_f32(params.device(), &[t, 1, h, w, channels], &sample.x)?;
+    let [_, h, w, channels] = samples.shape();
+    let one = Arc::new(samples.only(i));
+    let options = LoaderOptions { batch: 1, threads: 0, ..LoaderOptions::default() };
+    let batch = Loader::new(one, options)?.epoch(0, 0).next().transpose()?;
+    let sample = batch.ok_or_else(|| Error::usage(format!("--clip {i}: there is no such sample")))?;
+    let x = train::input(&sample, params.device())?.0;
     let mut cx = Ctx::infer(params).with_counts(Counts::keeping(Keep { operations: false, clip: true, ..Keep::default() }));
     let logits = net.forward(&x, &mut cx)?;
     let counts = cx.finish().1.unwrap_or_default();
@@ -215,8 +217,8 @@ fn clip(net: &dyn Module, params: &Params, samples: &Samples, i: usize) -> Resul
     let class = |i: usize| classes.get(i).cloned().unwrap_or_else(|| i.to_string());
     Ok(Clip {
         name: samples.dataset().describe(i),
-        label: class(sample.label as usize),
-        answer: train::answers(&logits)?.first().map_or(String::new(), |&a| class(a)),
+        label: sample.labels.first().map_or(String::new(), |&l| class(l as usize)),
+        answer: train::answers(&logits, None)?.first().map_or(String::new(), |&a| class(a)),
         events,
         size: [h, w],
         neurons: counts.clip,

@@ -84,7 +84,7 @@ impl Watch for Progress {
         let per_epoch = r.seconds / r.epoch.max(1) as f64;
         let left = per_epoch * (r.epochs - r.epoch.min(r.epochs)) as f64;
         say(&format!(
-            "epoch {}/{}: loss {:.4}, accuracy {:.1}%, validation {:.1}% (loss {:.4}), rate {:.1}%{router}, {:.1} samples/s, {:.0} s, {left:.0} s left{}",
+            "epoch {}/{}: loss {:.4}, accuracy {:.1}%, validation {:.1}% (loss {:.4}), rate {:.1}%{router}, {:.1} samples/s, {:.2} s waiting for data, {:.0} s, {left:.0} s left{}",
             r.epoch,
             r.epochs,
             r.train_loss,
@@ -93,6 +93,7 @@ impl Watch for Progress {
             r.val_loss,
             100.0 * r.firing_rate,
             r.samples_per_second,
+            r.seconds_waiting_for_data,
             r.seconds,
             if r.best { ", best so far" } else { "" },
         ));

@@ -2,6 +2,24 @@
 
 use crate::events::Event;
 
+/// What is kept of a sample.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// Encoded, `[T, H, W, C]`.
+    Array(Compact),
+    /// Its events, where something random happens to them.
+    Events(Packed),
+}
+
+impl Kept {
+    pub fn bytes(&self) -> usize {
+        match self {
+            Kept::Array(a) => a.bytes(),
+            Kept::Events(e) => e.bytes(),
+        }
+    }
+}
+
 /// An encoded sample; exact.
 #[derive(Debug)]
 pub(super) enum Compact {
@@ -18,6 +36,14 @@ impl Compact {
             Compact::U16(x.iter().map(|&v| v as u16).collect())
         } else {
             Compact::F32(x.into())
+        }
+    }
+    /// Elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Compact::U8(v) => v.len(),
+            Compact::U16(v) => v.len(),
+            Compact::F32(v) => v.len(),
         }
     }
     pub fn bytes(&self) -> usize {
@@ -41,8 +67,8 @@ impl Compact {
 /// Events in 64 bits each: 31 of time since the first, 16 of each coordinate, the polarity.
 #[derive(Debug)]
 pub(super) struct Packed {
-    t0: i64,
-    events: Box<[u64]>,
+    pub t0: i64,
+    pub events: Box<[u64]>,
 }
 
 impl Packed {

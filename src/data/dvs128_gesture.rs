@@ -4,7 +4,7 @@
 //! A row of the label file is a class (1 to 11) and the microseconds at which the gesture begins and before which it ends.
 //! Users are split by `trials_to_train.txt` and `trials_to_test.txt` where these are there, else at user 23.
 
-use super::files::{listed, name_of, parted, subfolder};
+use super::files::{listed, name_of, parted, stamp, subfolder};
 use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Split};
 use crate::events::{self, EventStream, Sensor};
 use crate::{Error, Result};
@@ -153,6 +153,10 @@ impl Dataset for Gestures {
     fn describe(&self, i: usize) -> String {
         let (path, g) = &self.gestures[i];
         format!("{}, {} to {} us", path.display(), g.begin, g.end)
+    }
+    fn source(&self, i: usize) -> Option<String> {
+        let (path, g) = &self.gestures[i];
+        Some(format!("{} strict {}, {} to {} us", stamp(path)?, self.strict, g.begin, g.end))
     }
     /// Left and right arms and turns of direction are classes of their own.
     fn mirrors(&self) -> bool {

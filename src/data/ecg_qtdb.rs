@@ -102,6 +102,9 @@ impl Dataset for Ecg {
     fn describe(&self, i: usize) -> String {
         format!("sequence {i}")
     }
+    fn has_events(&self) -> bool {
+        false
+    }
     fn shape(&self, _: &Encoding) -> [usize; 4] {
         [self.data.steps, 1, 1, self.data.channels]
     }

@@ -106,6 +106,10 @@ impl Dataset for Gestures {
     fn describe(&self, i: usize) -> String {
         format!("{} gesture {i}", self.split.name())
     }
+    fn source(&self, i: usize) -> Option<String> {
+        let spec = serde_json::to_string(&self.spec).ok()?;
+        Some(format!("{} {i} of {spec}", self.split.name()))
+    }
     fn mirrors(&self) -> bool {
         false
     }

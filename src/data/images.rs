@@ -73,6 +73,9 @@ impl Dataset for Images {
     fn describe(&self, i: usize) -> String {
         format!("image {i}")
     }
+    fn has_events(&self) -> bool {
+        false
+    }
     fn shape(&self, _: &Encoding) -> [usize; 4] {
         let [h, w, c] = self.size;
         [self.frames, h, w, c]

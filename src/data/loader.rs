@@ -9,6 +9,7 @@ use crate::{Error, Result};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// How batches are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,10 +37,14 @@ impl Default for LoaderOptions {
 /// Encoded samples side by side.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// `[T, B, H, W, C]`, in this order of axes.
+    /// `[T, B, H, W, C]`, in this order of axes; T is that of the longest sample, and what lies behind the others' ends is zero.
     pub x: Vec<f32>,
     /// T, B, H, W, C.
     pub shape: [usize; 5],
+    /// T of each of the B samples.
+    pub lengths: Vec<usize>,
+    /// Whether x holds zeros and ones, to be taken as spikes.
+    pub is_binary: bool,
     /// The classes of the B samples.
     pub labels: Vec<u32>,
     /// Their numbers in [`Samples`].
@@ -109,7 +114,7 @@ impl Loader {
             }
             queues.push(queue);
         }
-        Batches { work, queues, workers, first, next: first, end }
+        Batches { work, queues, workers, first, next: first, end, waited: Duration::ZERO }
     }
 }
 
@@ -124,14 +129,20 @@ impl Work {
     fn make(&self, number: usize) -> Result<Batch> {
         let from = number * self.batch;
         let indices = self.order[from..self.order.len().min(from + self.batch)].to_vec();
-        let [t, h, w, c] = self.samples.shape();
-        let shape = [t, indices.len(), h, w, c];
+        let [_, h, w, c] = self.samples.shape();
+        let frame = h * w * c;
+        let ready = indices.iter().map(|&i| self.samples.ready(i, self.epoch)).collect::<Result<Vec<_>>>()?;
+        let lengths: Vec<usize> = ready.iter().map(|r| r.len() / frame.max(1)).collect();
+        let shape = [lengths.iter().copied().max().unwrap_or(0), indices.len(), h, w, c];
         let mut x = vec![0.0; shape.iter().product()];
-        for (b, &i) in indices.iter().enumerate() {
-            self.samples.scatter(i, self.epoch, &mut x, b, indices.len())?;
+        for (place, out) in x.chunks_exact_mut(frame).enumerate() {
+            let (t, b) = (place / indices.len(), place % indices.len());
+            if t < lengths[b] {
+                ready[b].read(t * frame, out);
+            }
         }
         let labels = indices.iter().map(|&i| self.samples.dataset().label(i)).collect();
-        Ok(Batch { x, shape, labels, indices })
+        Ok(Batch { x, shape, lengths, is_binary: self.samples.is_binary(), labels, indices })
     }
 }
 
@@ -143,12 +154,17 @@ pub struct Batches {
     first: usize,
     next: usize,
     end: usize,
+    waited: Duration,
 }
 
 impl Batches {
     /// The number of the next batch in the epoch.
     pub fn position(&self) -> usize {
         self.next
+    }
+    /// How long the reader has waited for batches, all in all.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 }
 
@@ -159,6 +175,7 @@ impl Iterator for Batches {
         if self.next >= self.end {
             return None;
         }
+        let asked = Instant::now();
         let batch = if self.queues.is_empty() {
             self.work.make(self.next)
         } else {
@@ -166,6 +183,7 @@ impl Iterator for Batches {
             let lost = |_| Err(Error::config("data", "a thread that loads data ended before its time; this is a bug"));
             queue.recv().unwrap_or_else(lost)
         };
+        self.waited += asked.elapsed();
         self.next = if batch.is_ok() { self.next + 1 } else { self.end };
         Some(batch)
     }

@@ -23,6 +23,7 @@ mod cache;
 mod check;
 pub mod cifar;
 pub mod cifar10_dvs;
+mod disk;
 pub mod dvs128_gesture;
 pub mod dvs128_objects;
 pub mod dvs_lip;
@@ -55,7 +56,7 @@ pub use samples::{Samples, Splits};
 pub use spec::{DatasetSpec, StillInput};
 pub use split::Subset;
 
-use crate::encode::Encoding;
+use crate::encode::{Encoding, Kind};
 use crate::events::{EventStream, Sensor};
 use crate::{Error, Result};
 
@@ -154,7 +155,16 @@ pub trait Dataset: Send + Sync {
     fn load(&self, i: usize) -> Result<Recording>;
     /// What to call sample `i` in a message: a path, or a number.
     fn describe(&self, i: usize) -> String;
-    /// The shape `[T, H, W, C]` of its samples, encoded.
+    /// All that sample `i` is made from besides this program, as a text that changes when any of it does: a cache on disk finds the
+    /// sample by it. None where the sample is not worth keeping there.
+    fn source(&self, _i: usize) -> Option<String> {
+        None
+    }
+    /// Whether samples are recordings of events; where they are arrays already, nothing can be said of their encoding.
+    fn has_events(&self) -> bool {
+        true
+    }
+    /// The shape `[T, H, W, C]` of its samples, encoded; where steps have a fixed duration, T is the most there can be.
     fn shape(&self, encoding: &Encoding) -> [usize; 4] {
         encoding.shape(self.sensor())
     }
@@ -209,7 +219,12 @@ pub fn open(spec: &DatasetSpec, split: Split) -> Result<Box<dyn Dataset>> {
         return Err(Error::config("data.split", what));
     }
     let dataset = (entry.open)(spec, &manifest, split)?;
-    spec.encoding().check(dataset.sensor())?;
+    let encoding = spec.encoding();
+    if !dataset.has_events() && (encoding.kind != Kind::default() || encoding.duration_us.is_some()) {
+        let key = if encoding.duration_us.is_some() { "data.duration_us" } else { "data.encoding" };
+        return Err(Error::config(key, format!("samples of {} are arrays, not events; data.frames says T", dataset.name())));
+    }
+    encoding.check(dataset.sensor())?;
     spec.augment.check(dataset.as_ref())?;
     Ok(dataset)
 }

@@ -1,6 +1,7 @@
-//! Samples: a dataset with its encoding and augmentation, kept in memory after the first use.
+//! Samples: a dataset with its encoding and augmentation, kept in memory after the first use, and on disk where a recipe says so.
 
-use super::cache::{Compact, Packed};
+use super::cache::{Compact, Kept, Packed};
+use super::disk::Disk;
 use super::{Augment, Dataset, DatasetSpec, Recording, Sample, Split, Subset, open, split};
 use crate::encode::Encoding;
 use crate::events::Event;
@@ -11,9 +12,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Encoded samples `[T, H, W, C]` of a dataset.
+/// Encoded samples `[T, H, W, C]` of a dataset; where steps have a fixed duration, each has its own T.
 ///
-/// What is decoded once is kept, up to a limit of memory: encoded arrays where nothing random happens to them, else events.
+/// What is decoded once is kept, up to a limit of memory: encoded arrays where nothing random happens to them, else events. The same
+/// goes to a cache on disk, where there is one, for samples that say what they are made from ([`Dataset::source`]).
 pub struct Samples {
     dataset: Arc<dyn Dataset>,
     encoding: Encoding,
@@ -22,19 +24,22 @@ pub struct Samples {
     shape: [usize; 4],
     kept: Vec<OnceLock<Kept>>,
     room: AtomicUsize,
+    disk: Option<Arc<Disk>>,
     warnings: Mutex<BTreeSet<String>>,
 }
 
-enum Kept {
-    Array(Compact),
-    Events(Packed),
+/// A sample ready to be copied into a batch.
+pub(super) enum Ready<'a> {
+    Kept(&'a Compact),
+    Made(Compact),
 }
 
-impl Kept {
-    fn bytes(&self) -> usize {
+impl std::ops::Deref for Ready<'_> {
+    type Target = Compact;
+    fn deref(&self) -> &Compact {
         match self {
-            Kept::Array(a) => a.bytes(),
-            Kept::Events(e) => e.bytes(),
+            Ready::Kept(c) => c,
+            Ready::Made(c) => c,
         }
     }
 }
@@ -50,17 +55,31 @@ impl Samples {
             augment,
             rng: Rng::new(seed).stream("augment"),
             room: AtomicUsize::new(cache),
+            disk: None,
             warnings: Mutex::default(),
         }
     }
+    /// With a cache on disk.
+    pub(super) fn with_disk(self, disk: Option<Arc<Disk>>) -> Self {
+        Samples { disk, ..self }
+    }
     /// At most `n` of them, of each class alike; `seed` chooses.
     pub fn limited(&self, n: usize, seed: u64) -> Samples {
-        let some = split::limited(&self.dataset.labels(), n, &Rng::new(seed).stream("limited"));
-        let dataset = Arc::new(Subset::new(self.dataset.clone(), some));
+        self.some(split::limited(&self.dataset.labels(), n, &Rng::new(seed).stream("limited")))
+    }
+    /// Sample `i` alone.
+    ///
+    /// # Panics
+    /// If there is no such sample.
+    pub fn only(&self, i: usize) -> Samples {
+        self.some(vec![i])
+    }
+    fn some(&self, indices: Vec<usize>) -> Samples {
+        let dataset = Arc::new(Subset::new(self.dataset.clone(), indices));
         let kept = (0..dataset.len()).map(|_| OnceLock::new()).collect();
         let room = AtomicUsize::new(self.room.load(Ordering::Relaxed));
-        let (encoding, augment, rng) = (self.encoding.clone(), self.augment, self.rng.clone());
-        Samples { dataset, encoding, augment, rng, shape: self.shape, kept, room, warnings: Mutex::default() }
+        let (encoding, augment, rng, disk) = (self.encoding.clone(), self.augment, self.rng.clone(), self.disk.clone());
+        Samples { dataset, encoding, augment, rng, shape: self.shape, kept, room, disk, warnings: Mutex::default() }
     }
     /// The dataset.
     pub fn dataset(&self) -> &dyn Dataset {
@@ -74,9 +93,13 @@ impl Samples {
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
-    /// `[T, H, W, C]` of a sample.
+    /// `[T, H, W, C]` of a sample; where steps have a fixed duration, T is the most there can be.
     pub fn shape(&self) -> [usize; 4] {
         self.shape
+    }
+    /// Whether samples are zeros and ones, to be taken as spikes.
+    pub fn is_binary(&self) -> bool {
+        self.encoding.is_binary()
     }
     /// What was wrong with the files read so far: a sentence each with the path, sorted.
     pub fn warnings(&self) -> Vec<String> {
@@ -88,44 +111,30 @@ impl Samples {
     /// # Errors
     /// A file that cannot be read.
     pub fn sample(&self, i: usize, epoch: u64) -> Result<Sample> {
-        let mut x = vec![0.0; self.shape.iter().product()];
-        self.scatter(i, epoch, &mut x, 0, 1)?;
+        let ready = self.ready(i, epoch)?;
+        let mut x = vec![0.0; ready.len()];
+        ready.read(0, &mut x);
         Ok(Sample { x, label: self.dataset.label(i) })
     }
-    /// Writes sample `i` to place `b` of `x`, a batch `[T, batch, H, W, C]`; all of that place is overwritten.
+    /// Sample `i` as it is in `epoch`, `[T, H, W, C]`.
     ///
     /// # Errors
     /// A file that cannot be read.
-    ///
-    /// # Panics
-    /// If `x` is not of that shape.
-    pub fn scatter(&self, i: usize, epoch: u64, x: &mut [f32], b: usize, batch: usize) -> Result<()> {
-        let frame: usize = self.shape[1..].iter().product();
-        let places = x.chunks_exact_mut(frame * batch).map(|step| &mut step[b * frame..][..frame]);
-        let from_array = |a: &[f32], places: &mut dyn Iterator<Item = &mut [f32]>| {
-            places.zip(a.chunks_exact(frame)).for_each(|(out, a)| out.copy_from_slice(a));
+    pub(super) fn ready(&self, i: usize, epoch: u64) -> Result<Ready<'_>> {
+        let made = |x: Vec<f32>| Ok(Ready::Made(Compact::F32(x.into())));
+        let kept = match self.kept[i].get() {
+            Some(kept) => Ok(kept),
+            None => match self.fetch(i)? {
+                Fetched::Kept(kept) => self.keep(i, kept),
+                Fetched::Loose(events) => return made(self.encode(i, epoch, events)),
+            },
         };
-        let mut places = places;
-        match self.kept[i].get() {
-            Some(Kept::Array(a)) => places.enumerate().for_each(|(t, out)| a.read(t * frame, out)),
-            Some(Kept::Events(e)) => from_array(&self.encode(i, epoch, e.events()), &mut places),
-            None => {
-                let array = match self.load(i)? {
-                    Recording::Array(a) => a,
-                    Recording::Events(stream) => {
-                        if !self.augment.is_off() {
-                            self.keep(i, Packed::of(&stream.events).map(Kept::Events));
-                        }
-                        self.encode(i, epoch, stream.events)
-                    }
-                };
-                from_array(&array, &mut places);
-                if self.augment.is_off() {
-                    self.keep(i, Some(Kept::Array(Compact::of(array))));
-                }
-            }
+        match kept {
+            Ok(Kept::Array(a)) => Ok(Ready::Kept(a)),
+            Err(Kept::Array(a)) => Ok(Ready::Made(a)),
+            Ok(Kept::Events(e)) => made(self.encode(i, epoch, e.events())),
+            Err(Kept::Events(e)) => made(self.encode(i, epoch, e.events())),
         }
-        Ok(())
     }
     /// Reads all samples once on all threads, so that the first epoch finds them in memory.
     ///
@@ -133,27 +142,72 @@ impl Samples {
     /// A file that cannot be read.
     pub fn fill(&self) -> Result<()> {
         let missing = |i: &usize| self.kept[*i].get().is_none();
-        (0..self.len()).into_par_iter().filter(missing).try_for_each(|i| self.sample(i, 0).map(|_| ()))
+        (0..self.len()).into_par_iter().filter(missing).try_for_each(|i| self.ready(i, 0).map(|_| ()))
     }
 
-    fn load(&self, i: usize) -> Result<Recording> {
-        let mut recording = self.dataset.load(i)?;
-        match &mut recording {
-            Recording::Events(stream) => {
-                stream.sort();
-                if !stream.warnings.is_empty() {
-                    let mut said = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-                    let path = self.dataset.describe(i);
-                    said.extend(stream.warnings.drain(..).map(|w| format!("{path}: {w}")));
-                }
+    /// What is to be kept of sample `i`: from the cache on disk, else made.
+    fn fetch(&self, i: usize) -> Result<Fetched> {
+        let entry = self.disk.as_ref().and_then(|disk| Some((disk, self.key(i)?)));
+        if let Some((disk, key)) = &entry {
+            let (found, trouble) = disk.read(key);
+            self.warn(trouble);
+            if let Some((kept, warnings)) = found {
+                self.warn(warnings);
+                return Ok(Fetched::Kept(kept));
             }
+        }
+        let path = self.dataset.describe(i);
+        let mut warnings = Vec::new();
+        let kept = match self.dataset.load(i)? {
             Recording::Array(a) if a.len() != self.shape.iter().product::<usize>() => {
-                let what = format!("{}: {} values for a sample of {:?}", self.dataset.describe(i), a.len(), self.shape);
+                let what = format!("{path}: {} values for a sample of {:?}", a.len(), self.shape);
                 return Err(Error::shape(self.dataset.name(), what));
             }
-            Recording::Array(_) => {}
+            Recording::Array(a) => Kept::Array(Compact::of(a)),
+            Recording::Events(mut stream) => {
+                stream.sort();
+                warnings.extend(stream.warnings.drain(..).map(|w| format!("{path}: {w}")));
+                if self.augment.is_off() {
+                    warnings.extend(self.cut(i, &stream.events));
+                    Kept::Array(Compact::of(self.encoding.encode(&stream.events, self.dataset.sensor())))
+                } else {
+                    match Packed::of(&stream.events) {
+                        Some(packed) => Kept::Events(packed),
+                        None => {
+                            self.warn(warnings);
+                            return Ok(Fetched::Loose(stream.events));
+                        }
+                    }
+                }
+            }
+        };
+        if let Some((disk, key)) = &entry {
+            self.warn(disk.write(key, &kept, &warnings));
         }
-        Ok(recording)
+        self.warn(warnings);
+        Ok(Fetched::Kept(kept))
+    }
+
+    /// Names sample `i` as it is kept: all that it depends on. None where the dataset does not say what it is made from.
+    fn key(&self, i: usize) -> Option<String> {
+        let source = self.dataset.source(i)?;
+        let encoding = if self.augment.is_off() { Some(&self.encoding) } else { None };
+        let sensor = self.dataset.sensor();
+        serde_json::to_string(&(self.dataset.name(), source, [sensor.width, sensor.height], encoding)).ok()
+    }
+
+    /// What to say where steps are left out.
+    fn cut(&self, i: usize, events: &[Event]) -> Option<String> {
+        let (n, most) = (self.encoding.length(events), self.shape[0]);
+        let path = || self.dataset.describe(i);
+        (n > most).then(|| format!("{}: {n} steps; those behind the first {most} (data.max_steps) are left out", path()))
+    }
+
+    fn warn(&self, what: impl IntoIterator<Item = String>) {
+        let mut what = what.into_iter().peekable();
+        if what.peek().is_some() {
+            self.warnings.lock().unwrap_or_else(PoisonError::into_inner).extend(what);
+        }
     }
 
     fn encode(&self, i: usize, epoch: u64, mut events: Vec<Event>) -> Vec<f32> {
@@ -161,18 +215,26 @@ impl Samples {
         if !self.augment.is_off() {
             self.augment.apply(&mut events, sensor, &self.rng.stream(epoch).stream(i));
         }
+        self.warn(self.cut(i, &events));
         self.encoding.encode(&events, sensor)
     }
 
-    /// Keeps it if there is room.
-    fn keep(&self, i: usize, kept: Option<Kept>) {
-        let Some(kept) = kept else { return };
+    /// Keeps it if there is room, else hands it back.
+    fn keep(&self, i: usize, kept: Kept) -> Result<&Kept, Kept> {
         let take = |room: usize| room.checked_sub(kept.bytes());
-        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
-            // Another thread may have been as quick; then its copy stays, and this one's room is lost, which is harmless.
-            let _ = self.kept[i].set(kept);
+        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            return Err(kept);
         }
+        // Another thread may have been as quick; then its copy stays, and this one's room is lost, which is harmless.
+        Ok(self.kept[i].get_or_init(|| kept))
     }
+}
+
+/// What [`Samples::fetch`] found.
+enum Fetched {
+    Kept(Kept),
+    /// Events too far apart to be packed.
+    Loose(Vec<Event>),
 }
 
 /// Training, validation and test samples of a recipe's `[data]`.
@@ -183,6 +245,7 @@ pub struct Splits {
     pub validation: Arc<Samples>,
     /// What is tested on, once.
     pub test: Arc<Samples>,
+    pub(super) disk: Option<Arc<Disk>>,
 }
 
 impl Splits {
@@ -219,18 +282,24 @@ impl Splits {
             );
             return Err(Error::config("data", what));
         }
+        let disk = spec.cache.clone().map(|dir| Arc::new(Disk::new(dir)));
         // The budget is shared by what each part holds.
         let total = (train.len() + test.len()) as f64;
         let cache = |n: usize| ((spec.cache_mib as f64) * 1_048_576.0 * n as f64 / total) as usize;
         let samples = |d: Arc<dyn Dataset>, augment: Augment| {
             let cache = cache(d.len());
-            Arc::new(Samples::new(d, spec.encoding(), augment, seed, cache))
+            Arc::new(Samples::new(d, spec.encoding(), augment, seed, cache).with_disk(disk.clone()))
         };
         Ok(Splits {
             train: samples(Arc::new(Subset::new(train.clone(), stay)), spec.augment),
             validation: samples(Arc::new(Subset::new(train, taken)), Augment::default()),
             test: samples(test, Augment::default()),
+            disk,
         })
+    }
+    /// What the cache on disk did so far and how large it is; none without one.
+    pub fn cache(&self) -> Option<String> {
+        self.disk.as_ref().map(|d| d.report())
     }
     /// What was wrong with the files read so far.
     pub fn warnings(&self) -> Vec<String> {

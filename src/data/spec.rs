@@ -83,6 +83,11 @@ pub struct DatasetSpec {
     /// Memory for samples kept between epochs, MiB.
     #[serde(default = "defaults::cache_mib")]
     pub cache_mib: usize,
+    /// A folder for encoded samples (events where samples are augmented), made where it is missing; several runs may share it. An entry is
+    /// found by all it depends on: the file's path, size and time of writing, every setting of the encoding, and this program's version.
+    /// Nothing in it is ever deleted; deleting the folder is safe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
     /// Random changes of training samples; none by default.
     #[serde(default)]
     pub augment: Augment,
@@ -141,6 +146,7 @@ impl DatasetSpec {
             test_samples: None,
             strict: false,
             cache_mib: defaults::cache_mib(),
+            cache: None,
             augment: Augment::default(),
             gestures: GestureSpec::default(),
         }

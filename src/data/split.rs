@@ -92,6 +92,12 @@ impl Dataset for Subset {
     fn describe(&self, i: usize) -> String {
         self.inner.describe(self.indices[i])
     }
+    fn source(&self, i: usize) -> Option<String> {
+        self.inner.source(self.indices[i])
+    }
+    fn has_events(&self) -> bool {
+        self.inner.has_events()
+    }
     fn shape(&self, encoding: &Encoding) -> [usize; 4] {
         self.inner.shape(encoding)
     }

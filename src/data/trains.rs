@@ -65,6 +65,9 @@ impl Dataset for Trains {
     fn describe(&self, i: usize) -> String {
         format!("{} {i}", self.what)
     }
+    fn has_events(&self) -> bool {
+        false
+    }
     fn shape(&self, _: &Encoding) -> [usize; 4] {
         [self.frames, 1, 1, self.units]
     }

@@ -44,6 +44,7 @@ pub mod matmul;
 pub mod neuron;
 pub mod norm;
 pub mod optim;
+pub mod pad;
 pub mod par;
 pub mod pool;
 pub mod product;

@@ -9,11 +9,15 @@ use crate::tensor::Tensor;
 /// Counts, for every (step, sample, token) whose gate to expert `i` of `r` `[.., experts]` is closed, the spikes of that row in each of
 /// `work` times the targets that each spike reaches, at operation `mixture` of `place`.
 pub(super) fn experts(cx: &mut Ctx<'_>, place: &str, r: &Tensor, i: usize, work: &[(&Tensor, usize)]) -> Result<()> {
-    let Some(counts) = cx.counts().filter(|c| c.keep.detail) else { return Ok(()) };
+    if !cx.counts().is_some_and(|c| c.keep.detail) {
+        return Ok(());
+    }
+    let r = &cx.real(r)?;
     let gates = r.words()?;
     let pitch = words(r.channels());
     let mut sum = 0;
     for (x, targets) in work {
+        let x = &cx.real(x)?;
         let (planes, width) = (x.expect_bits("gated")?, words(x.channels()));
         if x.rows() != r.rows() {
             return Err(Error::shape("gated", format!("{x:?} behind gates {r:?}")));
@@ -26,14 +30,17 @@ pub(super) fn experts(cx: &mut Ctx<'_>, place: &str, r: &Tensor, i: usize, work:
             }
         }
     }
-    counts.add_gated(place, "mixture", sum);
+    cx.counts().into_iter().for_each(|c| c.add_gated(place, "mixture", sum));
     Ok(())
 }
 
 /// Counts the additions of a depth-wise 3x3 convolution of `x` (spikes `[T, B, H, W, C]`) whose target is closed in `r` of that shape,
 /// at operation `and` of `place`.
 pub(super) fn depthwise(cx: &mut Ctx<'_>, place: &str, x: &Tensor, r: &Tensor) -> Result<()> {
-    let Some(counts) = cx.counts().filter(|c| c.keep.detail) else { return Ok(()) };
+    if !cx.counts().is_some_and(|c| c.keep.detail) {
+        return Ok(());
+    }
+    let (x, r) = (&cx.real(x)?, &cx.real(r)?);
     let (&[t, b, h, w, c], true) = (x.shape(), x.shape() == r.shape() && x.planes() == 1 && r.planes() == 1) else {
         return Err(Error::shape("gated", format!("{x:?} behind gates {r:?}")));
     };
@@ -56,7 +63,7 @@ pub(super) fn depthwise(cx: &mut Ctx<'_>, place: &str, x: &Tensor, r: &Tensor) -
             }
         }
     }
-    counts.add_gated(place, "and", sum);
+    cx.counts().into_iter().for_each(|c| c.add_gated(place, "and", sum));
     Ok(())
 }
 

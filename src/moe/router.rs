@@ -48,9 +48,7 @@ pub struct SpikingRouter {
 impl Router for SpikingRouter {
     fn route(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let r = self.map.spikes(x, &self.lif, cx)?;
-        if let Some(counts) = cx.counts() {
-            counts.router(&self.name, &r)?;
-        }
+        cx.count_router(&self.name, &r)?;
         Ok(r)
     }
 }

@@ -61,7 +61,7 @@ impl Neurons {
         let training = cx.is_training();
         let op = NeuronLayer {
             neuron: self.neuron,
-            norm: norm.map(|_| Norm { training, eps: EPS }),
+            norm: norm.map(|_| Norm { training, eps: EPS, padding: cx.padding().cloned() }),
             has_v0: v0.is_some(),
             wants: Wants { v: carries, v_seq: false },
         };
@@ -73,7 +73,7 @@ impl Neurons {
             outs.next().into_iter().for_each(|v| cx.put_state(&self.name, v));
         }
         if let (Some(n), true) = (norm, training) {
-            n.track(outs.next(), outs.next(), x.rows(), cx)?;
+            n.track(outs.next(), outs.next(), x, cx)?;
         }
         spikes.ok_or_else(|| crate::error::Error::shape(self.name.clone(), "no spikes"))
     }
@@ -101,8 +101,9 @@ impl BatchNormLayer {
         [self.weight, self.bias, self.mean, self.var].map(|id| cx.param(id))
     }
     /// Moves the running statistics towards a batch's; the variance there is the unbiased one.
-    fn track(&self, mean: Option<Tensor>, var: Option<Tensor>, rows: usize, cx: &mut Ctx<'_>) -> Result<()> {
+    fn track(&self, mean: Option<Tensor>, var: Option<Tensor>, x: &Tensor, cx: &mut Ctx<'_>) -> Result<()> {
         let (Some(mean), Some(var)) = (mean, var) else { return Ok(()) };
+        let rows = cx.padding().map_or(x.rows(), |p| p.real_rows(x));
         let u = RunningU { c: mean.len() as u32, momentum: MOMENTUM, unbias: rows as f32 / rows.saturating_sub(1).max(1) as f32 };
         let c = mean.shape().to_vec();
         let inputs = [&cx.param(self.mean), &cx.param(self.var), &mean, &var];
@@ -115,11 +116,11 @@ impl BatchNormLayer {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let [weight, bias, mean, var] = self.params(cx);
         let training = cx.is_training();
-        let op = BatchNorm { training, eps: EPS };
+        let op = BatchNorm { training, eps: EPS, padding: cx.padding().cloned() };
         let mut outs = cx.apply(&self.name, op, &[x, &weight, &bias, &mean, &var])?.into_iter();
         let y = outs.next().ok_or_else(|| crate::error::Error::shape(self.name.clone(), "no output"))?;
         if training {
-            self.track(outs.next(), outs.next(), x.rows(), cx)?;
+            self.track(outs.next(), outs.next(), x, cx)?;
         }
         Ok(y)
     }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::kernel::loss::{Sum, SumU};
 use crate::kernel::neuron::{Backward as BackwardKernel, Forward as ForwardKernel, NeuronU};
 use crate::neuron::Neuron;
+use crate::padding::Padding;
 use crate::tensor::{Repr, Tensor, launch, launch1};
 
 /// What a neuron layer is asked for besides its spikes.
@@ -38,12 +39,14 @@ pub struct NeuronLayer {
 }
 
 /// How a batch norm takes its statistics.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Norm {
     /// From the batch; else the running ones given.
     pub training: bool,
     /// Added to the variance.
     pub eps: f32,
+    /// Which steps of the batch are real; all if none.
+    pub padding: Option<Padding>,
 }
 
 struct Inputs<'a> {
@@ -86,9 +89,10 @@ impl Op for NeuronLayer {
         let empty = none(device)?;
         let c = x.channels();
         let mut stats = Vec::new();
-        let (a, b) = match (self.norm, norm) {
+        let (a, b) = match (&self.norm, norm) {
             (Some(n), Some([gamma, beta, mean, var])) => {
-                let s = if n.training { Stats::of(x)? } else { Stats { mean: mean.clone(), var: var.clone() } };
+                let s =
+                    if n.training { Stats::of(x, n.padding.as_ref())? } else { Stats { mean: mean.clone(), var: var.clone() } };
                 let ab = s.affine(gamma, beta, n.eps)?;
                 if n.training {
                     stats = vec![s.mean, s.var];
@@ -145,10 +149,10 @@ impl Op for NeuronLayer {
         let inputs = [x, a, b, w, ds, dv_seq.unwrap_or(&empty)];
         let mut out = launch(x.device(), &kernel, &u, &inputs, &[(x.shape(), Repr::F32), (&dw_shape, Repr::F32)])?.into_iter();
         let (Some(dz), Some(dw)) = (out.next(), out.next()) else { return Err(Error::shape(self.name(), "no output")) };
-        let mut grads = match (self.norm, saved.get(4..7)) {
+        let mut grads = match (&self.norm, saved.get(4..7)) {
             (None, _) => vec![Some(dz)],
             (Some(n), Some([gamma, mean, var])) => {
-                let g = backward_norm(x, &dz, gamma, mean, var, n.eps, needs[0])?;
+                let g = backward_norm(x, &dz, gamma, mean, var, n.eps, needs[0], n.padding.as_ref())?;
                 vec![g.dx, Some(g.dgamma), Some(g.dbeta), None, None]
             }
             _ => return Err(Error::shape(self.name(), "a norm with running statistics has no backward")),

@@ -6,7 +6,9 @@ use crate::error::{Error, Result};
 use crate::kernel::norm::{
     Affine, AffineU, Apply, BackwardInput, BackwardInputU, BackwardParams, BackwardReduce, Stats as StatsKernel, StatsU,
 };
+use crate::padding::Padding;
 use crate::tensor::{Repr, Tensor, launch, launch1};
+use std::borrow::Cow;
 
 /// Mean and biased variance of each channel.
 pub struct Stats {
@@ -28,8 +30,9 @@ fn two(mut v: Vec<Tensor>) -> Result<(Tensor, Tensor)> {
 }
 
 impl Stats {
-    /// Over the rows of x.
-    pub fn of(x: &Tensor) -> Result<Stats> {
+    /// Over the rows of x, of a padded batch over those of real steps.
+    pub fn of(x: &Tensor, padding: Option<&Padding>) -> Result<Stats> {
+        let x = &*real(x, padding)?;
         let c = [x.channels()];
         let outs = launch(x.device(), &StatsKernel, &uniform(x), &[x], &[(&c, Repr::F32), (&c, Repr::F32)])?;
         let (mean, var) = two(outs)?;
@@ -43,6 +46,13 @@ impl Stats {
     }
 }
 
+fn real<'a>(x: &'a Tensor, padding: Option<&Padding>) -> Result<Cow<'a, Tensor>> {
+    Ok(match padding {
+        None => Cow::Borrowed(x),
+        Some(p) => Cow::Owned(p.real(x)?),
+    })
+}
+
 /// Gradients of a batch norm in training.
 pub struct NormGrads {
     /// Of its input, where wanted.
@@ -53,7 +63,8 @@ pub struct NormGrads {
     pub dbeta: Tensor,
 }
 
-/// Backward through batch statistics; `dz` is the gradient of the normalised output.
+/// Backward through batch statistics, of a padded batch those of its real steps; `dz` is the gradient of the normalised output. What
+/// comes out for padded steps is zero.
 pub fn backward_norm(
     x: &Tensor,
     dz: &Tensor,
@@ -62,7 +73,9 @@ pub fn backward_norm(
     var: &Tensor,
     eps: f32,
     needs_x: bool,
+    padding: Option<&Padding>,
 ) -> Result<NormGrads> {
+    let (x, dz) = (&*real(x, padding)?, &*real(dz, padding)?);
     let u = uniform(x);
     let c = gamma.shape();
     let both = [(c, Repr::F32), (c, Repr::F32)];
@@ -70,7 +83,11 @@ pub fn backward_norm(
     let (dgamma, dbeta) = two(launch(x.device(), &BackwardParams, &AffineU { c: u.c, eps }, &[&s1, &s2, var], &both)?)?;
     let dx = if needs_x {
         let u = BackwardInputU { rows: u.rows, c: u.c, eps };
-        Some(launch1(&BackwardInput, &u, &[x, dz, gamma, mean, var, &s1, &s2], x.shape(), Repr::F32)?)
+        let dx = launch1(&BackwardInput, &u, &[x, dz, gamma, mean, var, &s1, &s2], x.shape(), Repr::F32)?;
+        Some(match padding {
+            None => dx,
+            Some(p) => p.spread(&dx)?,
+        })
     } else {
         None
     };
@@ -83,6 +100,8 @@ pub struct BatchNorm {
     pub training: bool,
     /// Added to the variance.
     pub eps: f32,
+    /// Which steps of the batch are real; all if none.
+    pub padding: Option<Padding>,
 }
 
 impl Op for BatchNorm {
@@ -91,7 +110,8 @@ impl Op for BatchNorm {
     }
     fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
         let &[input, gamma, beta, mean, var] = x else { return Err(Error::shape(self.name(), "five inputs expected")) };
-        let s = if self.training { Stats::of(input)? } else { Stats { mean: mean.clone(), var: var.clone() } };
+        let s =
+            if self.training { Stats::of(input, self.padding.as_ref())? } else { Stats { mean: mean.clone(), var: var.clone() } };
         let (a, b) = s.affine(gamma, beta, self.eps)?;
         let y = launch1(&Apply, &uniform(input), &[input, &a, &b], input.shape(), Repr::F32)?;
         let saved = vec![input.clone(), gamma.clone(), s.mean.clone(), s.var.clone()];
@@ -102,7 +122,8 @@ impl Op for BatchNorm {
         if !self.training {
             return Err(Error::shape(self.name(), "a norm with running statistics has no backward"));
         }
-        let g = backward_norm(&saved[0], only(self.name(), dy)?, &saved[1], &saved[2], &saved[3], self.eps, needs[0])?;
+        let (dy, padding) = (only(self.name(), dy)?, self.padding.as_ref());
+        let g = backward_norm(&saved[0], dy, &saved[1], &saved[2], &saved[3], self.eps, needs[0], padding)?;
         Ok(vec![g.dx, Some(g.dgamma), Some(g.dbeta), None, None])
     }
 }

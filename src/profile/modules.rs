@@ -168,18 +168,20 @@ pub struct Profile {
 
 fn neuron_layer(row: &Row, samples: f64) -> Option<NeuronLayer> {
     let d = row.detail.as_ref()?;
-    let (b, t) = (d.by_sample.len() as f64, d.by_step.len() as f64);
-    let rate = |spikes: u64, times: f64| spikes as f64 / (d.neurons as f64 * times).max(1.0);
-    let extremes = |v: &[u64], times: f64| {
-        let of = |s: Option<&u64>| rate(s.copied().unwrap_or(0), times);
-        (of(v.iter().min()), of(v.iter().max()))
+    let rates = |spikes: &[u64], times: &[u64]| -> Vec<f64> {
+        spikes.iter().zip(times).map(|(&s, &n)| s as f64 / (d.neurons * n).max(1) as f64).collect()
     };
-    let ((sample_min, sample_max), (step_min, step_max)) = (extremes(&d.by_sample, t), extremes(&d.by_step, b));
+    let extremes = |v: &[f64]| {
+        let least = v.iter().copied().reduce(f64::min).unwrap_or(0.0);
+        (least, v.iter().copied().fold(0.0, f64::max))
+    };
+    let rate_by_step = rates(&d.by_step, &d.samples);
+    let ((sample_min, sample_max), (step_min, step_max)) = (extremes(&rates(&d.by_sample, &d.steps)), extremes(&rate_by_step));
     Some(NeuronLayer {
         name: row.name.clone(),
         neurons: d.neurons,
         firing_rate: Spread { mean: row.rate(), sample_min, sample_max, step_min, step_max },
-        rate_by_step: d.by_step.iter().map(|&s| rate(s, b)).collect(),
+        rate_by_step,
         silent_neurons: d.silent(),
         saturated_neurons: d.saturated(),
         spikes_out: row.spikes as f64 / samples,
@@ -344,7 +346,7 @@ mod tests {
         c.samples = 2;
         // Two steps of two samples of two neurons; the first sample fires 3 of 4, the second none.
         let v = [1., 1., 0., 0., 1., 0., 0., 0.];
-        c.spikes("lif", &Tensor::spikes_from_f32(&Device::Cpu, &[2, 2, 2], &v).unwrap()).unwrap();
+        c.spikes("lif", &Tensor::spikes_from_f32(&Device::Cpu, &[2, 2, 2], &v).unwrap(), None).unwrap();
         c.operation("lif", "neuron", Cost { neuron_updates: 8, ..Cost::default() });
         c.operation("a", "query", Cost { acs: 6, dense: 20, ..Cost::default() });
         c.operation("b", "linear", Cost { acs: 4, integer_acs: 4, integer_macs: 2, dense: 20, ..Cost::default() });
@@ -352,7 +354,7 @@ mod tests {
         c.operation("b", "mixture", Cost::default());
         c.add_gated("b", "mixture", 10);
         let r = Tensor::spikes_from_f32(&Device::Cpu, &[2, 2, 1, 2], &[1., 0., 1., 0., 0., 0., 1., 1.]).unwrap();
-        c.router("r", &r).unwrap();
+        c.router("r", &r, None).unwrap();
         let mut timing = Timing { batches: 2, kernels: vec![("k".into(), 6, 8.0)], ..Timing::default() };
         timing.counts.samples = 4;
         timing.counts.seconds("b", "linear", 2.0);

@@ -91,7 +91,7 @@ mod tests {
         c.operation("b", "linear", Cost { acs: 9, integer_acs: 9, integer_macs: 4, dense: 20, ..Cost::default() });
         c.operation("c", "depthwise3x3", Cost { acs: 8, dense: 40, ..Cost::default() });
         c.operation("d", "mix", Cost { acs: 100, dense: 100, ..Cost::default() });
-        c.spikes("lif", &Tensor::spikes_from_f32(&Device::Cpu, &[1, 2, 2], &[1., 0., 0., 0.]).unwrap()).unwrap();
+        c.spikes("lif", &Tensor::spikes_from_f32(&Device::Cpu, &[1, 2, 2], &[1., 0., 0., 0.]).unwrap(), None).unwrap();
         let m = NeuroBench::of(&params, &c).unwrap();
         assert_eq!((m.footprint, m.connection_sparsity, m.activation_sparsity), (36, 0.25, 0.75));
         let s = m.synaptic_operations;

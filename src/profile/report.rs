@@ -229,7 +229,7 @@ mod tests {
         c.operation("head", "linear", Cost { macs: 8, acs: 0, dense: 16, ..Cost::default() });
         c.operation("block.q", "linear", Cost { macs: 0, acs: 40, dense: 400, ..Cost::default() });
         c.operation("block.lif", "neuron", Cost { neuron_updates: 80, ..Cost::default() });
-        c.spikes("block.lif", &Tensor::spikes_from_f32(&Device::Cpu, &[2, 4], &[1., 0., 0., 0., 1., 0., 0., 0.]).unwrap())
+        c.spikes("block.lif", &Tensor::spikes_from_f32(&Device::Cpu, &[2, 4], &[1., 0., 0., 0., 1., 0., 0., 0.]).unwrap(), None)
             .unwrap();
         c.routers.push(RouterRow { name: "block.router".into(), open: vec![6, 2], tokens: 8, ..RouterRow::default() });
         let a = Activity::of(&c);

@@ -2,9 +2,11 @@
 
 use crate::counts::Counts;
 use crate::ctx::{Ctx, Module};
-use crate::data::{Loader, Samples};
+use crate::data::{Batch, Loader, Samples};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
+use crate::padding::Padding;
 use crate::params::Params;
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -22,6 +24,18 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<u64>>,
     /// Spikes and operations, where they were asked for.
     pub counts: Option<Counts>,
+}
+
+/// A batch on a device: `[T, B, H, W, C]`, packed spikes where it is binary, and which of its steps are real (none where all are).
+///
+/// # Errors
+/// A device's own.
+pub fn input(b: &Batch, device: &Device) -> Result<(Tensor, Option<Padding>)> {
+    let x = match b.is_binary {
+        true => Tensor::spikes_from_f32(device, &b.shape, &b.x)?,
+        false => Tensor::from_f32(device, &b.shape, &b.x)?,
+    };
+    Ok((x, Padding::new(device, b.shape[0], &b.lengths)?))
 }
 
 /// Runs `model` over all of `samples` with running statistics, `batch` at a time. `tick` is told after each batch how many samples
@@ -44,8 +58,8 @@ pub fn evaluate(
     let (mut done, mut sum) = (0, 0.0);
     for b in loader.epoch(0, 0) {
         let b = b?;
-        let x = Tensor::from_f32(params.device(), &b.shape, &b.x)?;
-        let mut cx = Ctx::infer(params);
+        let (x, padding) = input(&b, params.device())?;
+        let mut cx = Ctx::infer(params).with_padding(padding.clone());
         if let Some(c) = counts.take() {
             cx = cx.with_counts(c);
         }
@@ -55,8 +69,8 @@ pub fn evaluate(
             c.samples += b.labels.len() as u64;
         }
         let size = b.labels.len();
-        sum += f64::from(loss.compute(&logits, &b.labels)?.loss.item()?) * size as f64;
-        for (answer, &label) in answers(&logits)?.into_iter().zip(&b.labels) {
+        sum += f64::from(loss.compute(&logits, &b.labels, padding.as_ref())?.loss.item()?) * size as f64;
+        for (answer, &label) in answers(&logits, padding.as_ref())?.into_iter().zip(&b.labels) {
             let row = confusion.get_mut(label as usize).and_then(|r: &mut Vec<u64>| r.get_mut(answer));
             *row.ok_or_else(|| Error::shape("evaluate", format!("{} scores for {classes} classes", logits.channels())))? += 1;
         }
@@ -68,16 +82,19 @@ pub fn evaluate(
     Ok(Evaluation { samples: done, loss: sum / n, accuracy: right as f64 / n, confusion, counts })
 }
 
-/// The class with the largest mean over steps, of equals the first, for every sample of `[T, B, classes]`.
+/// The class with the largest mean over its real steps (all where there is no padding), of equals the first, for every sample of
+/// `[T, B, classes]`.
 ///
 /// # Errors
 /// Scores of another shape.
-pub fn answers(logits: &Tensor) -> Result<Vec<usize>> {
+pub fn answers(logits: &Tensor, padding: Option<&Padding>) -> Result<Vec<usize>> {
     let &[t, b, k] = logits.shape() else {
         return Err(Error::shape("evaluate", format!("scores are {:?}, expected [T, B, classes]", logits.shape())));
     };
     let y = logits.to_vec()?;
-    let mean = |i: usize, j: usize| (0..t).map(|s| f64::from(y[(s * b + i) * k + j])).sum::<f64>();
+    let length = |i: usize| padding.and_then(|p| p.lengths().get(i).copied()).unwrap_or(t);
+    // Of a sum, which is as large where the mean is.
+    let mean = |i: usize, j: usize| (0..length(i)).map(|s| f64::from(y[(s * b + i) * k + j])).sum::<f64>();
     let best = |i| (1..k).fold((0, mean(i, 0)), |best, j| if mean(i, j) > best.1 { (j, mean(i, j)) } else { best }).0;
     Ok((0..b).map(best).collect())
 }

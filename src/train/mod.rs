@@ -12,7 +12,7 @@
 mod evaluate;
 mod folder;
 
-pub use evaluate::{Evaluation, answers, evaluate};
+pub use evaluate::{Evaluation, answers, evaluate, input};
 pub use folder::{Folder, Start};
 
 use crate::checkpoint::{Checkpoint, Meta, json, save};
@@ -92,6 +92,8 @@ pub struct EpochRow {
     pub best: bool,
     /// Training samples a second.
     pub samples_per_second: f64,
+    /// Of the epoch's training, how long the next batch was waited for: reading, augmenting and encoding that was not done ahead.
+    pub seconds_waiting_for_data: f64,
     /// Seconds since the run began, interruptions left out.
     pub seconds: f64,
 }
@@ -185,6 +187,7 @@ struct Sums {
     open: u64,
     gates: u64,
     seconds: f64,
+    waiting: f64,
 }
 
 impl Sums {
@@ -273,6 +276,7 @@ pub fn run(recipe: &Recipe, data: &Splits, device: &Device, options: &Options, w
         t.run_epoch(watch)?;
         if t.epoch == 1 {
             warn(data, watch);
+            data.cache().iter().for_each(|said| watch.say(said));
         }
     }
     t.test(watch)
@@ -284,12 +288,12 @@ fn loading(batch: usize) -> LoaderOptions {
     LoaderOptions { batch, shuffle: false, threads: all.threads.min(rayon::current_num_threads()), ..all }
 }
 
-/// Tells what was wrong with the files, at most a few of them one by one.
+/// Tells what was wrong with the data, at most a few sentences.
 fn warn(data: &Splits, watch: &mut dyn Watch) {
     let all = data.warnings();
     all.iter().take(5).for_each(|w| watch.say(&format!("warning: {w}")));
     if all.len() > 5 {
-        watch.say(&format!("warning: {} more files are damaged", all.len() - 5));
+        watch.say(&format!("warning: {} more of that kind", all.len() - 5));
     }
 }
 
@@ -341,13 +345,13 @@ impl Trainer<'_> {
     }
 
     fn train_step(&mut self, batch: &Batch, lr: f64, look: bool) -> Result<()> {
-        let x = Tensor::from_f32(self.params.device(), &batch.shape, &batch.x)?;
-        let mut cx = Ctx::train(&self.params);
+        let (x, padding) = input(batch, self.params.device())?;
+        let mut cx = Ctx::train(&self.params).with_padding(padding.clone());
         if look {
             cx = cx.with_counts(Counts::default());
         }
         let logits = self.model.forward(&x, &mut cx)?;
-        let out = self.loss.compute(&logits, &batch.labels)?;
+        let out = self.loss.compute(&logits, &batch.labels, padding.as_ref())?;
         let gradients = cx.backward(&logits, out.grad)?;
         let (updates, counts) = cx.finish();
         self.params.update(updates);
@@ -399,7 +403,8 @@ impl Trainer<'_> {
         let total = steps * spec.batch;
         let name = format!("epoch {}/{}", self.epoch + 1, spec.epochs);
         watch.begin(&name, &self.state.sums.now(self.step * spec.batch, total));
-        for batch in loader.epoch(self.epoch as u64, self.step) {
+        let mut batches = loader.epoch(self.epoch as u64, self.step);
+        while let Some(batch) = batches.next() {
             let lr = schedule.at(self.epoch, self.step, steps);
             self.train_step(&batch?, lr, self.step.is_multiple_of(LOOK_EVERY) || self.step + 1 == steps)?;
             self.step += 1;
@@ -407,10 +412,12 @@ impl Trainer<'_> {
             if self.stopped() {
                 watch.end();
                 self.state.sums.seconds += began.elapsed().as_secs_f64();
+                self.state.sums.waiting += batches.waited().as_secs_f64();
                 return self.interrupt();
             }
         }
         watch.end();
+        self.state.sums.waiting += batches.waited().as_secs_f64();
         let trained = self.state.sums.seconds + began.elapsed().as_secs_f64();
         // An interruption from here on leaves the epoch's last step as the position; validation then runs again.
         let val = match self.evaluate(&format!("{name} validation"), &self.data.validation, None, watch) {
@@ -438,6 +445,7 @@ impl Trainer<'_> {
             router_firing_rate: Sums::ratio(sums.open, sums.gates),
             best,
             samples_per_second: sums.samples as f64 / trained.max(1e-9),
+            seconds_waiting_for_data: sums.waiting,
             seconds: self.seconds(),
         };
         watch.epoch(&row);

@@ -179,7 +179,7 @@ impl Bench {
     fn train_step(&mut self) -> Result<()> {
         let mut cx = Ctx::train(&self.params);
         let logits = self.net.forward(&self.x, &mut cx)?;
-        let out = Loss::CrossEntropy { label_smoothing: 0.1 }.compute(&logits, &self.labels)?;
+        let out = Loss::CrossEntropy { label_smoothing: 0.1 }.compute(&logits, &self.labels, None)?;
         let gradients = cx.backward(&logits, out.grad)?;
         let updates = cx.finish().0;
         self.params.update(updates);

@@ -1,0 +1,304 @@
+//! Samples on disk, so that the next run need not decode and encode them again.
+//!
+//! An entry is one file, `<two digits>/<the others>` of the BLAKE3 hash of its key and [`VERSION`]: a setting that changes gives another
+//! name, so that nothing stale is ever found. Entries are written whole or not at all (`crate::files::write_atomic`), by any number of
+//! processes at once: the last one wins, with the same content. In front of the content stands its hash; an entry that does not agree
+//! with it is made anew. Trouble with the cache is a warning, never an error: samples can be had without it.
+
+use super::cache::{Compact, Kept, Packed};
+use crate::Result;
+use crate::files::write_atomic;
+use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// To be raised when a decoder, an encoding or the layout of entries makes something else of the same key.
+const VERSION: u32 = 1;
+
+/// A cache folder.
+#[derive(Debug)]
+pub(super) struct Disk {
+    dir: PathBuf,
+    found: AtomicUsize,
+    written: AtomicUsize,
+    /// Set when an entry could not be written: then no more are.
+    full: AtomicBool,
+}
+
+/// What stands between the hash and the content, as JSON behind its length.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    holds: Holds,
+    /// What was said when the sample was made.
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Holds {
+    U8,
+    U16,
+    F32,
+    /// Packed events, and the time of the first.
+    Events(i64),
+}
+
+impl Disk {
+    pub fn new(dir: PathBuf) -> Self {
+        Disk { dir, found: AtomicUsize::new(0), written: AtomicUsize::new(0), full: AtomicBool::new(false) }
+    }
+    fn path(&self, key: &str) -> PathBuf {
+        let name = blake3::hash(format!("spikemix {} {VERSION} {key}", env!("CARGO_PKG_VERSION")).as_bytes()).to_hex();
+        let (folder, file) = name.split_at(2);
+        self.dir.join(folder).join(file)
+    }
+    /// The entry, if there is a sound one, with the warnings of when it was made; and what was wrong with it.
+    pub fn read(&self, key: &str) -> (Option<(Kept, Vec<String>)>, Option<String>) {
+        let path = self.path(key);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => return (None, None),
+            Err(e) => return (None, Some(format!("cache: {}: {e}", path.display()))),
+        };
+        match unpack(&bytes) {
+            Some(entry) => {
+                self.found.fetch_add(1, Ordering::Relaxed);
+                (Some(entry), None)
+            }
+            None => (None, Some(format!("cache: {} is damaged, and made anew", path.display()))),
+        }
+    }
+    /// Writes an entry; returns what went wrong. After that no more are written.
+    pub fn write(&self, key: &str, kept: &Kept, warnings: &[String]) -> Option<String> {
+        if self.full.load(Ordering::Relaxed) {
+            return None;
+        }
+        let path = self.path(key);
+        let write = || -> Result<()> {
+            let folder = crate::files::folder_of(&path);
+            std::fs::create_dir_all(folder).map_err(|e| crate::Error::io(folder, e))?;
+            write_atomic(&path, &pack(kept, warnings)?)
+        };
+        match write() {
+            Ok(()) => {
+                self.written.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Err(e) => {
+                self.full.store(true, Ordering::Relaxed);
+                Some(format!("cache: {e}; no more samples are kept there"))
+            }
+        }
+    }
+    /// What was found and added so far, and the size of all entries.
+    pub fn report(&self) -> String {
+        let (mut entries, mut bytes) = (0u64, 0u64);
+        for file in files(&self.dir).iter().flat_map(|folder| files(folder)) {
+            entries += 1;
+            bytes += std::fs::metadata(&file).map_or(0, |m| m.len());
+        }
+        let [found, written] = [&self.found, &self.written].map(|n| n.load(Ordering::Relaxed));
+        let (dir, mib) = (self.dir.display(), bytes as f64 / 1_048_576.0);
+        format!("cache: {found} samples found in {dir}, {written} added; it holds {entries} in {mib:.1} MiB")
+    }
+}
+
+/// What lies in a folder; nothing where it cannot be listed.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect()
+}
+
+fn pack(kept: &Kept, warnings: &[String]) -> Result<Vec<u8>> {
+    // Numbers stand in this machine's own order of bytes.
+    let (holds, content): (_, &[u8]) = match kept {
+        Kept::Array(Compact::U8(v)) => (Holds::U8, v),
+        Kept::Array(Compact::U16(v)) => (Holds::U16, bytemuck::cast_slice(v)),
+        Kept::Array(Compact::F32(v)) => (Holds::F32, bytemuck::cast_slice(v)),
+        Kept::Events(e) => (Holds::Events(e.t0), bytemuck::cast_slice(&e.events)),
+    };
+    let head = serde_json::to_vec(&Head { holds, warnings: warnings.to_vec() })
+        .map_err(|e| crate::Error::shape("cache", e.to_string()))?;
+    let mut body = (head.len() as u32).to_le_bytes().to_vec();
+    body.extend(head);
+    body.extend(lz4_flex::block::compress_prepend_size(content));
+    Ok([blake3::hash(&body).as_bytes(), &body[..]].concat())
+}
+
+fn unpack(bytes: &[u8]) -> Option<(Kept, Vec<String>)> {
+    let (hash, body) = bytes.split_first_chunk::<32>()?;
+    if blake3::hash(body) != blake3::Hash::from_bytes(*hash) {
+        return None;
+    }
+    let (n, rest) = body.split_first_chunk::<4>()?;
+    let (head, content) = rest.split_at_checked(u32::from_le_bytes(*n) as usize)?;
+    let head: Head = serde_json::from_slice(head).ok()?;
+    let content = lz4_flex::block::decompress_size_prepended(content).ok()?;
+    let kept = match head.holds {
+        Holds::U8 => Kept::Array(Compact::U8(content.into())),
+        Holds::U16 => Kept::Array(Compact::U16(bytemuck::pod_collect_to_vec(&content).into())),
+        Holds::F32 => Kept::Array(Compact::F32(bytemuck::pod_collect_to_vec(&content).into())),
+        Holds::Events(t0) => Kept::Events(Packed { t0, events: bytemuck::pod_collect_to_vec(&content).into() }),
+    };
+    Some((kept, head.warnings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Augment, DatasetSpec, Split, Splits, open};
+    use super::*;
+    use crate::encode::{Crop, Kind, SplitBy};
+    use crate::events::{Event, EventStream, Sensor, npz, save};
+    use crate::rng::Rng;
+
+    /// A folder of two classes with ten recordings each, and a recipe's table for it with a cache.
+    fn data() -> (tempfile::TempDir, DatasetSpec) {
+        let dir = tempfile::tempdir().unwrap();
+        for (class, k) in ["a", "b"].into_iter().flat_map(|c| (0..10).map(move |k| (c, k))) {
+            write(&dir.path().join("data").join(class).join(format!("{k}.npz")), k);
+        }
+        let spec = DatasetSpec {
+            dir: Some(dir.path().join("data")),
+            cache: Some(dir.path().join("cache")),
+            sensor: Some([8, 8]),
+            frames: 3,
+            validation: 0.3,
+            cache_mib: 0,
+            ..DatasetSpec::new("folder")
+        };
+        (dir, spec)
+    }
+    fn write(path: &Path, seed: u64) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut r = Rng::new(seed);
+        let mut t = 0;
+        let event = |_| {
+            t += r.below(100) as i64;
+            Event { t, x: r.below(8) as u16, y: r.below(8) as u16, p: r.below(2) == 1 }
+        };
+        save(path, &EventStream::new((0..200).map(event).collect(), Sensor::new(8, 8)), &npz::FORMAT).unwrap();
+    }
+    /// All samples, and what the cache did.
+    fn all(spec: &DatasetSpec) -> (Vec<Vec<f32>>, [usize; 2], Vec<String>) {
+        let s = Splits::open(spec, 0).unwrap();
+        let parts = [&s.train, &s.validation, &s.test];
+        let x = parts.iter().flat_map(|p| (0..p.len()).map(|i| p.sample(i, 4).unwrap().x)).collect();
+        let disk = s.disk.as_ref().unwrap();
+        (x, [&disk.found, &disk.written].map(|n| n.load(Ordering::Relaxed)), s.warnings())
+    }
+
+    #[test]
+    fn samples_are_found_again_and_settings_are_told_apart() {
+        let (dir, spec) = data();
+        let (want, counts, _) = all(&spec);
+        assert_eq!((want.len(), counts), (20, [0, 20]));
+        assert_eq!(all(&spec), (want.clone(), [20, 0], vec![]));
+        assert_eq!(all(&DatasetSpec { cache_mib: 100, ..spec.clone() }), (want.clone(), [20, 0], vec![]));
+        // Each of these makes other arrays of the same files. Augmented training samples are kept as events.
+        let others = [
+            DatasetSpec { frames: 4, ..spec.clone() },
+            DatasetSpec { split_by: SplitBy::Time, ..spec.clone() },
+            DatasetSpec { encoding: Kind::Raster, ..spec.clone() },
+            DatasetSpec { encoding: Kind::Surface, ..spec.clone() },
+            DatasetSpec { encoding: Kind::Surface, tau_us: Some(9), ..spec.clone() },
+            DatasetSpec { duration_us: Some(500), ..spec.clone() },
+            DatasetSpec { duration_us: Some(500), max_steps: Some(2), ..spec.clone() },
+            DatasetSpec { size: Some([4, 4]), ..spec.clone() },
+            DatasetSpec { crop: Some(Crop::Centre([4, 4])), ..spec.clone() },
+            DatasetSpec { sensor: Some([9, 8]), ..spec.clone() },
+        ];
+        for other in others {
+            let fresh = DatasetSpec { cache: Some(dir.path().join("other")), ..other.clone() };
+            let (x, counts, warnings) = all(&other);
+            assert_eq!(counts, [0, 20], "{other:?}");
+            assert_eq!((x, warnings), {
+                let (x, _, w) = all(&fresh);
+                (x, w)
+            });
+            // What was said when samples were made is said again.
+            let again = all(&other);
+            assert_eq!((again.1, again.2.len()), ([20, 0], if other.max_steps.is_some() { 20 } else { 0 }));
+        }
+        let augmented = DatasetSpec { augment: Augment { translate: 2, ..Augment::default() }, ..spec.clone() };
+        let (x, counts, _) = all(&augmented);
+        assert!(counts[0] > 0 && counts[1] > 0 && counts[0] + counts[1] == 20 && x != want);
+        assert_eq!(all(&augmented), (x, [20, 0], vec![]));
+        // A file that is written again is another file.
+        write(&dir.path().join("data/a/3.npz"), 77);
+        let (x, counts, _) = all(&spec);
+        assert_eq!((counts, x == want), ([19, 1], false));
+        let report = Splits::open(&spec, 0).unwrap().cache().unwrap();
+        assert!(report.contains("0 samples found in") && report.contains(" MiB"), "{report}");
+    }
+
+    #[test]
+    fn damaged_entries_are_made_anew() {
+        let (_dir, spec) = data();
+        let (want, ..) = all(&spec);
+        let entries: Vec<_> = files(spec.cache.as_deref().unwrap()).iter().flat_map(|f| files(f)).collect();
+        assert_eq!(entries.len(), 20);
+        for (i, entry) in entries.iter().take(5).enumerate() {
+            let mut bytes = std::fs::read(entry).unwrap();
+            match i {
+                0 => bytes.truncate(40),
+                1 => bytes.clear(),
+                2 => bytes[3] ^= 1,
+                3 => *bytes.last_mut().unwrap() ^= 128,
+                _ => bytes.push(0),
+            }
+            std::fs::write(entry, bytes).unwrap();
+        }
+        let (x, counts, warnings) = all(&spec);
+        assert_eq!((x, counts, warnings.len()), (want.clone(), [15, 5], 5));
+        assert!(warnings.iter().all(|w| w.starts_with("cache: ") && w.ends_with("is damaged, and made anew")), "{warnings:?}");
+        assert_eq!(all(&spec), (want, [20, 0], vec![]));
+    }
+
+    #[test]
+    fn writers_at_once_leave_sound_entries() {
+        let (_dir, spec) = data();
+        let (want, ..) = all(&DatasetSpec { cache: Some(spec.cache.clone().unwrap().join("apart")), ..spec.clone() });
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..6).map(|_| scope.spawn(|| all(&spec))).collect();
+            for run in runs {
+                let (x, counts, warnings) = run.join().unwrap();
+                assert_eq!((x == want, counts[0] + counts[1], warnings), (true, 20, vec![]));
+            }
+        });
+        assert_eq!(all(&spec).1, [20, 0]);
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_is_a_warning() {
+        let (dir, spec) = data();
+        std::fs::write(dir.path().join("cache"), "a file").unwrap();
+        let (x, counts, warnings) = all(&spec);
+        assert_eq!((x.len(), counts), (20, [0, 0]));
+        assert!(warnings.iter().any(|w| w.ends_with("no more samples are kept there")), "{warnings:?}");
+    }
+
+    #[test]
+    fn entries_are_exact() {
+        for kept in [
+            Kept::Array(Compact::of(vec![0.0, 3.0])),
+            Kept::Array(Compact::of(vec![0.0, 300.0])),
+            Kept::Array(Compact::of(vec![0.5; 1000])),
+            Kept::Array(Compact::of(vec![])),
+            Kept::Events(Packed::of(&[Event { t: -4, x: 1, y: 2, p: true }]).unwrap()),
+        ] {
+            let bytes = pack(&kept, &["w".into()]).unwrap();
+            let (back, warnings) = unpack(&bytes).unwrap();
+            assert_eq!((format!("{back:?}"), warnings), (format!("{kept:?}"), vec!["w".to_string()]));
+        }
+    }
+
+    #[test]
+    fn sources_name_what_can_change() {
+        let (_dir, spec) = data();
+        let source = |spec: &DatasetSpec| open(spec, Split::Train).unwrap().source(0).unwrap();
+        assert_ne!(source(&spec), source(&DatasetSpec { strict: true, ..spec.clone() }));
+        let mut made = DatasetSpec::new("gestures");
+        let before = source(&made);
+        made.gestures.seed = 1;
+        assert_ne!(before, source(&made));
+    }
+}
