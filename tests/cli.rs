@@ -117,6 +117,13 @@ fn wrong_input() -> Outcome {
     fails(dir, 1, &["train", "tiny.toml", "--set", "train.batch=0"], "--set train.batch: ")?;
     fails(dir, 1, &["train", "tiny.toml", "--set", "train.lr=-1"], "--set train.lr: ")?;
     fails(dir, 1, &["train", "tiny.toml", "--set", "model.classes=3"], "8 classes")?;
+    let encoding = |set: &str, words: &str| fails(dir, 1, &["train", "tiny.toml", "--set", set], words);
+    encoding("data.encoding=voxels", "--set data.encoding: \"voxels\" is not one of its values; did you mean voxel?")?;
+    encoding("data.duration_us=0", "--set data.duration_us: 0 is not a duration in microseconds")?;
+    encoding("data.max_steps=5", "--set data.max_steps: only recordings cut by duration_us have it")?;
+    encoding("data.tau_us=5", "--set data.tau_us: only encoding = \"surface\" has it")?;
+    encoding("data.crop={x=1,y=1,width=64,height=9}", "--set data.crop: 64x9 pixels from (1, 1) on reach beyond")?;
+    encoding("data.crop=[1]", "data.crop: expected [height, width] for the centre, or { x, y, width, height }")?;
     fails(dir, 1, &["train", "tiny.toml", "--set", "data.name=nmnist"], "tiny.toml: data.dir: N-MNIST is not at")?;
     fails(dir, 1, &["train", "tiny.toml", "--device", "gpu:99"], "no adapter 99")?;
     std::fs::write(dir.join("bad.toml"), "[train]\nepochs = = 3\n")?;
@@ -219,6 +226,27 @@ fn profile() -> Outcome {
     fails(dir, 1, &["profile", best, "--html", "none/a.html", "--n", "2", "--device", "cpu"], "none/a.html: ")
 }
 
+/// Two runs that fill one cache at once come to the same as one without; a third finds everything there.
+fn shared_cache() -> Outcome {
+    let dir = folder()?;
+    let dir = dir.path();
+    let args = |out| ["train", "tiny.toml", "--device", "cpu", "--json", "--set", "train.epochs=1", "--out", out];
+    let cached = |out| [&args(out)[..], &["--set", "data.cache=c"]].concat();
+    let runs: Vec<_> = ["a", "b"].map(|out| spikemix(dir, &cached(out)).stdout(Stdio::null()).spawn()).into();
+    for run in runs {
+        check(run?.wait()?.success(), "a run failed")?;
+    }
+    let o = run(dir, &cached("third"))?;
+    let said = String::from_utf8_lossy(&o.stderr).into_owned();
+    check(said.contains("cache: 48 samples found in c, 0 added; it holds 64 in "), &said)?;
+    let loss = |out: &str| -> Result<Value, Failed> {
+        let result: Value = serde_json::from_slice(&std::fs::read(dir.join(out).join("result.json"))?)?;
+        Ok(result["test_loss"].clone())
+    };
+    let without = json(dir, &args("without"))?;
+    check([loss("a")?, loss("b")?, loss("third")?].iter().all(|l| *l == without["test_loss"]), &without)
+}
+
 /// Ctrl-C, then --resume: the same weights as without.
 #[cfg(unix)]
 fn interrupt() -> Outcome {
@@ -296,6 +324,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("cli::train_eval_inspect", train_eval_inspect),
         Trial::test("cli::profile", profile),
         Trial::test("cli::picture", picture),
+        Trial::test("cli::shared_cache", shared_cache),
         Trial::test("cli::bench", bench),
         gpu::trial("cli::gpu", |_| on_gpu()),
     ];

@@ -9,7 +9,7 @@ use spikemix::ctx::Ctx;
 use spikemix::data::gestures::{GestureSpec, Gestures};
 use spikemix::data::{Dataset, DatasetSpec, Split};
 use spikemix::device::Device;
-use spikemix::encode::SplitBy;
+use spikemix::encode::{Kind, SplitBy};
 use spikemix::events::{self, EventStream};
 use spikemix::model::{self, Spec};
 use spikemix::recipe::{Recipe, TrainSpec};
@@ -25,8 +25,11 @@ const FRAMES: usize = 8;
 
 /// A checkpoint `a.safetensors` of a small network with random weights, recordings `r.aedat` and `r.bin`, and the scores expected.
 fn prepare(dir: &Path, split_by: SplitBy, size: Option<[usize; 2]>) -> Result<(EventStream, Vec<f32>), Failed> {
+    prepared(dir, DatasetSpec { frames: FRAMES, split_by, size, ..DatasetSpec::new("gestures") })
+}
+
+fn prepared(dir: &Path, data: DatasetSpec) -> Result<(EventStream, Vec<f32>), Failed> {
     let gestures = Gestures::new(GestureSpec::default(), Split::Test, 1)?;
-    let data = DatasetSpec { frames: FRAMES, split_by, size, ..DatasetSpec::new("gestures") };
     let classes = gestures.classes().to_vec();
     let spec = Spec { dim: 16, heads: 2, depth: 1, classes: classes.len(), ..Spec::default() };
     let recipe = Recipe { name: "a".into(), data, model: spec.clone(), train: TrainSpec::default() };
@@ -42,8 +45,12 @@ fn prepare(dir: &Path, split_by: SplitBy, size: Option<[usize; 2]>) -> Result<(E
         events::save(dir.join(file), &recording, format)?;
     }
     let encoding = recipe.data.encoding();
-    let [t, h, w, c] = encoding.shape(recording.sensor);
-    let x = Tensor::from_f32(&Device::Cpu, &[t, 1, h, w, c], &encoding.encode(&recording.events, recording.sensor))?;
+    let ([_, h, w, c], t) = (encoding.shape(recording.sensor), encoding.steps(&recording.events).len());
+    let x = encoding.encode(&recording.events, recording.sensor);
+    let x = match encoding.is_binary() {
+        true => Tensor::spikes_from_f32(&Device::Cpu, &[t, 1, h, w, c], &x)?,
+        false => Tensor::from_f32(&Device::Cpu, &[t, 1, h, w, c], &x)?,
+    };
     let y = net.forward(&x, &mut Ctx::infer(&params))?.to_vec()?;
     let mean = |k: usize| y.iter().skip(k).step_by(spec.classes).sum::<f32>() / t as f32;
     Ok((recording, (0..spec.classes).map(mean).collect()))
@@ -116,6 +123,34 @@ fn stream() -> Outcome {
     check(early.len() == 2 && early[1]["steps_saved"] == 5 && early[1]["exited_early"] == true, &early)
 }
 
+/// Every encoding, cut by a fixed duration: streamed without being asked for.
+fn encodings() -> Outcome {
+    for encoding in [Kind::Frames, Kind::Voxel, Kind::Surface, Kind::Raster] {
+        let dir = tempfile::tempdir()?;
+        let dir = dir.path();
+        let data = DatasetSpec { encoding, duration_us: Some(75_000), size: Some([16, 16]), ..DatasetSpec::new("gestures") };
+        let (recording, want) = prepared(dir, data.clone())?;
+        let steps = data.encoding().length(&recording.events);
+        for more in [&["--chunk", "3"][..], &["--step-us", "75000"]] {
+            let args = [&["infer", "a.safetensors", "r.aedat", "--device", "cpu", "--json"], more].concat();
+            let out = lines(&works(dir, &args)?)?;
+            let last = &out[out.len() - 1];
+            check(last["steps"] == steps && last["warnings"].as_array().is_some_and(Vec::is_empty), last)?;
+            close(&last["scores"], &want)?;
+        }
+        let args = ["infer", "a.safetensors", "r.aedat", "--device", "cpu", "--json", "--step-us", "60000"];
+        let out = lines(&works(dir, &args)?)?;
+        let said = out[out.len() - 1]["warnings"][0].as_str().unwrap_or_default();
+        check(said == "the network was trained on steps of 75000 us; here they have 60000 us", said)?;
+        // Shares of the whole recording, for the encoding that was streamed above.
+        let (_, want) = prepared(dir, DatasetSpec { frames: FRAMES, duration_us: None, ..data })?;
+        let out = lines(&works(dir, &["infer", "a.safetensors", "r.aedat", "--device", "cpu", "--json", "--chunk", "5"])?)?;
+        check(out.len() == 3 && out[2]["steps"] == FRAMES, &out)?;
+        close(&out[2]["scores"], &want)?;
+    }
+    Ok(())
+}
+
 fn wrong_input() -> Outcome {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
@@ -156,6 +191,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("infer_cli::scores", scores),
         Trial::test("infer_cli::stream", stream),
+        Trial::test("infer_cli::encodings", encodings),
         Trial::test("infer_cli::wrong input", wrong_input),
     ]
 }

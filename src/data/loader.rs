@@ -209,8 +209,8 @@ impl Drop for Batches {
 mod tests {
     use super::super::{Augment, Dataset, DatasetSpec, Recording, Splits};
     use super::*;
-    use crate::encode::Encoding;
-    use crate::events::Sensor;
+    use crate::encode::{Encoding, Kind};
+    use crate::events::{Event, EventStream, Sensor};
 
     /// Sample i is an array of i's; some fail.
     struct Numbers {
@@ -245,6 +245,55 @@ mod tests {
         }
         fn shape(&self, _: &Encoding) -> [usize; 4] {
             [2, 1, 3, 1]
+        }
+    }
+
+    /// Sample i is i + 1 events, 10 us apart.
+    struct Clips;
+    impl Dataset for Clips {
+        fn name(&self) -> &str {
+            "clips"
+        }
+        fn classes(&self) -> &[String] {
+            &[]
+        }
+        fn sensor(&self) -> Sensor {
+            Sensor::new(1, 1)
+        }
+        fn len(&self) -> usize {
+            5
+        }
+        fn label(&self, _: usize) -> u32 {
+            0
+        }
+        fn load(&self, i: usize) -> Result<Recording> {
+            let events = (0..=i as i64).flat_map(|k| [Event { t: 10 * k, p: true, ..Event::default() }; 2]).collect();
+            Ok(Recording::Events(EventStream::new(events, self.sensor())))
+        }
+        fn describe(&self, i: usize) -> String {
+            format!("clip {i}")
+        }
+    }
+
+    #[test]
+    fn shorter_clips_are_padded_and_longer_ones_cut() {
+        let options = LoaderOptions { batch: 3, shuffle: false, ..LoaderOptions::default() };
+        for (kind, v) in [(Kind::Frames, 2.0), (Kind::Raster, 1.0)] {
+            let encoding = Encoding { kind, duration_us: Some(10), max_steps: Some(4), ..Encoding::default() };
+            for augment in [Augment::default(), Augment { drop: 1e-9, ..Augment::default() }] {
+                let samples = Arc::new(Samples::new(Arc::new(Clips), encoding.clone(), augment, 0, 1 << 20));
+                let l = Loader::new(samples, options.clone()).unwrap();
+                let b = all(&l, 0, 0);
+                assert_eq!((b[0].shape, &b[0].lengths[..]), ([3, 3, 1, 1, 2], &[1, 2, 3][..]));
+                let on: Vec<f32> = b[0].x.iter().skip(1).step_by(2).copied().collect();
+                assert_eq!(on, [v, v, v, 0.0, v, v, 0.0, 0.0, v]);
+                assert_eq!((b[1].shape[0], &b[1].lengths[..]), (4, &[4, 4][..]));
+                assert_eq!(b[0].is_binary, kind == Kind::Raster);
+                let said = l.samples().warnings();
+                assert_eq!(said, ["clip 4: 5 steps; those behind the first 4 (data.max_steps) are left out"]);
+                let mut again = l.epoch(0, 0);
+                assert!(again.by_ref().all(|x| x.is_ok()) && again.waited() > Duration::ZERO);
+            }
         }
     }
 

@@ -81,6 +81,39 @@ fn an_interrupted_run_goes_on_to_the_bit() {
     }
 }
 
+/// Recordings of different numbers of steps, as spikes: nothing but the head multiplies, and a resumed run is the same.
+#[test]
+fn steps_of_a_fixed_duration_train() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = format!("data.cache='{}'", dir.path().join("cache").display());
+    let (recipe, data) =
+        recipe(&["data.duration_us=37000", "data.encoding='raster'", "train.epochs=1", "train.loss='tet'", &cache]);
+    let clips = Loader::new(data.train.clone(), LoaderOptions { batch: 48, ..LoaderOptions::default() }).unwrap();
+    let lengths = clips.epoch(0, 0).next().unwrap().unwrap().lengths;
+    assert!(lengths.iter().any(|n| *n != lengths[0]), "nothing is padded: {lengths:?}");
+    let whole = dir.path().join("whole");
+    let a = run(&recipe, &data, &Device::Cpu, &options(&whole, Start::New), &mut Silent).unwrap();
+    let row: Value = serde_json::from_str(&std::fs::read_to_string(whole.join("metrics.jsonl")).unwrap()).unwrap();
+    assert!(row["seconds_waiting_for_data"].as_f64().is_some_and(|s| s >= 0.0), "{row}");
+    let part = dir.path().join("part");
+    let o = options(&part, Start::New);
+    run(&recipe, &data, &Device::Cpu, &o, &mut After { left: 3, stop: o.stop.clone() }).unwrap_err();
+    let b = run(&recipe, &data, &Device::Cpu, &options(&part, Start::Resume), &mut Silent).unwrap();
+    assert_eq!((last(&part), a.test_loss), (last(&whole), b.test_loss));
+
+    let samples = &data.test;
+    let (net, params) = model::fresh(&recipe.model, &Device::Cpu, 0).unwrap();
+    let e = evaluate(&*net, &params, samples, 5, &recipe.train.loss(), Some(Counts::default()), &mut |_| Ok(())).unwrap();
+    let one = evaluate(&*net, &params, samples, 1, &recipe.train.loss(), Some(Counts::default()), &mut |_| Ok(())).unwrap();
+    assert_eq!((&e.confusion, e.samples), (&one.confusion, 16));
+    assert!((e.loss - one.loss).abs() < 1e-5 * one.loss, "{} {}", e.loss, one.loss);
+    let (together, apart) = (e.counts.unwrap(), one.counts.unwrap());
+    assert_eq!(together.firing_rate(), apart.firing_rate());
+    assert!(together.rows.iter().all(|r| r.cost.macs == 0 || r.name == "head"), "{:?}", together.rows);
+    let costs = |c: &Counts| c.rows.iter().map(|r| r.cost).collect::<Vec<_>>();
+    assert_eq!(costs(&together), costs(&apart));
+}
+
 #[test]
 fn a_finished_run_is_kept_until_forced() {
     let dir = tempfile::tempdir().unwrap();
