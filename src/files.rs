@@ -10,7 +10,19 @@ use std::path::Path;
 /// # Errors
 /// The system's, with `path`.
 pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
-    let path = path.as_ref();
+    replace(path.as_ref(), bytes, true)
+}
+
+/// As [`write_atomic`], but does not wait for the disk: nobody ever reads half of it while the system runs, yet after a power cut the
+/// file may be damaged. For what can be told to be damaged and made anew.
+///
+/// # Errors
+/// The system's, with `path`.
+pub fn write_unsynced(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    replace(path.as_ref(), bytes, false)
+}
+
+fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     let dir = folder_of(path);
     let io = |e| Error::io(path, e);
     let mut builder = tempfile::Builder::new();
@@ -20,10 +32,12 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     // What `tempfile` itself reports names the temporary file, which says nothing to anybody: hence the plain kind, the plain file.
     let file = builder.tempfile_in(dir).map_err(|e| io(e.kind().into()))?;
     file.as_file().write_all(bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
+    if sync {
+        file.as_file().sync_all().map_err(io)?;
+    }
     file.persist(path).map_err(|e| io(e.error))?;
     // The name itself is on disk only when the folder is; systems that cannot sync a folder have nothing to do here.
-    if let Ok(folder) = std::fs::File::open(dir) {
+    if let (true, Ok(folder)) = (sync, std::fs::File::open(dir)) {
         let _ = folder.sync_all();
     }
     Ok(())

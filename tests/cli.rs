@@ -232,7 +232,8 @@ fn shared_cache() -> Outcome {
     let dir = dir.path();
     let args = |out| ["train", "tiny.toml", "--device", "cpu", "--json", "--set", "train.epochs=1", "--out", out];
     let cached = |out| [&args(out)[..], &["--set", "data.cache=c"]].concat();
-    let runs: Vec<_> = ["a", "b"].map(|out| spikemix(dir, &cached(out)).stdout(Stdio::null()).spawn()).into();
+    let runs: Vec<_> =
+        ["a", "b"].map(|out| spikemix(dir, &cached(out)).stdout(Stdio::null()).stderr(Stdio::null()).spawn()).into();
     for run in runs {
         check(run?.wait()?.success(), "a run failed")?;
     }

@@ -1,13 +1,13 @@
 //! Samples on disk, so that the next run need not decode and encode them again.
 //!
 //! An entry is one file, `<two digits>/<the others>` of the BLAKE3 hash of its key and [`VERSION`]: a setting that changes gives another
-//! name, so that nothing stale is ever found. Entries are written whole or not at all (`crate::files::write_atomic`), by any number of
+//! name, so that nothing stale is ever found. Entries are written whole or not at all ([`write_unsynced`]), by any number of
 //! processes at once: the last one wins, with the same content. In front of the content stands its hash; an entry that does not agree
 //! with it is made anew. Trouble with the cache is a warning, never an error: samples can be had without it.
 
 use super::cache::{Compact, Kept, Packed};
 use crate::Result;
-use crate::files::write_atomic;
+use crate::files::write_unsynced;
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ impl Disk {
         let write = || -> Result<()> {
             let folder = crate::files::folder_of(&path);
             std::fs::create_dir_all(folder).map_err(|e| crate::Error::io(folder, e))?;
-            write_atomic(&path, &pack(kept, warnings)?)
+            write_unsynced(&path, &pack(kept, warnings)?)
         };
         match write() {
             Ok(()) => {

@@ -1,7 +1,7 @@
 //! Datasets, and their way from files to batches.
 //!
 //! ```text
-//! DatasetSpec -> open -> Dataset (recordings, labels) -> Samples (augment, encode, cache) -> Loader (shuffle, threads) -> Batch
+//! DatasetSpec -> open -> Dataset (recordings, labels) -> Samples (augment, encode, keep) -> Loader (shuffle, pad, threads) -> Batch
 //! ```
 //! [`Splits::open`] does all but the last: training, validation (taken from the training set, stratified and seeded) and
 //! test samples of what a recipe's `[data]` names.
