@@ -98,15 +98,15 @@ impl Mark {
         }
         Ok(Mark { device: device.clone(), bytes: device.bytes_moved(), began: Instant::now() })
     }
-    /// Of a padded batch, `x` and `outputs` are its real steps alone, and `padding` says of `spikes` which those are.
+    /// Of a padded batch, real steps alone are counted; bytes and seconds are those of all.
     fn count(
         self,
         counts: &mut Counts,
         place: &str,
         op: &impl Op,
         x: &[&Tensor],
-        outputs: &[&Tensor],
-        spikes: Option<&Tensor>,
+        outputs: &[Tensor],
+        params: &Params,
         padding: Option<&Padding>,
     ) -> Result<()> {
         let bytes = self.device.bytes_moved() - self.bytes;
@@ -115,13 +115,20 @@ impl Mark {
             self.device.synchronize()?;
             counts.seconds(place, op.name(), self.began.elapsed().as_secs_f64());
         }
-        let spikes = spikes.filter(|t| t.planes() == 1 && op.name() == "neuron");
+        let spikes = outputs.first().filter(|t| t.planes() == 1 && op.name() == "neuron");
         if keep.clip {
             counts.clip.extend(spikes.map(|s| (place.to_string(), s.clone())));
         }
         if !keep.operations {
             return Ok(());
         }
+        // Weights have no steps.
+        let real = |t: &Tensor| match padding.filter(|p| p.fits(t) && !params.is_learned(t.id())) {
+            None => Ok(t.clone()),
+            Some(p) => p.real(t),
+        };
+        let inputs = x.iter().map(|t| real(t)).collect::<Result<Vec<_>>>()?;
+        let x = &inputs.iter().collect::<Vec<_>>()[..];
         let mut cost = op.cost(x)?;
         if let Some((input, rest)) = x.split_first().filter(|(t, _)| t.planes() > 1) {
             cost.integer_acs = cost.acs;
@@ -136,7 +143,8 @@ impl Mark {
             counts.spikes(place, s, padding)?;
         }
         if keep.detail {
-            let spikes_out = set_bits(outputs)?;
+            let outputs = outputs.iter().map(real).collect::<Result<Vec<_>>>()?;
+            let spikes_out = set_bits(&outputs.iter().collect::<Vec<_>>())?;
             counts.traffic(place, op.name(), set_bits(x)?, spikes_out, bytes);
         }
         Ok(())
@@ -250,16 +258,7 @@ impl<'p> Ctx<'p> {
         let mark = self.counts.as_ref().map(|c| Mark::new(self.params.device(), c)).transpose()?;
         let f = op.forward(x).map_err(located)?;
         if let (Some(counts), Some(mark)) = (&mut self.counts, mark) {
-            // Weights have no steps.
-            let padding = self.padding.as_ref();
-            let real = |t: &Tensor| match padding.filter(|p| p.fits(t) && !self.params.is_learned(t.id())) {
-                None => Ok(t.clone()),
-                Some(p) => p.real(t),
-            };
-            let inputs = x.iter().map(|t| real(t)).collect::<Result<Vec<_>>>()?;
-            let outputs = f.outputs.iter().map(real).collect::<Result<Vec<_>>>()?;
-            let (x, y): (Vec<_>, Vec<_>) = (inputs.iter().collect(), outputs.iter().collect());
-            mark.count(counts, place, &op, &x, &y, f.outputs.first(), padding).map_err(located)?;
+            mark.count(counts, place, &op, x, &f.outputs, self.params, self.padding.as_ref()).map_err(located)?;
         }
         if let Some(tape) = &mut self.tape {
             let learned = |t: &&Tensor| self.params.is_learned(t.id()) || tape.wanted.contains(&t.id());
