@@ -44,6 +44,15 @@ impl Storage {
     }
 }
 
+/// Bytes of a device's buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Now.
+    pub live: u64,
+    /// At most, since [`Device::reset_peak`].
+    pub peak: u64,
+}
+
 impl Device {
     /// Opens `auto`, `cpu`, `gpu` or `gpu:N`. `auto` is the first real GPU, else the CPU; a software adapter is taken only when its
     /// number is named.
@@ -141,6 +150,22 @@ impl Device {
     /// writes it, whatever part of it is touched and however often.
     pub fn bytes_moved(&self) -> u64 {
         host::bytes()
+    }
+
+    /// Memory of the buffers of this device (of the process, on the CPU).
+    pub fn held(&self) -> Held {
+        match self {
+            Device::Cpu => pool::held(),
+            Device::Gpu(g) => g.held(),
+        }
+    }
+
+    /// Measures [`Held::peak`] from now on.
+    pub fn reset_peak(&self) {
+        match self {
+            Device::Cpu => pool::reset_peak(),
+            Device::Gpu(g) => g.reset_peak(),
+        }
     }
 
     /// Buffers that this process read back from any device so far.
