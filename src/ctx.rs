@@ -246,6 +246,18 @@ impl<'p> Ctx<'p> {
         self.apply(place, op, x)?.into_iter().next().ok_or_else(|| Error::shape(name, "no output"))
     }
 
+    /// Bytes that the tape keeps for backward, by module: each buffer once, with the module that saved it first; those of parameters and
+    /// of `input` are not counted.
+    pub fn kept(&self, input: &Tensor) -> Vec<(String, u64)> {
+        let known = self.params.iter().map(|(_, p)| p.value.storage().address());
+        let mut seen: HashSet<usize> = known.chain([input.storage().address()]).collect();
+        let records = self.tape.iter().flat_map(|t| &t.records);
+        let mut kept = |r: &Record| {
+            r.saved.iter().filter(|t| seen.insert(t.storage().address())).map(|t| 4 * t.storage().len() as u64).sum()
+        };
+        records.map(|r| (r.place.clone(), kept(r))).collect()
+    }
+
     /// Walks the tape backwards from `y`, whose gradient is `dy`. Gradients of parameters and watched inputs are left, and what
     /// backward wanted is freed on the way.
     ///

@@ -38,6 +38,13 @@ impl Storage {
             Storage::Gpu(b) => b.len(),
         }
     }
+    /// A number that clones of one buffer share and two buffers do not.
+    pub fn address(&self) -> usize {
+        match self {
+            Storage::Cpu(b) => Arc::as_ptr(b).addr(),
+            Storage::Gpu(b) => Arc::as_ptr(b).addr(),
+        }
+    }
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
