@@ -18,7 +18,7 @@
 //! recipe.
 
 use crate::config::Settings;
-use crate::data::{DatasetSpec, Splits};
+use crate::data::{Augment, DatasetSpec, Splits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loss::Loss;
 use crate::model::{Net, Spec};
@@ -200,6 +200,7 @@ impl Recipe {
     /// # Errors
     /// An unknown key, an impossible value, data that are not there, or a model that does not fit them; each with file and key.
     pub fn open(mut settings: Settings) -> Result<(Recipe, Splits)> {
+        Augment::resolve(&mut settings)?;
         let head: Head = settings.read()?;
         if let Some((key, what)) = head.train.problem() {
             return Err(settings.error(&format!("train.{key}"), what));

@@ -70,6 +70,9 @@ impl Dataset for Images {
         }
         Ok(Recording::Array(out))
     }
+    fn is_events(&self) -> bool {
+        false
+    }
     fn describe(&self, i: usize) -> String {
         format!("image {i}")
     }

@@ -35,6 +35,7 @@ pub mod gestures;
 pub mod images;
 mod loader;
 mod manifest;
+mod mixup;
 pub mod mnist;
 pub mod n_caltech101;
 pub mod n_cars;
@@ -46,11 +47,12 @@ mod spec;
 pub mod split;
 pub mod trains;
 
-pub use augment::Augment;
+pub use augment::{Augment, Change};
 pub use check::{CheckReport, check};
 pub use files::{Files, class_folders};
 pub use loader::{Batch, Batches, Loader, LoaderOptions};
 pub use manifest::Manifest;
+pub use mixup::{Mixed, Mixup};
 pub use samples::{Samples, Splits};
 pub use spec::{DatasetSpec, StillInput};
 pub use split::Subset;
@@ -158,6 +160,10 @@ pub trait Dataset: Send + Sync {
     fn shape(&self, encoding: &Encoding) -> [usize; 4] {
         encoding.shape(self.sensor())
     }
+    /// Whether its samples are recordings of events, not arrays.
+    fn is_events(&self) -> bool {
+        true
+    }
     /// Whether a mirrored sample is still of its class; where not, [`Augment::flip`] is refused.
     fn mirrors(&self) -> bool {
         true
@@ -211,6 +217,9 @@ pub fn open(spec: &DatasetSpec, split: Split) -> Result<Box<dyn Dataset>> {
     let dataset = (entry.open)(spec, &manifest, split)?;
     spec.encoding().check(dataset.sensor())?;
     spec.augment.check(dataset.as_ref())?;
+    if !spec.filter.is_off() && !dataset.is_events() {
+        return Err(Error::config("data.filter", format!("works on events; samples of {} are arrays", dataset.name())));
+    }
     Ok(dataset)
 }
 

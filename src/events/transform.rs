@@ -186,6 +186,7 @@ pub fn uniform_noise(events: &mut Vec<Event>, sensor: Sensor, n: usize, rng: &mu
 mod tests {
     use super::super::testing::streams;
     use super::*;
+    use crate::rng::Rng;
     use proptest::prelude::*;
 
     const SENSOR: Sensor = Sensor::new(20, 14);
