@@ -301,6 +301,21 @@ mod tests {
     }
 
     #[test]
+    fn recipes_of_the_examples_are_sound() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/recipes");
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let mut settings = Recipe::settings(&path).unwrap();
+            Augment::resolve(&mut settings).unwrap();
+            let recipe: Recipe = settings.read().unwrap();
+            assert_eq!(recipe.train.problem(), None, "{}", path.display());
+            recipe.model.validate().unwrap();
+            let manifest = crate::data::entry(&recipe.data.name).unwrap().manifest().unwrap();
+            assert!(recipe.data.split.iter().all(|s| manifest.splits.contains_key(s)), "{}", path.display());
+        }
+    }
+
+    #[test]
     fn impossible_values_name_their_key() {
         for (set, place) in [
             ("train.batch=0", "--set train.batch: 0 must be at least 1"),

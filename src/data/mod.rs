@@ -31,7 +31,9 @@ pub mod ecg_qtdb;
 pub mod evtouch;
 mod files;
 pub mod folder;
+pub mod frames_folder;
 pub mod gestures;
+pub mod image_folder;
 pub mod images;
 mod loader;
 mod manifest;
@@ -83,6 +85,8 @@ pub static DATASETS: &[&Entry] = &[
     &cifar::CIFAR10,
     &cifar::CIFAR100,
     &folder::ENTRY,
+    &frames_folder::ENTRY,
+    &image_folder::ENTRY,
 ];
 
 /// A dataset as the registry holds it.
@@ -216,6 +220,13 @@ pub fn open(spec: &DatasetSpec, split: Split) -> Result<Box<dyn Dataset>> {
     }
     let dataset = (entry.open)(spec, &manifest, split)?;
     spec.encoding().check(dataset.sensor())?;
+    let [_, h, w, _] = dataset.shape(&spec.encoding());
+    for (key, asked) in [("crop", spec.crop), ("size", spec.size)] {
+        if !dataset.is_events() && asked.is_some_and(|a| a != [h, w]) {
+            let what = format!("samples of {} are arrays of {h} x {w}, which are taken as they are", dataset.name());
+            return Err(Error::config(format!("data.{key}"), what));
+        }
+    }
     spec.augment.check(dataset.as_ref())?;
     if !spec.filter.is_off() && !dataset.is_events() {
         return Err(Error::config("data.filter", format!("works on events; samples of {} are arrays", dataset.name())));
