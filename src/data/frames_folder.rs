@@ -1,5 +1,6 @@
 //! Frames that were made elsewhere: a folder per class with `.npz` files that hold an array `frames` `[T, C, H, W]`, as SpikingJelly's
-//! `frames_number` and `frames_duration` folders do, in the layouts of [`folder`](super::folder).
+//! `frames_number` and `frames_duration` folders do, in the layouts of [`folder`](super::folder). T is
+//! that of the files, not `data.frames`.
 
 use super::files::layout;
 use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Split};
@@ -26,10 +27,6 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
     let npz = |path: &Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"));
     let found = layout(spec, &spec.folder(manifest)?, part, npz, ".npz files")?;
     let (shape, _) = read(&found.first)?;
-    if shape[0] != spec.frames {
-        let what = format!("{} does not fit {}, which has {} steps", spec.frames, found.first.display(), shape[0]);
-        return Err(Error::config("data.frames", what));
-    }
     Ok(Box::new(FramesFolder { name: manifest.name.clone(), classes: found.classes, shape, files: found.files }))
 }
 
@@ -118,7 +115,7 @@ mod tests {
                 save(&dir.path().join(place).join(format!("{i}.npz")), "frames", [2, 2, 3, 4], (100 * k + i) as f32)
             });
         }
-        let spec = DatasetSpec { dir: Some(dir.path().into()), frames: 2, validation: 0.3, ..DatasetSpec::new("frames_folder") };
+        let spec = DatasetSpec { dir: Some(dir.path().into()), validation: 0.3, ..DatasetSpec::new("frames_folder") };
         (dir, spec)
     }
 
@@ -146,8 +143,8 @@ mod tests {
     fn mistakes_are_said_in_one_sentence() {
         let (dir, spec) = folder();
         let said = |spec: &DatasetSpec| open(spec, Split::Train).err().unwrap().to_string();
-        let wrong = said(&DatasetSpec { frames: 16, ..spec.clone() });
-        assert!(wrong.starts_with("data.frames: 16 does not fit") && wrong.ends_with("has 2 steps"), "{wrong}");
+        let scaled = DatasetSpec { size: Some([6, 8]), ..spec.clone() };
+        assert!(said(&scaled).starts_with("data.size: samples of frames_folder are arrays of 3 x 4"), "{}", said(&scaled));
         let mut filtered = spec.clone();
         filtered.filter.denoise_us = 1000;
         assert!(said(&filtered).starts_with("data.filter: works on events"));

@@ -1,7 +1,7 @@
 //! Own still images: a folder per class with PNG, JPEG, BMP, GIF (its first picture), PNM or WebP files, in the layouts of
 //! [`folder`](super::folder).
 //!
-//! A picture is scaled to cover `data.size` and cut centrally, so that it is not distorted; it has three channels, red, green and blue,
+//! A picture is scaled to cover `data.size` (the size of the first training image if none) and cut centrally, so that it is not distorted; it has three channels, red, green and blue,
 //! and no transparency.
 
 use super::files::layout;
@@ -11,7 +11,7 @@ use crate::encode::Encoding;
 use crate::events::Sensor;
 use crate::{Error, Result};
 use image::imageops::FilterType;
-use image::{ImageFormat, ImageReader};
+use image::{DynamicImage, ImageFormat, ImageReader};
 use std::path::{Path, PathBuf};
 
 /// The registry's entry.
@@ -34,20 +34,24 @@ fn named_like_images(path: &Path) -> bool {
 
 fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
     let dir = spec.folder(manifest)?;
-    let Some(size) = spec.size.filter(|s| s.iter().all(|n| (1..=1 << 15).contains(n))) else {
-        return Err(Error::config("data.size", "say what images are scaled to, [height, width] in pixels from 1 to 32768"));
-    };
     let found = layout(spec, &dir, part, named_like_images, "images")?;
+    let size = match spec.size {
+        Some(size) => size,
+        None => {
+            let picture = decode(&found.first)?;
+            [picture.height() as usize, picture.width() as usize]
+        }
+    };
+    if size.iter().any(|n| !(1..=1 << 15).contains(n)) {
+        return Err(Error::config("data.size", format!("{size:?} is not of 1 to 32768 pixels along each axis")));
+    }
     let (name, still) = (manifest.name.clone(), Still::new(spec));
     Ok(Box::new(ImageFolder { name, classes: found.classes, size, files: found.files, still }))
 }
 
-/// `[height, width, 3]` of the image at `path`.
-fn read(path: &Path, [height, width]: [usize; 2]) -> Result<Vec<u8>> {
+fn decode(path: &Path) -> Result<DynamicImage> {
     let reader = ImageReader::open(path).and_then(|r| r.with_guessed_format()).map_err(|e| Error::io(path, e))?;
-    let picture =
-        reader.decode().map_err(|e| Error::config(path.display().to_string(), format!("no image could be read: {e}")))?;
-    Ok(picture.resize_to_fill(width as u32, height as u32, FilterType::Triangle).into_rgb8().into_raw())
+    reader.decode().map_err(|e| Error::config(path.display().to_string(), format!("no image could be read: {e}")))
 }
 
 impl Dataset for ImageFolder {
@@ -67,7 +71,9 @@ impl Dataset for ImageFolder {
         self.files[i].1
     }
     fn load(&self, i: usize) -> Result<Recording> {
-        Ok(Recording::Array(self.still.steps(i, &read(&self.files[i].0, self.size)?)))
+        let [height, width] = self.size.map(|n| n as u32);
+        let picture = decode(&self.files[i].0)?.resize_to_fill(width, height, FilterType::Triangle);
+        Ok(Recording::Array(self.still.steps(i, &picture.into_rgb8())))
     }
     fn is_events(&self) -> bool {
         false
@@ -84,7 +90,7 @@ impl Dataset for ImageFolder {
 mod tests {
     use super::super::{Splits, StillInput, open};
     use super::*;
-    use image::{DynamicImage, Rgb, RgbImage};
+    use image::{Rgb, RgbImage};
 
     /// Red and blue pictures in every format, wider than high, with a green rim at left and right.
     fn folder(formats: &[&str]) -> (tempfile::TempDir, DatasetSpec) {
@@ -131,7 +137,9 @@ mod tests {
         let (dir, spec) = folder(&["png", "bmp"]);
         let said = |spec: &DatasetSpec| open(spec, Split::Train).err().unwrap().to_string();
         let without = DatasetSpec { size: None, ..spec.clone() };
-        assert!(said(&without).starts_with("data.size: say what images are scaled to"), "{}", said(&without));
+        assert_eq!(open(&without, Split::Test).unwrap().shape(&without.encoding()), [2, 20, 40, 3]);
+        let empty = DatasetSpec { size: Some([0, 8]), ..spec.clone() };
+        assert!(said(&empty).starts_with("data.size: [0, 8] is not"), "{}", said(&empty));
         let cropped = DatasetSpec { crop: Some([4, 4]), ..spec.clone() };
         assert!(said(&cropped).starts_with("data.crop: samples of image_folder are arrays of 8 x 8"), "{}", said(&cropped));
         let mut jittered = spec.clone();
