@@ -1,8 +1,8 @@
 //! Own still images: a folder per class with PNG, JPEG, BMP, GIF (its first picture), PNM or WebP files, in the layouts of
 //! [`folder`](super::folder).
 //!
-//! A picture is scaled to cover `data.size` (the size of the first training image if none) and cut centrally, so that it is not distorted; it has three channels, red, green and blue,
-//! and no transparency.
+//! A picture is cut centrally to the proportions of `data.size` (the size of the first training image if none) and scaled to it. It has
+//! three channels, red, green and blue, and no transparency.
 
 use super::files::layout;
 use super::images::Still;
@@ -54,6 +54,17 @@ fn decode(path: &Path) -> Result<DynamicImage> {
     reader.decode().map_err(|e| Error::config(path.display().to_string(), format!("no image could be read: {e}")))
 }
 
+/// `[height, width, 3]` of the largest central part of those proportions. Cut before it is scaled: an extreme picture scaled to cover
+/// could need any amount of memory.
+fn fit(picture: &DynamicImage, [height, width]: [usize; 2]) -> Vec<u8> {
+    let (w, h) = (f64::from(picture.width()), f64::from(picture.height()));
+    let scale = (w / width as f64).min(h / height as f64);
+    let [cut_w, cut_h] = [width, height].map(|n| ((n as f64 * scale).round() as u32).max(1));
+    let (x, y) = (picture.width().saturating_sub(cut_w) / 2, picture.height().saturating_sub(cut_h) / 2);
+    let part = picture.crop_imm(x, y, cut_w, cut_h);
+    part.resize_exact(width as u32, height as u32, FilterType::Triangle).into_rgb8().into_raw()
+}
+
 impl Dataset for ImageFolder {
     fn name(&self) -> &str {
         &self.name
@@ -71,9 +82,7 @@ impl Dataset for ImageFolder {
         self.files[i].1
     }
     fn load(&self, i: usize) -> Result<Recording> {
-        let [height, width] = self.size.map(|n| n as u32);
-        let picture = decode(&self.files[i].0)?.resize_to_fill(width, height, FilterType::Triangle);
-        Ok(Recording::Array(self.still.steps(i, &picture.into_rgb8())))
+        Ok(Recording::Array(self.still.steps(i, &fit(&decode(&self.files[i].0)?, self.size))))
     }
     fn is_events(&self) -> bool {
         false
