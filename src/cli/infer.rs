@@ -248,6 +248,10 @@ impl Runner<'_> {
         }
         events.sort_by_key(|e| e.t);
         let sensor = self.sensor(reader.sensor(), &events)?;
+        encoding.filter.begin(sensor).retain(&mut events);
+        if events.is_empty() {
+            return Err(self.wrong("data.filter leaves no events of it".into()));
+        }
         let window = encoding.window(sensor);
         let outside = events.iter().filter(|e| !sensor.holds(e)).count();
         if outside > 0 {

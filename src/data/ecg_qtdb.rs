@@ -99,6 +99,9 @@ impl Dataset for Ecg {
         let n = self.data.steps * self.data.channels;
         Ok(Recording::Array(self.data.x[i * n..][..n].to_vec()))
     }
+    fn is_events(&self) -> bool {
+        false
+    }
     fn describe(&self, i: usize) -> String {
         format!("sequence {i}")
     }

@@ -31,10 +31,13 @@ pub mod ecg_qtdb;
 pub mod evtouch;
 mod files;
 pub mod folder;
+pub mod frames_folder;
 pub mod gestures;
+pub mod image_folder;
 pub mod images;
 mod loader;
 mod manifest;
+mod mixup;
 pub mod mnist;
 pub mod n_caltech101;
 pub mod n_cars;
@@ -46,11 +49,12 @@ mod spec;
 pub mod split;
 pub mod trains;
 
-pub use augment::Augment;
+pub use augment::{Augment, Change};
 pub use check::{CheckReport, check};
 pub use files::{Files, class_folders};
 pub use loader::{Batch, Batches, Loader, LoaderOptions};
 pub use manifest::Manifest;
+pub use mixup::{Mixed, Mixup};
 pub use samples::{Samples, Splits};
 pub use spec::{DatasetSpec, StillInput};
 pub use split::Subset;
@@ -81,6 +85,8 @@ pub static DATASETS: &[&Entry] = &[
     &cifar::CIFAR10,
     &cifar::CIFAR100,
     &folder::ENTRY,
+    &frames_folder::ENTRY,
+    &image_folder::ENTRY,
 ];
 
 /// A dataset as the registry holds it.
@@ -158,6 +164,10 @@ pub trait Dataset: Send + Sync {
     fn shape(&self, encoding: &Encoding) -> [usize; 4] {
         encoding.shape(self.sensor())
     }
+    /// Whether its samples are recordings of events, not arrays.
+    fn is_events(&self) -> bool {
+        true
+    }
     /// Whether a mirrored sample is still of its class; where not, [`Augment::flip`] is refused.
     fn mirrors(&self) -> bool {
         true
@@ -210,7 +220,17 @@ pub fn open(spec: &DatasetSpec, split: Split) -> Result<Box<dyn Dataset>> {
     }
     let dataset = (entry.open)(spec, &manifest, split)?;
     spec.encoding().check(dataset.sensor())?;
+    let [_, h, w, _] = dataset.shape(&spec.encoding());
+    for (key, asked) in [("crop", spec.crop), ("size", spec.size)] {
+        if !dataset.is_events() && asked.is_some_and(|a| a != [h, w]) {
+            let what = format!("samples of {} are arrays of {h} x {w}, which are taken as they are", dataset.name());
+            return Err(Error::config(format!("data.{key}"), what));
+        }
+    }
     spec.augment.check(dataset.as_ref())?;
+    if !spec.filter.is_off() && !dataset.is_events() {
+        return Err(Error::config("data.filter", format!("works on events; samples of {} are arrays", dataset.name())));
+    }
     Ok(dataset)
 }
 

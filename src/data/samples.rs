@@ -59,7 +59,7 @@ impl Samples {
         let dataset = Arc::new(Subset::new(self.dataset.clone(), some));
         let kept = (0..dataset.len()).map(|_| OnceLock::new()).collect();
         let room = AtomicUsize::new(self.room.load(Ordering::Relaxed));
-        let (encoding, augment, rng) = (self.encoding.clone(), self.augment, self.rng.clone());
+        let (encoding, augment, rng) = (self.encoding.clone(), self.augment.clone(), self.rng.clone());
         Samples { dataset, encoding, augment, rng, shape: self.shape, kept, room, warnings: Mutex::default() }
     }
     /// The dataset.
@@ -107,11 +107,21 @@ impl Samples {
         };
         let mut places = places;
         match self.kept[i].get() {
-            Some(Kept::Array(a)) => places.enumerate().for_each(|(t, out)| a.read(t * frame, out)),
+            Some(Kept::Array(a)) if self.augment.is_off() => places.enumerate().for_each(|(t, out)| a.read(t * frame, out)),
+            Some(Kept::Array(a)) => {
+                let mut array = vec![0.0; frame * self.shape[0]];
+                a.read(0, &mut array);
+                self.augment.array(&mut array, self.shape, &self.stream(i, epoch));
+                from_array(&array, &mut places);
+            }
             Some(Kept::Events(e)) => from_array(&self.encode(i, epoch, e.events()), &mut places),
             None => {
                 let array = match self.load(i)? {
-                    Recording::Array(a) => a,
+                    Recording::Array(mut a) => {
+                        self.keep(i, Some(Kept::Array(Compact::of(a.clone()))));
+                        self.augment.array(&mut a, self.shape, &self.stream(i, epoch));
+                        a
+                    }
                     Recording::Events(stream) => {
                         if !self.augment.is_off() {
                             self.keep(i, Packed::of(&stream.events).map(Kept::Events));
@@ -141,6 +151,7 @@ impl Samples {
         match &mut recording {
             Recording::Events(stream) => {
                 stream.sort();
+                self.encoding.filter.begin(self.dataset.sensor()).retain(&mut stream.events);
                 if !stream.warnings.is_empty() {
                     let mut said = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
                     let path = self.dataset.describe(i);
@@ -156,10 +167,14 @@ impl Samples {
         Ok(recording)
     }
 
+    /// The random numbers of sample `i` in `epoch`.
+    fn stream(&self, i: usize, epoch: u64) -> Rng {
+        self.rng.stream(epoch).stream(i)
+    }
     fn encode(&self, i: usize, epoch: u64, mut events: Vec<Event>) -> Vec<f32> {
         let sensor = self.dataset.sensor();
         if !self.augment.is_off() {
-            self.augment.apply(&mut events, sensor, &self.rng.stream(epoch).stream(i));
+            self.augment.events(&mut events, sensor, &self.stream(i, epoch));
         }
         self.encoding.encode(&events, sensor)
     }
@@ -227,7 +242,7 @@ impl Splits {
             Arc::new(Samples::new(d, spec.encoding(), augment, seed, cache))
         };
         Ok(Splits {
-            train: samples(Arc::new(Subset::new(train.clone(), stay)), spec.augment),
+            train: samples(Arc::new(Subset::new(train.clone(), stay)), spec.augment.clone()),
             validation: samples(Arc::new(Subset::new(train, taken)), Augment::default()),
             test: samples(test, Augment::default()),
         })

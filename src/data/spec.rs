@@ -3,6 +3,7 @@
 use super::gestures::GestureSpec;
 use super::{Augment, Manifest};
 use crate::encode::{Encoding, Kind, SplitBy};
+use crate::events::Filter;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -72,7 +73,10 @@ pub struct DatasetSpec {
     /// Memory for samples kept between epochs, MiB.
     #[serde(default = "defaults::cache_mib")]
     pub cache_mib: usize,
-    /// Random changes of training samples; none by default.
+    /// What is taken out of every recording; nothing by default.
+    #[serde(default, skip_serializing_if = "Filter::is_off")]
+    pub filter: Filter,
+    /// Random changes of training samples; none by default. A recipe may name a set of them, see [`super::augment::RECIPES`].
     #[serde(default)]
     pub augment: Augment,
     /// The synthetic gestures' own settings.
@@ -127,6 +131,7 @@ impl DatasetSpec {
             test_samples: None,
             strict: false,
             cache_mib: defaults::cache_mib(),
+            filter: Filter::default(),
             augment: Augment::default(),
             gestures: GestureSpec::default(),
         }
@@ -146,7 +151,14 @@ impl DatasetSpec {
     }
     /// How events become arrays.
     pub fn encoding(&self) -> Encoding {
-        Encoding { kind: self.encoding, frames: self.frames, split_by: self.split_by, crop: self.crop, size: self.size }
+        Encoding {
+            kind: self.encoding,
+            frames: self.frames,
+            split_by: self.split_by,
+            crop: self.crop,
+            size: self.size,
+            filter: self.filter,
+        }
     }
 }
 

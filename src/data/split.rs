@@ -95,6 +95,9 @@ impl Dataset for Subset {
     fn shape(&self, encoding: &Encoding) -> [usize; 4] {
         self.inner.shape(encoding)
     }
+    fn is_events(&self) -> bool {
+        self.inner.is_events()
+    }
     fn mirrors(&self) -> bool {
         self.inner.mirrors()
     }

@@ -62,6 +62,9 @@ impl Dataset for Trains {
     fn load(&self, i: usize) -> Result<Recording> {
         Ok(Recording::Array(self.counts(i)))
     }
+    fn is_events(&self) -> bool {
+        false
+    }
     fn describe(&self, i: usize) -> String {
         format!("{} {i}", self.what)
     }

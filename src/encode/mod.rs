@@ -16,7 +16,7 @@ mod window;
 pub use stream::{MOST_EMPTY, StepEncoder};
 pub use window::Window;
 
-use crate::events::{Event, Sensor};
+use crate::events::{Event, Filter, Sensor};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -84,11 +84,13 @@ pub struct Encoding {
     pub crop: Option<[usize; 2]>,
     /// What the (cropped) sensor is scaled down to, `[height, width]`; events that fall on one place add up.
     pub size: Option<[usize; 2]>,
+    /// What is taken out of a recording before; [`Encoding::encode`] expects it done.
+    pub filter: Filter,
 }
 
 impl Default for Encoding {
     fn default() -> Self {
-        Encoding { kind: Kind::Frame, frames: 16, split_by: SplitBy::Number, crop: None, size: None }
+        Encoding { kind: Kind::Frame, frames: 16, split_by: SplitBy::Number, crop: None, size: None, filter: Filter::default() }
     }
 }
 

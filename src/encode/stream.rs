@@ -1,7 +1,7 @@
 //! Frames of a fixed duration from events that arrive in pieces of any size.
 
 use super::{Encoding, Kind, Window, frame};
-use crate::events::{Event, Sensor};
+use crate::events::{Event, Filtering, Sensor};
 use crate::{Error, Result};
 
 /// The most empty steps in a row. Where a clock jumps further, frames would be made for hours that nobody recorded.
@@ -9,7 +9,7 @@ pub const MOST_EMPTY: i64 = 100_000;
 
 /// Cuts a stream of events into steps of equal duration and encodes each as `[H, W, C]`.
 ///
-/// Step i holds the events from `t0 + i step_us` until before `t0 + (i + 1) step_us`, t0 the time of the first event; steps without
+/// Step i holds the events that pass the encoding's filter from `t0 + i step_us` until before `t0 + (i + 1) step_us`, t0 the time of the first; steps without
 /// events are frames of zeros. The frames do not depend on the pieces the events come in, and are those of [`slices`](super::slices) by
 /// time where the recording is a whole number of steps long. An event that is older than the step at hand is counted in that step, and
 /// counted as [`late`](StepEncoder::late).
@@ -32,6 +32,7 @@ pub const MOST_EMPTY: i64 = 100_000;
 /// ```
 #[derive(Clone, Debug)]
 pub struct StepEncoder {
+    filter: Filtering,
     window: Window,
     channels: usize,
     step_us: i64,
@@ -59,6 +60,7 @@ impl StepEncoder {
             Kind::Frame => {}
         }
         Ok(StepEncoder {
+            filter: one.filter.begin(sensor),
             window: one.window(sensor),
             channels: one.channels(),
             step_us,
@@ -92,6 +94,9 @@ impl StepEncoder {
     /// A jump of more than [`MOST_EMPTY`] steps ahead, or that of `sink`; the events from there on are then not taken.
     pub fn push(&mut self, events: &[Event], sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         for e in events {
+            if !self.filter.keep(e) {
+                continue;
+            }
             let (t, step) = (i128::from(e.t), i128::from(self.step_us));
             let mut end = *self.end.get_or_insert(t + step);
             if t - end > step * i128::from(MOST_EMPTY) {

@@ -51,7 +51,7 @@ fn last(dir: &std::path::Path) -> (Named, Named, Value) {
 #[test]
 fn an_interrupted_run_goes_on_to_the_bit() {
     let dir = tempfile::tempdir().unwrap();
-    let (recipe, data) = recipe(&["data.augment.translate=2"]);
+    let (recipe, data) = recipe(&["data.augment.translate=2", "data.augment.mixup=0.5", "data.augment.mixup_epochs=2"]);
     let whole = dir.path().join("whole");
     let a = run(&recipe, &data, &Device::Cpu, &options(&whole, Start::New), &mut Silent).unwrap();
     assert_eq!(a.samples, [48, 16, 16]);
