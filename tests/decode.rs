@@ -4,6 +4,8 @@
 
 use libtest_mimic::{Failed, Trial};
 use spikemix::data::{DatasetSpec, Recording, Split};
+use spikemix::events::ReadOptions;
+use spikemix::events::columns::Order;
 use spikemix::{data, events};
 use std::path::{Path, PathBuf};
 
@@ -198,15 +200,22 @@ fn empty_stereo(path: &Path) -> Result<(), Failed> {
     let streams = events::aedat4::streams(&std::fs::read(path)?).map_err(|e| e.to_string())?;
     let cameras: Vec<_> = streams.iter().map(|s| s.source.as_str()).collect();
     same("cameras", cameras, vec!["test_1", "test_2"])?;
-    let right = events::aedat4::decoder("test_2");
-    let s = events::open_with(path, &events::aedat4::FORMAT, right, true)?;
+    let right = ReadOptions { stream: Some("test_2".into()), strict: true, ..ReadOptions::default() };
+    let s = events::open_with(path, &right)?;
     same("warnings", s.warnings.len(), 0)
+}
+
+fn tyxp() -> ReadOptions {
+    ReadOptions { columns: Order::parse("tyxp"), strict: true, ..ReadOptions::default() }
+}
+
+fn by_expelliarmus() -> ReadOptions {
+    ReadOptions { format: Some(&events::evt3::EXPELLIARMUS), strict: true, ..ReadOptions::default() }
 }
 
 /// Rows `t y x p`, as the HDF5 file of the same events shows; the order cannot be told from the values.
 fn text_seconds(path: &Path) -> Result<(), Failed> {
-    let decoder = events::text::decoder("tyxp").ok_or("no order")?;
-    let s = events::open_with(path, &events::text::FORMAT, decoder, true)?;
+    let s = events::open_with(path, &tyxp())?;
     let (first, last) = (s.events[1], s.events[16]);
     same("events", s.events.len(), 17)?;
     same("second", (first.t, first.x, first.y, first.p), (780, 59, 158, false))?;
@@ -217,8 +226,7 @@ fn text_seconds(path: &Path) -> Result<(), Failed> {
 fn npy_is_evt3(path: &Path) -> Result<(), Failed> {
     let array = events::open(path, true)?;
     let raw = path.with_file_name("evt3_hd.raw");
-    let format = &events::evt3::FORMAT;
-    let as_it = events::open_with(&raw, format, events::evt3::expelliarmus_decoder(), true)?;
+    let as_it = events::open_with(&raw, &by_expelliarmus())?;
     same("equal", array.events == as_it.events, true)?;
     let ours = events::open(&raw, true)?.events;
     let but_time = |e: &events::Event| (e.x, e.y, e.p);
@@ -227,9 +235,7 @@ fn npy_is_evt3(path: &Path) -> Result<(), Failed> {
 }
 
 fn hdf5_is_text(path: &Path) -> Result<(), Failed> {
-    let decoder = events::text::decoder("tyxp").ok_or("no order")?;
-    let text = path.with_extension("txt");
-    let text = events::open_with(text, &events::text::FORMAT, decoder, true)?;
+    let text = events::open_with(path.with_extension("txt"), &tyxp())?;
     same("events", events::open(path, true)?.events, text.events)
 }
 
@@ -261,12 +267,19 @@ fn text_terminator(path: &Path) -> Result<(), Failed> {
     same("warned", s.warnings.len(), 1)
 }
 
-/// To every format that can hold it, and back.
+/// To every format that can hold it, and back; counted from the first event, times fit all.
 fn conversions(path: &Path) -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
+    let mut rebased = events::open(path, true)?;
+    let first = rebased.rebase();
+    same("first", rebased.events.iter().map(|e| e.t).min(), Some(0))?;
+    same("rebased", rebased.events.iter().all(|e| e.t + first > 0 || first == 0), true)?;
+    for f in events::FORMATS.iter().filter(|f| f.encode.is_some() && f.name != "atis") {
+        events::convert(&rebased, dir.path().join("out").with_extension(f.extensions[0]), f)?;
+    }
     for f in events::FORMATS.iter().filter(|f| f.encode.is_some()) {
         let out = dir.path().join("out").with_extension(f.extensions[0]);
-        match events::convert(path, &out, Some(f), true) {
+        match events::convert(&events::open(path, true)?, &out, f) {
             Ok(report) => same("losses", report.losses.is_empty(), {
                 let declared = events::open(path, true)?.sensor_declared;
                 f.keeps_sensor || !declared
@@ -324,9 +337,7 @@ fn row(path: &Path, rest: &str) -> Result<(), Failed> {
         // Here the table holds what expelliarmus makes of the camera's clock: 53.9 ms instead of 8.8. That the latter is
         // right shows in the upper part of the time, which the camera sends every 16 us: 551 times.
         same("t_last", stream.events.last().map(|e| e.t), Some(11_727_457))?;
-        let decoder = events::evt3::expelliarmus_decoder();
-        let format = &events::evt3::FORMAT;
-        stream = events::open_with(path, format, decoder, true).map_err(|e| e.to_string())?;
+        stream = events::open_with(path, &by_expelliarmus()).map_err(|e| e.to_string())?;
     }
     let s = stream.stats();
     let got = [
