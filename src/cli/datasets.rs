@@ -14,7 +14,8 @@ use std::path::PathBuf;
 Examples:
   spikemix datasets
   spikemix datasets show dvs128_gesture
-  spikemix datasets check nmnist --dir /data/nmnist"
+  spikemix datasets check nmnist --dir /data/nmnist
+  spikemix datasets check nmnist --dir /data/nmnist --all"
 )]
 pub(super) struct DatasetsArgs {
     #[command(subcommand)]
@@ -41,6 +42,9 @@ enum Sub {
         /// The folder
         #[arg(long, value_name = "FOLDER")]
         dir: PathBuf,
+        /// Read every sample instead of the first of each class
+        #[arg(long)]
+        all: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -52,8 +56,8 @@ pub(super) fn run(a: &DatasetsArgs) -> Result<()> {
     match &a.command {
         None => list(a.json),
         Some(Sub::Show { name, json }) => show(&entry(name)?.manifest()?, *json),
-        Some(Sub::Check { name, dir, json }) => {
-            let report = check(name, dir)?;
+        Some(Sub::Check { name, dir, all, json }) => {
+            let report = check(name, dir, *all)?;
             if *json {
                 print_json(&report)?;
             } else {
@@ -105,6 +109,10 @@ fn show(m: &Manifest, json: bool) -> Result<()> {
     say("from", m.url.clone());
     say("cite", m.citation.clone());
     say("licence", Some(m.licence.clone()));
+    say("note", m.notes.clone());
+    m.md5.iter().for_each(|(file, sum)| say("MD5", Some(format!("{sum}  {file}"))));
+    say("looked up in", m.sources.clone());
+    say("not verified", Some(m.unverified.join(", ")).filter(|u| !u.is_empty()));
     let line = |(key, value): &(String, String)| {
         let mut lines = value.trim().lines();
         let first = format!("{key:16}{}\n", lines.next().unwrap_or_default());
@@ -112,6 +120,9 @@ fn show(m: &Manifest, json: bool) -> Result<()> {
     };
     print(&rows.iter().map(line).collect::<String>())
 }
+
+/// Warnings shown at most.
+const WARNINGS: usize = 20;
 
 fn text(r: &CheckReport) -> String {
     let mut s = String::new();
@@ -121,9 +132,18 @@ fn text(r: &CheckReport) -> String {
             Some(n) if n == p.samples => "as published".to_string(),
             Some(n) => format!("published: {n}"),
         };
-        s += &format!("{}: {} samples ({expected}), {} of them read as a probe\n", p.part, p.samples, p.read);
+        let events = p.events.map_or(String::new(), |[least, most]| format!(", {least} to {most} events each"));
+        s += &format!("{}: {} samples ({expected}), {} of them read{events}\n", p.part, p.samples, p.read);
         let classes: Vec<String> = p.classes.iter().map(|(name, n)| format!("{name} {n}")).collect();
         s += &format!("  {}\n", classes.join(", "));
+    }
+    if !r.checksums.is_empty() {
+        s += &format!("checksums as published: {}\n", r.checksums.join(", "));
+    }
+    // Whole folders may be rounded; one line tells as much as a thousand.
+    r.warnings.iter().take(WARNINGS).for_each(|w| s += &format!("warning: {w}\n"));
+    if let Some(more) = r.warnings.len().checked_sub(WARNINGS).filter(|n| *n > 0) {
+        s += &format!("warning: {more} more, all of them with --json\n");
     }
     r.problems.iter().for_each(|p| s += &format!("not as expected: {p}\n"));
     r.disagreements.iter().for_each(|d| s += &format!("known to differ: {d}\n"));

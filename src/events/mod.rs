@@ -38,7 +38,7 @@ pub mod rosbag;
 mod stats;
 pub mod text;
 
-pub use bench::{DecodeSpeed, bench_decode, bench_decode_bytes};
+pub use bench::{DecodeSpeed, bench_decode};
 pub use convert::{ConvertReport, convert, written_as};
 pub use file::{ReadOptions, open, open_with, save, sniff};
 pub use numbers::Numbers;
