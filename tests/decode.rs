@@ -44,6 +44,13 @@ pub fn trials() -> Vec<Trial> {
         });
         trials.push(trial.with_ignored_flag(missing));
     }
+    for line in include_str!("data/peers.tsv").lines().skip(1) {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let path = dir.join("formats").join(columns[0]);
+        let missing = !path.exists();
+        let trial = Trial::test(format!("decode::peer_{}", columns[0]), move || peer(&path, &columns));
+        trials.push(trial.with_ignored_flag(missing));
+    }
     let nmnist = dir.join("nmnist");
     let missing = !nmnist.is_dir();
     let trial = Trial::test("decode::nmnist", move || whole_nmnist(&nmnist));
@@ -90,6 +97,7 @@ pub fn trials() -> Vec<Trial> {
     }
     let formats = dir.join("formats");
     let missing = !formats.is_dir();
+    trials.push(Trial::test("decode::hdf5_lzf", lzf));
     let cut = formats.clone();
     trials.push(Trial::test("decode::gestures_are_cut", move || gestures(&cut)).with_ignored_flag(missing));
     let trial = Trial::test("decode::mutated_recordings", move || mutated(&formats));
@@ -130,6 +138,21 @@ fn dataset(name: &str, dir: &Path, counts: [usize; 2]) -> Result<(), Failed> {
     Ok(())
 }
 
+/// h5py's LZF filter behind shuffle; and what is said of a filter that is not read.
+fn lzf() -> Result<(), Failed> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/lzf.h5");
+    let event = |i: i64| events::Event { t: i * 10, x: (i % 7) as u16, y: (i % 5) as u16, p: i % 2 == 1 };
+    same("events", events::open(&path, true)?.events, (0..300).map(event).collect())?;
+    let mut bytes = std::fs::read(&path)?;
+    for i in 0..bytes.len() - 8 {
+        if bytes[i..i + 2] == 32000u16.to_le_bytes() {
+            bytes[i..i + 2].copy_from_slice(&36559u16.to_le_bytes());
+        }
+    }
+    let said = events::decode(&events::hdf5::FORMAT, &bytes).err().map_or(String::new(), |e| e.message);
+    same(&said, said.contains("events: compressed by Prophesee's ECF codec (HDF5 filter 36559)"), true)
+}
+
 /// DVS128 Gesture's layout with the hand-made samples: gestures are what their label files say of the recordings.
 fn gestures(formats: &Path) -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
@@ -156,6 +179,24 @@ fn gestures(formats: &Path) -> Result<(), Failed> {
         same(part.name(), got, want)?;
     }
     Ok(())
+}
+
+/// Event for event what a public reader made of the file; `data/peers.py` wrote the table and says how the hash is made.
+fn peer(path: &Path, columns: &[&str]) -> Result<(), Failed> {
+    let [_, reader, options, n, hash] = *columns else {
+        return Err(format!("no row of five columns: {columns:?}").into());
+    };
+    let format = options.strip_prefix("format=").and_then(events::format);
+    let s = events::open_with(path, &ReadOptions { format, strict: true, ..ReadOptions::default() })?;
+    same(reader, s.events.len().to_string(), n.to_string())?;
+    let [a, b, c, d] = [0x9e37_79b9_7f4a_7c15u64, 0xc2b2_ae3d_27d4_eb4f, 0x1656_67b1_9e37_79f9, 0x27d4_eb2f_1656_67c5];
+    let of = |e: &events::Event| {
+        let t = (e.t as u64).wrapping_mul(a);
+        let place = u64::from(e.x).wrapping_mul(b).wrapping_add(u64::from(e.y).wrapping_mul(c));
+        t.wrapping_add(place).wrapping_add(u64::from(e.p).wrapping_mul(d))
+    };
+    let sum = s.events.iter().zip(1u64..).fold(0u64, |sum, (e, i)| sum.wrapping_add(of(e).wrapping_mul(i)));
+    same(reader, format!("{sum:016x}"), hash.to_string())
 }
 
 /// Every recording with bytes changed and its end cut off: any result but a panic or events from nothing.

@@ -4,6 +4,7 @@ use super::{print, print_json, table};
 use crate::data::{CheckReport, DATASETS, Manifest, check, entry};
 use crate::error::{Error, Result};
 use clap::{Args, Subcommand};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// List the datasets that recipes can name, or check a folder against what is known of one.
@@ -121,9 +122,6 @@ fn show(m: &Manifest, json: bool) -> Result<()> {
     print(&rows.iter().map(line).collect::<String>())
 }
 
-/// Warnings shown at most.
-const WARNINGS: usize = 20;
-
 fn text(r: &CheckReport) -> String {
     let mut s = String::new();
     for p in &r.parts {
@@ -140,10 +138,16 @@ fn text(r: &CheckReport) -> String {
     if !r.checksums.is_empty() {
         s += &format!("checksums as published: {}\n", r.checksums.join(", "));
     }
-    // Whole folders may be rounded; one line tells as much as a thousand.
-    r.warnings.iter().take(WARNINGS).for_each(|w| s += &format!("warning: {w}\n"));
-    if let Some(more) = r.warnings.len().checked_sub(WARNINGS).filter(|n| *n > 0) {
-        s += &format!("warning: {more} more, all of them with --json\n");
+    // Whole folders may be rounded: of warnings that differ in numbers alone the first stands for all.
+    let mut kinds: BTreeMap<String, (usize, &str)> = BTreeMap::new();
+    for w in &r.warnings {
+        let what = w.split_once(": ").map_or(w.as_str(), |(_, what)| what);
+        let kind: String = what.chars().filter(|c| !c.is_ascii_digit()).collect();
+        kinds.entry(kind).or_insert((0, w)).0 += 1;
+    }
+    for (n, first) in kinds.values() {
+        let more = if *n > 1 { format!(" (and {} more samples)", n - 1) } else { String::new() };
+        s += &format!("warning: {first}{more}\n");
     }
     r.problems.iter().for_each(|p| s += &format!("not as expected: {p}\n"));
     r.disagreements.iter().for_each(|d| s += &format!("known to differ: {d}\n"));

@@ -108,8 +108,8 @@ fn finish(
     let seen = Sensor::around(&events);
     let declared = decoder.sensor();
     let mut sensor = declared.unwrap_or(seen);
-    let outside = events.iter().filter(|e| !sensor.holds(e)).count();
-    if outside > 0 {
+    if seen.width > sensor.width || seen.height > sensor.height {
+        let outside = events.iter().filter(|e| !sensor.holds(e)).count();
         let what = format!("{outside} events lie outside the sensor of {sensor} that the file declares");
         if strict {
             return Err(Error::format(path, 0, what));
@@ -132,7 +132,7 @@ fn unknown(path: &Path) -> String {
     let known = || FORMATS.iter().map(|f| f.name).collect::<Vec<_>>().join(", ");
     match expected {
         Some(f) => format!("named like {} but its content is not of that format nor of another known one", f.about),
-        None => format!("of no known event format ({})", known()),
+        None => format!("of no known event format; --format reads it as one of {}", known()),
     }
 }
 

@@ -135,7 +135,7 @@ fn kind(t: &Datatype) -> Option<Kind> {
 fn raw(d: &Dataset) -> Result<(Vec<u8>, usize), String> {
     let n = d.num_elements().map_err(|e| e.to_string())?;
     let n = usize::try_from(n).map_err(|e| e.to_string())?;
-    let bytes = d.read_raw_bytes().map_err(|e| format!("{}: {e}", d.name()))?;
+    let bytes = d.read_raw_bytes().map_err(|e| e.to_string())?;
     Ok((bytes, n))
 }
 

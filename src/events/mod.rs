@@ -97,10 +97,11 @@ impl Sensor {
     }
     /// The smallest sensor that holds all `events`; 0 by 0 without any.
     pub fn around(events: &[Event]) -> Self {
-        events.iter().fold(Sensor::default(), |s, e| Sensor {
-            width: s.width.max(u32::from(e.x) + 1),
-            height: s.height.max(u32::from(e.y) + 1),
-        })
+        let (x, y) = events.iter().fold((0, 0), |(x, y), e| (e.x.max(x), e.y.max(y)));
+        match events.is_empty() {
+            true => Sensor::default(),
+            false => Sensor::new(u32::from(x) + 1, u32::from(y) + 1),
+        }
     }
     /// Whether the event lies on the array.
     pub fn holds(&self, e: &Event) -> bool {

@@ -133,7 +133,7 @@ fn compared(python: &Path, path: &Path, format: &'static Format, seconds: f64) -
         Error::usage(format!("--peer {}: it printed no result; {}", python.display(), said.lines().last().unwrap_or("nothing")))
     })?;
     let ours = n as f64 / best.max(1e-9);
-    let theirs = peer.events.zip(peer.seconds).map(|(n, s)| n as f64 / s.max(1e-9));
+    let theirs = peer.events.filter(|n| *n > 0).zip(peer.seconds).map(|(n, s)| n as f64 / s.max(1e-9));
     Ok(Compared { events_per_second: ours, ratio: theirs.map(|t| ours / t), peer })
 }
 
