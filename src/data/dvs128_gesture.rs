@@ -53,6 +53,9 @@ pub fn labels(path: &Path) -> Result<Vec<Gesture>> {
     Ok(out)
 }
 
+/// A recording that parts are read of.
+type Cuttable = Arc<Parts<Aedat3Decoder>>;
+
 /// Gestures cut out of recordings when they are asked for, in any order: a recording is decoded whole once, after that only
 /// what a gesture needs of it.
 struct Gestures {
@@ -60,7 +63,7 @@ struct Gestures {
     classes: Vec<String>,
     sensor: Sensor,
     strict: bool,
-    recordings: Vec<(PathBuf, Mutex<Option<Arc<Parts<Aedat3Decoder>>>>)>,
+    recordings: Vec<(PathBuf, Mutex<Option<Cuttable>>)>,
     /// Each with the number of its recording.
     gestures: Vec<(usize, Gesture)>,
 }
@@ -115,7 +118,7 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
 }
 
 impl Gestures {
-    fn recording(&self, i: usize) -> Result<Arc<Parts<Aedat3Decoder>>> {
+    fn recording(&self, i: usize) -> Result<Cuttable> {
         let (path, parts) = &self.recordings[i];
         // Whoever else wants this recording waits for it instead of decoding it too.
         let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -125,10 +125,10 @@ impl Drawing {
 /// Slices of `us` microseconds from the first event on, events in order of time.
 fn every(events: &[Event], us: u64) -> Vec<Range<usize>> {
     let (Some(first), Some(last)) = (events.first(), events.last()) else {
-        return vec![0..0];
+        return vec![0..0; 1];
     };
-    let n = (last.t.abs_diff(first.t) / us.max(1) + 1).min(MOST_SLICES as u64);
-    let begin = |i: u64| events.partition_point(|e| e.t.abs_diff(first.t) < i * us);
+    let n = (last.t.abs_diff(first.t) / us.max(1)).min(MOST_SLICES as u64 - 1) + 1;
+    let begin = |i: u64| events.partition_point(|e| e.t.abs_diff(first.t) < i.saturating_mul(us));
     (0..n).map(|i| begin(i)..begin(i + 1)).collect()
 }
 

@@ -288,7 +288,7 @@ pub fn decode(format: &Format, bytes: &[u8]) -> Result<Vec<Event>, DecodeError> 
     let (mut decoder, mut out) = ((format.decoder)(), Vec::new());
     decoder.push(bytes, &mut out)?;
     decoder.finish(&mut out)?;
-    Ok(out)
+    decoder.skipped().map_or(Ok(out), Err)
 }
 
 #[cfg(test)]

@@ -63,6 +63,12 @@ impl<D: Decoder + Clone + Default> Parts<D> {
                 break;
             }
         }
+        if let Some(e) = decoder.skipped() {
+            if strict {
+                return Err(Error::format(path, e.offset, e.message));
+            }
+            warnings.push(e.to_string());
+        }
         warnings.extend(decoder.warnings());
         let mut earliest = i64::MAX;
         for mark in marks.iter_mut().rev() {
