@@ -4,7 +4,7 @@ use super::{Place, print_json, say};
 use crate::checkpoint::Checkpoint;
 use crate::encode::{Encoding, SplitBy, StepEncoder, frame, slices};
 use crate::error::{Error, Result};
-use crate::events::{self, Event, FORMATS, Reader, Sensor};
+use crate::events::{Event, Reader, Sensor};
 use crate::infer::{Origin, Session, answer, softmax};
 use crate::tensor::Tensor;
 use clap::Args;
@@ -128,7 +128,7 @@ impl Latency {
 
 /// Runs the command.
 pub(super) fn run(a: &InferArgs) -> Result<()> {
-    let format = a.format.as_deref().map(format_named).transpose()?;
+    let format = a.format.as_deref().map(super::format_named).transpose()?;
     let checkpoint = Checkpoint::open(&a.checkpoint)?;
     let origin = Origin::of(&checkpoint)?;
     let (input, name): (Box<dyn Read>, &Path) = if a.file.as_os_str() == "-" {
@@ -156,13 +156,6 @@ pub(super) fn run(a: &InferArgs) -> Result<()> {
     };
     reader.warnings().into_iter().for_each(|w| runner.warn(w));
     runner.finish(total)
-}
-
-fn format_named(name: &str) -> Result<&'static events::Format> {
-    events::format(name).ok_or_else(|| {
-        let known: Vec<_> = FORMATS.iter().map(|f| f.name).collect();
-        Error::usage(format!("--format {name}: known formats are {}", known.join(", ")))
-    })
 }
 
 /// Why no more steps are run.

@@ -152,8 +152,8 @@ pub(super) fn parted(
     Ok(Box::new(of(spec, manifest, classes, files, turn)))
 }
 
-/// A dataset of class folders without an official split. `first90` takes the first nine tenths of each class for training
-/// (by the numbers in the names); else `data.test_fraction` of each class is drawn for the test.
+/// A dataset of class folders without an official split. `first90` takes the first nine tenths of each class for training,
+/// `last90` the last (by the numbers in the names); else `data.test_fraction` of each class is drawn for the test.
 pub(super) fn whole(
     spec: &DatasetSpec,
     manifest: &Manifest,
@@ -173,12 +173,12 @@ pub(super) fn whole(
     let files = labelled(dir, folders, &classes, "event files")?;
     let all: Arc<dyn Dataset> = Arc::new(of(spec, manifest, classes, files, turn));
     let labels = all.labels();
-    let (stay, taken) = if spec.split.as_deref() == Some("first90") {
+    let (stay, taken) = if let Some(named @ ("first90" | "last90")) = spec.split.as_deref() {
         // Files of a class stand together.
         let runs = labels.chunk_by(|a, b| a == b);
-        let first = runs.flat_map(|run| (0..run.len()).map(|i| i * 10 < run.len() * 9));
-        let first: Vec<bool> = first.collect();
-        (0..labels.len()).partition(|&i| first[i])
+        let train = |i: usize, n: usize| if named == "first90" { i * 10 < n * 9 } else { i * 10 >= n };
+        let train: Vec<bool> = runs.flat_map(|run| (0..run.len()).map(|i| train(i, run.len()))).collect();
+        (0..labels.len()).partition(|&i| train[i])
     } else {
         let rng = Rng::new(spec.split_seed).stream("test");
         let fraction = match spec.split.as_deref() {

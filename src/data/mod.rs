@@ -254,6 +254,12 @@ mod tests {
             let m = e.manifest().unwrap();
             assert_eq!(m.name, e.name);
             assert!(!m.title.is_empty() && !m.get.is_empty() && !m.tree.is_empty());
+            // What others published is looked up, or said not to be.
+            assert!(m.url.is_none() || m.sources.is_some() || !m.unverified.is_empty(), "{}", m.name);
+            let hex = |s: &String| s.len() == 32 && s.bytes().all(|b| b.is_ascii_hexdigit());
+            assert!(m.md5.values().all(hex), "{}", m.name);
+            let keys = serde_json::to_value(&m).unwrap();
+            assert!(m.unverified.iter().all(|k| keys.get(k).is_some_and(|v| !v.is_null())), "{}", m.name);
             let file = format!("{}/datasets/{}.toml", env!("CARGO_MANIFEST_DIR"), e.name);
             assert_eq!(std::fs::read_to_string(file).unwrap(), e.manifest);
         }
