@@ -35,8 +35,8 @@ pub trait Op: Send + Sync + 'static {
     /// Computes the outputs.
     fn forward(&self, x: &[&Tensor]) -> Result<Forward>;
     /// Gradients of the inputs from those of the outputs; `None` where an output had none, and where `needs` says that an input's is
-    /// not wanted.
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>>;
+    /// not wanted. What is taken out of `dy` is freed as soon as it is dropped.
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>>;
     /// Synaptic operations, counted from the spikes at hand. Reads buffers back: called only where a profile is kept.
     fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
         let _ = x;
@@ -283,6 +283,18 @@ impl<'p> Ctx<'p> {
         self.apply(place, op, x)?.into_iter().next().ok_or_else(|| Error::shape(name, "no output"))
     }
 
+    /// Bytes that the tape keeps for backward, by module: each buffer once, with the module that saved it first; those of parameters and
+    /// of `input` are not counted.
+    pub fn kept(&self, input: &Tensor) -> Vec<(String, u64)> {
+        let known = self.params.iter().map(|(_, p)| p.value.storage().address());
+        let mut seen: HashSet<usize> = known.chain([input.storage().address()]).collect();
+        let records = self.tape.iter().flat_map(|t| &t.records);
+        let mut kept = |r: &Record| {
+            r.saved.iter().filter(|t| seen.insert(t.storage().address())).map(|t| 4 * t.storage().len() as u64).sum()
+        };
+        records.map(|r| (r.place.clone(), kept(r))).collect()
+    }
+
     /// Walks the tape backwards from `y`, whose gradient is `dy`. Gradients of parameters and watched inputs are left, and what
     /// backward wanted is freed on the way.
     ///
@@ -293,11 +305,11 @@ impl<'p> Ctx<'p> {
         let mut grads = Gradients::default();
         grads.add(y.id(), dy)?;
         for r in tape.records.into_iter().rev() {
-            let dy: Vec<Option<Tensor>> = r.outputs.iter().map(|id| grads.0.remove(id)).collect();
+            let mut dy: Vec<Option<Tensor>> = r.outputs.iter().map(|id| grads.0.remove(id)).collect();
             if dy.iter().all(Option::is_none) {
                 continue;
             }
-            let dx = r.op.backward(&r.saved, &dy, &r.needs).map_err(|e| match e.kind() {
+            let dx = r.op.backward(&r.saved, &mut dy, &r.needs).map_err(|e| match e.kind() {
                 ErrorKind::Shape { op, message } => Error::shape(format!("{}: {op} (backward)", r.place), message.clone()),
                 _ => e,
             })?;

@@ -17,7 +17,7 @@ use crate::tensor::{Repr, Tensor, launch, launch1};
 /// A loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
-    /// Cross entropy of the mean over steps, labels mixed with `label_smoothing` / classes for every class.
+    /// Cross entropy of the mean over steps, targets mixed with `label_smoothing` / classes for every class.
     CrossEntropy {
         /// Share of the label that is spread over all classes.
         label_smoothing: f32,
@@ -44,48 +44,59 @@ pub struct LossOut {
 }
 
 impl Loss {
-    /// Loss and gradient for per-step scores `logits` `[T, B, classes]`, of which `padding` says which steps are real (all if none).
+    /// Loss and gradient for per-step scores `logits` `[T, B, classes]` of B samples with these labels; `padding` says which steps are real
+    /// (all if none).
     ///
     /// # Errors
     /// Scores of another shape, a label that is no class, a number of labels other than B, a padding of another batch.
     pub fn compute(&self, logits: &Tensor, labels: &[u32], padding: Option<&Padding>) -> Result<LossOut> {
-        let &[t, b, k] = logits.shape() else {
-            return Err(Error::shape("loss", format!("scores are {:?}, expected [T, B, classes]", logits.shape())));
-        };
+        let [_, b, k] = sizes(logits)?;
         if labels.len() != b {
             return Err(Error::shape("loss", format!("{} labels for {b} samples", labels.len())));
         }
-        if let Some(l) = labels.iter().find(|&&l| l as usize >= k) {
-            return Err(Error::shape("loss", format!("label {l} is none of the {k} classes")));
+        let mut targets = vec![0.0; b * k];
+        for (row, &label) in targets.chunks_mut(k.max(1)).zip(labels) {
+            let place = row.get_mut(label as usize);
+            *place.ok_or_else(|| Error::shape("loss", format!("label {label} is none of the {k} classes")))? = 1.0;
+        }
+        self.compute_soft(logits, targets, padding)
+    }
+    /// As [`Loss::compute`] for `targets` `[B, classes]`, probabilities of the classes; label smoothing is put on top. The answer to a
+    /// sample is correct if it is the class with the largest target.
+    ///
+    /// # Errors
+    /// Scores or targets of another shape, a padding of another batch.
+    pub fn compute_soft(&self, logits: &Tensor, mut targets: Vec<f32>, padding: Option<&Padding>) -> Result<LossOut> {
+        let [t, b, k] = sizes(logits)?;
+        if targets.len() != b * k {
+            return Err(Error::shape("loss", format!("{} targets for {b} samples of {k} classes", targets.len())));
         }
         if padding.is_some_and(|p| !p.fits(logits)) {
             return Err(Error::shape("loss", format!("scores {:?} of another batch than the padding", logits.shape())));
         }
+        let (Loss::CrossEntropy { label_smoothing } | Loss::Tet { label_smoothing, .. }) = *self;
+        targets.iter_mut().for_each(|w| *w = (1.0 - label_smoothing) * *w + label_smoothing / k as f32);
         let d = logits.device();
+        let targets = Tensor::from_f32(d, &[b, k], &targets)?;
         let u = MeanU { groups: 1, n: t as u32, c: (b * k) as u32, scale: 1.0 / t.max(1) as f32 };
         let sum = MeanU { scale: 1.0, ..u };
         let mean = match padding {
             None => launch1(&Mean, &u, &[logits], &[b, k], Repr::F32)?,
             Some(p) => scale_rows(&launch1(&Mean, &sum, &[&scale_rows(logits, p.mask())?], &[b, k], Repr::F32)?, p.inverse())?,
         };
-        let (lambda, means, label_smoothing) = match *self {
-            Loss::Tet { lambda, means, label_smoothing } => (lambda, means, label_smoothing),
-            Loss::CrossEntropy { label_smoothing } => {
-                let (loss, grad, right) = cross_entropy(&mean, &d.upload(labels)?, label_smoothing, 1.0, None)?;
-                let back = |u: &MeanU, grad: &Tensor| launch1(&MeanBackward, u, &[grad], &[t, b, k], Repr::F32);
-                let grad = match padding {
-                    None => back(&u, &grad)?,
-                    Some(p) => scale_rows(&back(&sum, &scale_rows(&grad, p.inverse())?)?, p.mask())?,
-                };
-                return Ok(LossOut { loss, grad, correct: count(d, right, b)? });
-            }
+        let Loss::Tet { lambda, means, .. } = *self else {
+            let (loss, grad, right) = cross_entropy(&mean, &targets, 1.0, None)?;
+            let back = |u: &MeanU, grad: &Tensor| launch1(&MeanBackward, u, &[grad], &[t, b, k], Repr::F32);
+            let grad = match padding {
+                None => back(&u, &grad)?,
+                Some(p) => scale_rows(&back(&sum, &scale_rows(&grad, p.inverse())?)?, p.mask())?,
+            };
+            return Ok(LossOut { loss, grad, correct: count(d, right, b)? });
         };
-        let (_, _, right) = cross_entropy(&mean, &d.upload(labels)?, 0.0, 0.0, None)?;
+        let (_, _, right) = cross_entropy(&mean, &targets, 0.0, None)?;
         // In a mean over all T B steps, a real one of a sample of n steps has the weight T / n.
         let weight = padding.map(|p| weights(p, t)).transpose()?;
-        let every: Vec<u32> = (0..t).flat_map(|_| labels).copied().collect();
-        let (y, every) = (logits.reshape(&[t * b, k])?, d.upload(&every)?);
-        let (ce, ce_grad, _) = cross_entropy(&y, &every, label_smoothing, 1.0 - lambda, weight.as_ref())?;
+        let (ce, ce_grad, _) = cross_entropy(&logits.reshape(&[t * b, k])?, &targets, 1.0 - lambda, weight.as_ref())?;
         let n = logits.len();
         let u = MeanSquareU { n: n as u32, goal: means, scale: lambda / n.max(1) as f32 };
         let shapes: &[(&[usize], Repr)] = &[(&[n], Repr::F32), (&[t, b, k], Repr::F32)];
@@ -115,19 +126,19 @@ fn add(a: &Tensor, b: &Tensor, shape: &[usize]) -> Result<Tensor> {
     launch1(&Add, &AddU { n: a.len() as u32 }, &[a, b], shape, Repr::F32)
 }
 
-/// `weight` times the mean loss over rows, its gradient, and a word for each row that is 1 where the answer is right. `rows_weight` weighs
-/// rows against each other.
-fn cross_entropy(
-    y: &Tensor,
-    labels: &Storage,
-    smoothing: f32,
-    weight: f32,
-    rows_weight: Option<&Tensor>,
-) -> Result<(Tensor, Tensor, Storage)> {
+/// T, B and classes of scores.
+fn sizes(logits: &Tensor) -> Result<[usize; 3]> {
+    let shape = logits.shape();
+    shape.try_into().map_err(|_| Error::shape("loss", format!("scores are {shape:?}, expected [T, B, classes]")))
+}
+
+/// `weight` times the mean loss over rows, its gradient, and a word for each row that is 1 where the answer is right. Rows go through the
+/// targets in turn; `rows_weight` weighs them against each other.
+fn cross_entropy(y: &Tensor, targets: &Tensor, weight: f32, rows_weight: Option<&Tensor>) -> Result<(Tensor, Tensor, Storage)> {
     let (d, rows, classes) = (y.device(), y.rows(), y.channels());
     let scale = weight / rows.max(1) as f32;
-    let u = CrossEntropyU { rows: rows as u32, classes: classes as u32, smoothing, scale };
-    let outputs = d.launch(&CrossEntropy, &u, &[y.storage(), labels], &[rows, rows * classes, rows])?;
+    let u = CrossEntropyU { rows: rows as u32, classes: classes as u32, targets: targets.rows() as u32, scale };
+    let outputs = d.launch(&CrossEntropy, &u, &[y.storage(), targets.storage()], &[rows, rows * classes, rows])?;
     let Ok([loss, grad, right]) = <[Storage; 3]>::try_from(outputs) else {
         return Err(Error::shape("loss", "the kernel has three outputs"));
     };
@@ -181,6 +192,31 @@ mod tests {
     }
 
     #[test]
+    fn soft_targets_mix_the_losses_of_their_labels() {
+        let (y, labels) = data(3, 4, 5);
+        let (shape, others) = ([3, 4, 5], [4, 3, 2, 1]);
+        for loss in [Loss::CrossEntropy { label_smoothing: 0.1 }, Loss::Tet { lambda: 0.05, means: 1.0, label_smoothing: 0.1 }] {
+            let mut targets = vec![0.0; 20];
+            for b in 0..4 {
+                targets[b * 5 + labels[b] as usize] += 0.7;
+                targets[b * 5 + others[b] as usize] += 0.3;
+            }
+            let y = Tensor::from_f32(&Device::Cpu, &shape, &y).unwrap();
+            for padding in [None, Padding::new(&Device::Cpu, 3, &[3, 1, 2, 3]).unwrap()] {
+                let p = padding.as_ref();
+                let soft = loss.compute_soft(&y, targets.clone(), p).unwrap();
+                let [a, b] = [&labels[..], &others].map(|l| loss.compute(&y, l, p).unwrap());
+                let mixed = |a: f32, b: f32| 0.7 * a + 0.3 * b;
+                assert!((soft.loss.item().unwrap() - mixed(a.loss.item().unwrap(), b.loss.item().unwrap())).abs() < 1e-6);
+                let grads = [soft, a, b].map(|o| o.grad.to_vec().unwrap());
+                assert!((0..60).all(|i| (grads[0][i] - mixed(grads[1][i], grads[2][i])).abs() < 1e-6));
+                // Step 1 of sample 1.
+                assert!(grads[0][25..30].iter().all(|g| (*g == 0.0) == p.is_some()));
+            }
+        }
+    }
+
+    #[test]
     fn right_answers_are_those_of_the_mean_score() {
         // Sample 0 is right at both steps, sample 1 only in the mean, sample 2 wrong.
         let y = [2.0, 1.0, 0.0, 1.0, 1.0, 0.0, /* step 2 */ 1.0, 0.0, 9.0, 0.0, 3.0, 0.0];
@@ -197,5 +233,7 @@ mod tests {
         assert_eq!(said(&[0]), "loss: 1 labels for 2 samples");
         assert_eq!(said(&[0, 3]), "loss: label 3 is none of the 3 classes");
         assert!(loss.compute(&y.reshape(&[2, 3]).unwrap(), &[0, 0], None).is_err());
+        let said = loss.compute_soft(&y, vec![1.0; 5], None).err().unwrap().to_string();
+        assert_eq!(said, "loss: 5 targets for 2 samples of 3 classes");
     }
 }

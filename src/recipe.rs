@@ -18,7 +18,7 @@
 //! recipe.
 
 use crate::config::Settings;
-use crate::data::{DatasetSpec, Splits};
+use crate::data::{Augment, DatasetSpec, Splits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loss::Loss;
 use crate::model::{Net, Spec};
@@ -200,6 +200,7 @@ impl Recipe {
     /// # Errors
     /// An unknown key, an impossible value, data that are not there, or a model that does not fit them; each with file and key.
     pub fn open(mut settings: Settings) -> Result<(Recipe, Splits)> {
+        Augment::resolve(&mut settings)?;
         let head: Head = settings.read()?;
         if let Some((key, what)) = head.train.problem() {
             return Err(settings.error(&format!("train.{key}"), what));
@@ -297,6 +298,21 @@ mod tests {
         assert_eq!(r.difference(&again), None);
         let other = Recipe { train: TrainSpec { lr: 0.5, ..r.train.clone() }, ..r.clone() };
         assert_eq!(r.difference(&other).unwrap(), "train.lr: 0.01 here, 0.5 there");
+    }
+
+    #[test]
+    fn recipes_of_the_examples_are_sound() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/recipes");
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let mut settings = Recipe::settings(&path).unwrap();
+            Augment::resolve(&mut settings).unwrap();
+            let recipe: Recipe = settings.read().unwrap();
+            assert_eq!(recipe.train.problem(), None, "{}", path.display());
+            recipe.model.validate().unwrap();
+            let manifest = crate::data::entry(&recipe.data.name).unwrap().manifest().unwrap();
+            assert!(recipe.data.split.iter().all(|s| manifest.splits.contains_key(s)), "{}", path.display());
+        }
     }
 
     #[test]

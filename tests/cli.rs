@@ -290,6 +290,11 @@ fn picture() -> Outcome {
     check(seen["events"].as_u64().is_some_and(|n| n > 100) && seen["format"] == "aedat3", &seen)?;
     check(std::fs::read(dir.join("a.png"))?.starts_with(b"\x89PNG"), "not a PNG")?;
     fails(dir, 1, &["inspect", "a.aedat", "--png", "none/a.png"], "none/a.png: ")?;
+    works(dir, &["inspect", "a.aedat", "--gif", "a.gif", "--slice-us", "100000"])?;
+    let gif = std::fs::read(dir.join("a.gif"))?;
+    check(gif.starts_with(b"GIF89a") && gif[6..10] == [0, 1, 0, 1], "not a GIF of 256 x 256")?;
+    fails(dir, 2, &["inspect", "a.aedat", "--gif", "a.gif", "--fps", "0"], "--fps 0")?;
+    fails(dir, 2, &["inspect", "a.aedat", "--columns", "txyp"], "aedat3 files have no columns")?;
     let text = works(dir, &["inspect", "a.aedat"])?;
     check(text.contains("64x64 pixels (declared)") && text.contains("events/s"), text)
 }
@@ -317,10 +322,37 @@ fn on_gpu() -> Outcome {
     check(r["test_accuracy"].is_number(), &r)
 }
 
+/// Text of events whose order the values do not tell, a row that is none, and times since 1970.
+fn tables_and_rebase() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let row = |i: u64| format!("{} {} {} {}\n", 1_700_000_000_000_000 + 10 * i, i % 5, i % 9, i % 2);
+    let rows: String = (0..100).map(|i| if i == 40 { "oops\n".to_string() } else { row(i) }).collect();
+    std::fs::write(dir.join("a.txt"), rows)?;
+    let seen = json(dir, &["inspect", "a.txt", "--columns", "tyxp", "--json"])?;
+    check(seen["width"] == 9 && seen["height"] == 5 && seen["events"] == 99, &seen)?;
+    let warning = seen["warnings"][0].to_string();
+    check(warning.contains("row 41: 1 columns where 4 are needed; this row is left out"), &warning)?;
+    fails(dir, 1, &["inspect", "a.txt", "--strict"], "a.txt: byte 920: row 41: ")?;
+    fails(dir, 2, &["inspect", "a.txt", "--columns", "txy"], "--columns txy: ")?;
+    fails(dir, 2, &["inspect", "a.txt", "--format", "evt4"], "--format evt4: ")?;
+    fails(dir, 1, &["convert", "a.txt", "a.raw"], "with --rebase")?;
+    check(!dir.join("a.raw").exists(), "a file after an error")?;
+    let report = json(dir, &["convert", "a.txt", "a.raw", "--rebase", "--json"])?;
+    check(report["to"] == "evt3" && report["losses"].to_string().contains("1700000000000000 us"), &report)?;
+    let seen = json(dir, &["inspect", "a.raw", "--json"])?;
+    check(seen["t_first"] == 0 && seen["t_last"] == 990, &seen)?;
+    let seen = json(dir, &["inspect", "a.raw", "--json", "--format", "evt3-expelliarmus"])?;
+    check(seen["format"] == "evt3-expelliarmus" && seen["events"] == 99, &seen)?;
+    let few = ["bench", "decode", "--events", "1000", "--seconds", "0.001"];
+    fails(dir, 1, &[&few[..], &["--peer", "no/python"]].concat(), "no/python: ")
+}
+
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
         Trial::test("cli::help", help),
         Trial::test("cli::usage", usage),
+        Trial::test("cli::tables_and_rebase", tables_and_rebase),
         Trial::test("cli::wrong_input", wrong_input),
         Trial::test("cli::train_eval_inspect", train_eval_inspect),
         Trial::test("cli::profile", profile),

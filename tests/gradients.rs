@@ -82,7 +82,7 @@ fn multilinear(op: &dyn Op, inputs: &[Input], d: &Device) -> Outcome {
         .zip(&weights)
         .map(|(o, w)| Ok(Some(Tensor::from_f32(d, o.shape(), w)?)))
         .collect::<Result<Vec<_>, Failed>>()?;
-    let grads = op.backward(&saved, &dy, &vec![true; inputs.len()])?;
+    let grads = op.backward(&saved, &mut dy.clone(), &vec![true; inputs.len()])?;
     let base = project(&outputs, &weights)?;
     for (i, input) in inputs.iter().enumerate() {
         let got = grads[i].as_ref().ok_or_else(|| format!("input {i} has no gradient"))?.to_vec()?;
@@ -133,7 +133,7 @@ fn pooling(d: &Device) -> Outcome {
         let (ho, wo) = (h.div_ceil(2), w.div_ceil(2));
         let (outputs, saved) = run(&MaxPool, std::slice::from_ref(&x), d)?;
         let dy = m.f32(outputs[0].shape());
-        let got = MaxPool.backward(&saved, &[Some(dy.tensor(d)?)], &[true])?[0].as_ref().ok_or("no gradient")?.to_vec()?;
+        let got = MaxPool.backward(&saved, &mut [Some(dy.tensor(d)?)], &[true])?[0].as_ref().ok_or("no gradient")?.to_vec()?;
         let y = outputs[0].to_vec()?;
         let mut want = vec![0.0f32; x.values.len()];
         for o in 0..2 * ho * wo * c {
@@ -250,7 +250,7 @@ fn one_neuron(n: Neuron, norm: bool, seed: u64, d: &Device) -> Outcome {
         wants: Wants { v: false, v_seq: true },
     };
     let (_, saved) = run(&op, &inputs, d)?;
-    let grads = op.backward(&saved, &[Some(gs.tensor(d)?), Some(gv.tensor(d)?), None, None], &vec![true; inputs.len()])?;
+    let grads = op.backward(&saved, &mut [Some(gs.tensor(d)?), Some(gv.tensor(d)?), None, None], &vec![true; inputs.len()])?;
     let r = Reference { n, norm, size: (t, rows, c), gs: &gs.values, gv: &gv.values };
     let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
     let point = [wide(&x.values), wide(&gamma.values), wide(&beta.values), vec![f64::from(w0)]];
@@ -293,7 +293,7 @@ fn batch_norm(d: &Device) -> Outcome {
     if outputs.len() != 3 {
         return Err("mean and variance expected".into());
     }
-    let grads = op.backward(&saved, &[Some(dy.tensor(d)?), None, None], &[true; 5])?;
+    let grads = op.backward(&saved, &mut [Some(dy.tensor(d)?), None, None], &[true; 5])?;
     let forward = |p: &[Vec<f64>]| -> f64 {
         let mut sum = 0.0;
         for k in 0..c {

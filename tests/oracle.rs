@@ -214,8 +214,8 @@ fn neuron(path: &Path, device: &Device) -> Outcome {
     let v_seq = out.outputs[2].to_vec()?;
     close("v", &v_seq, f.get("v")?.1, 1e-5, 0.0)?;
     equal("the last v", &out.outputs[1].to_vec()?, &v_seq[v_seq.len() - out.outputs[1].len()..])?;
-    let dy = [Some(tensor("grad_s")?), None, Some(tensor("grad_v")?)];
-    let grads = op.backward(&out.saved, &dy, &vec![true; inputs.len()])?;
+    let mut dy = [Some(tensor("grad_s")?), None, Some(tensor("grad_v")?)];
+    let grads = op.backward(&out.saved, &mut dy, &vec![true; inputs.len()])?;
     close("grad_x", &grads[0].as_ref().ok_or("no grad_x")?.to_vec()?, f.get("grad_x")?.1, 1e-5, 0.0)?;
     if w.is_some() {
         close("grad_w", &grads[1].as_ref().ok_or("no grad_w")?.to_vec()?, f.get("grad_w")?.1, 1e-5, 0.0)?;

@@ -1,5 +1,6 @@
 // A product in tiles of 64 x 64 by 256 invocations, 4 x 4 results each. The importing shader says what is multiplied:
-// size() = (m, n, k, splits), load_a(i, k), load_b(k, j), store(split, i, j, value). Each split sums its own run of k.
+// size() = (m, n, k, splits), load_a(i, k), load_b(k, j), store(split, i, j, value). Each split sums its own run of k,
+// in whole multiples of unit().
 const WORKGROUP = 256u;
 const TILE = 64u;
 const DEPTH = 16u;
@@ -15,7 +16,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let split = g / (tiles_i * tiles_j);
     let i0 = g / tiles_j % tiles_i * TILE;
     let j0 = g % tiles_j * TILE;
-    let chunk = (s.z + s.w - 1u) / s.w;
+    let whole = max(unit(), 1u);
+    let chunk = (s.z / whole + s.w - 1u) / s.w * whole;
     // A folded grid has groups beyond the last split: they load nothing and store nothing, but meet the barriers.
     let first = min(split * chunk, s.z);
     let end = min(first + chunk, s.z);

@@ -6,6 +6,7 @@ struct U { images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, splits
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
 fn size() -> vec4<u32> { return vec4<u32>(u.images * u.h * u.w, u.cout, 9u * u.cin, 1u); }
+fn unit() -> u32 { return 1u; }
 #import neighbour
 #import spike
 fn load_a(i: u32, k: u32) -> f32 {

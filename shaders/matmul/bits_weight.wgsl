@@ -6,6 +6,7 @@ struct U { rows: u32, planes: u32, cin: u32, cout: u32, has_bias: u32, splits: u
 @group(0) @binding(3) var<storage, read_write> dw: array<f32>;
 
 fn size() -> vec4<u32> { return vec4<u32>(u.cin, u.cout, u.rows, u.splits); }
+fn unit() -> u32 { return 1u; }
 fn load_a(i: u32, k: u32) -> f32 {
     let words = (u.cin + 31u) / 32u;
     var sum = 0u;

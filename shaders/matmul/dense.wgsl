@@ -7,6 +7,7 @@ struct U { m: u32, k: u32, n: u32, ta: u32, tb: u32, has_bias: u32, splits: u32 
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
 fn size() -> vec4<u32> { return vec4<u32>(u.m, u.n, u.k, u.splits); }
+fn unit() -> u32 { return 1u; }
 fn load_a(i: u32, k: u32) -> f32 {
     if (u.ta != 0u) { return a[k * u.m + i]; }
     return a[i * u.k + k];

@@ -1,21 +1,22 @@
 //! `spikemix convert`.
 
-use super::{print, print_json, say};
+use super::{Reading, print, print_json, say};
 use crate::error::{Error, Result};
-use crate::events::{FORMATS, convert, format};
+use crate::events::{EventStream, FORMATS, Format, convert, format, written_as};
 use clap::Args;
 use std::path::PathBuf;
 
 /// Write a recording in another format, saying what is lost.
 ///
 /// The format read is known by the file's content, the format written by the name of the output or by --to. The written file is read
-/// back and compared event for event. Events that the format cannot hold (a place beyond its bits, a time before its first) are an error,
-/// and nothing is written.
+/// back and compared event for event. Events that the format cannot hold (a place beyond its bits, a time beyond its last) are an error,
+/// and nothing is written; --rebase helps where times count from the year 1970.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   spikemix convert recording.aedat4 recording.raw
   spikemix convert recording.bin events.csv
+  spikemix convert recording.aedat4 recording.dat --rebase
   spikemix convert recording.raw recording2.raw --to evt2")]
 pub(super) struct ConvertArgs {
     /// The recording to read
@@ -25,9 +26,11 @@ pub(super) struct ConvertArgs {
     /// Format to write; by the output's extension where it is left out
     #[arg(long, value_name = "FORMAT")]
     to: Option<String>,
-    /// Refuse a damaged input instead of converting what can be read of it
+    /// Count times from the earliest event on, which becomes 0
     #[arg(long)]
-    strict: bool,
+    rebase: bool,
+    #[command(flatten)]
+    reading: Reading,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -36,16 +39,31 @@ pub(super) struct ConvertArgs {
 /// Runs the command.
 pub(super) fn run(a: &ConvertArgs) -> Result<()> {
     let to = match &a.to {
-        None => None,
-        Some(name) => Some(format(name).filter(|f| f.encode.is_some()).ok_or_else(|| {
+        None => written_as(&a.output)?,
+        Some(name) => format(name).filter(|f| f.encode.is_some()).ok_or_else(|| {
             let known: Vec<&str> = FORMATS.iter().filter(|f| f.encode.is_some()).map(|f| f.name).collect();
             Error::usage(format!("--to {name}: no such format can be written; there are {}", known.join(", ")))
-        })?),
+        })?,
     };
-    let report = convert(&a.input, &a.output, to, a.strict)?;
+    let mut stream = a.reading.open(&a.input)?;
+    let first = if a.rebase { stream.rebase() } else { 0 };
+    let mut report = convert(&stream, &a.output, to).map_err(|e| rebase_would_help(&mut stream, a, to).unwrap_or(e))?;
+    if first != 0 {
+        report.losses.push(format!("times are counted from the earliest event, which was at {first} us"));
+    }
     report.losses.iter().for_each(|l| say(&format!("note: {l}")));
     if a.json {
         return print_json(&report);
     }
     print(&format!("{} events from {} to {}: {}\n", report.events, report.from, report.to, a.output.display()))
+}
+
+/// What to say where the format cannot hold the recording, but could if times were counted from its earliest event.
+fn rebase_would_help(stream: &mut EventStream, a: &ConvertArgs, to: &Format) -> Option<Error> {
+    let encode = to.encode?;
+    let why = encode(stream).err()?;
+    let helps = stream.rebase() != 0 && encode(stream).is_ok();
+    helps.then(|| {
+        Error::format(&a.output, 0, format!("{why}; with --rebase, which counts times from the earliest event, they fit"))
+    })
 }

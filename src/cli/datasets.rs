@@ -4,6 +4,7 @@ use super::{print, print_json, table};
 use crate::data::{CheckReport, DATASETS, Manifest, check, entry};
 use crate::error::{Error, Result};
 use clap::{Args, Subcommand};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// List the datasets that recipes can name, or check a folder against what is known of one.
@@ -14,7 +15,8 @@ use std::path::PathBuf;
 Examples:
   spikemix datasets
   spikemix datasets show dvs128_gesture
-  spikemix datasets check nmnist --dir /data/nmnist"
+  spikemix datasets check nmnist --dir /data/nmnist
+  spikemix datasets check nmnist --dir /data/nmnist --all"
 )]
 pub(super) struct DatasetsArgs {
     #[command(subcommand)]
@@ -41,6 +43,9 @@ enum Sub {
         /// The folder
         #[arg(long, value_name = "FOLDER")]
         dir: PathBuf,
+        /// Read every sample instead of the first of each class
+        #[arg(long)]
+        all: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -52,8 +57,8 @@ pub(super) fn run(a: &DatasetsArgs) -> Result<()> {
     match &a.command {
         None => list(a.json),
         Some(Sub::Show { name, json }) => show(&entry(name)?.manifest()?, *json),
-        Some(Sub::Check { name, dir, json }) => {
-            let report = check(name, dir)?;
+        Some(Sub::Check { name, dir, all, json }) => {
+            let report = check(name, dir, *all)?;
             if *json {
                 print_json(&report)?;
             } else {
@@ -105,6 +110,10 @@ fn show(m: &Manifest, json: bool) -> Result<()> {
     say("from", m.url.clone());
     say("cite", m.citation.clone());
     say("licence", Some(m.licence.clone()));
+    say("note", m.notes.clone());
+    m.md5.iter().for_each(|(file, sum)| say("MD5", Some(format!("{sum}  {file}"))));
+    say("looked up in", m.sources.clone());
+    say("not verified", Some(m.unverified.join(", ")).filter(|u| !u.is_empty()));
     let line = |(key, value): &(String, String)| {
         let mut lines = value.trim().lines();
         let first = format!("{key:16}{}\n", lines.next().unwrap_or_default());
@@ -121,9 +130,24 @@ fn text(r: &CheckReport) -> String {
             Some(n) if n == p.samples => "as published".to_string(),
             Some(n) => format!("published: {n}"),
         };
-        s += &format!("{}: {} samples ({expected}), {} of them read as a probe\n", p.part, p.samples, p.read);
+        let events = p.events.map_or(String::new(), |[least, most]| format!(", {least} to {most} events each"));
+        s += &format!("{}: {} samples ({expected}), {} of them read{events}\n", p.part, p.samples, p.read);
         let classes: Vec<String> = p.classes.iter().map(|(name, n)| format!("{name} {n}")).collect();
         s += &format!("  {}\n", classes.join(", "));
+    }
+    if !r.checksums.is_empty() {
+        s += &format!("checksums as published: {}\n", r.checksums.join(", "));
+    }
+    // Whole folders may be rounded: of warnings that differ in numbers alone the first stands for all.
+    let mut kinds: BTreeMap<String, (usize, &str)> = BTreeMap::new();
+    for w in &r.warnings {
+        let what = w.split_once(": ").map_or(w.as_str(), |(_, what)| what);
+        let kind: String = what.chars().filter(|c| !c.is_ascii_digit()).collect();
+        kinds.entry(kind).or_insert((0, w)).0 += 1;
+    }
+    for (n, first) in kinds.values() {
+        let more = if *n > 1 { format!(" (and {} more samples)", n - 1) } else { String::new() };
+        s += &format!("warning: {first}{more}\n");
     }
     r.problems.iter().for_each(|p| s += &format!("not as expected: {p}\n"));
     r.disagreements.iter().for_each(|d| s += &format!("known to differ: {d}\n"));

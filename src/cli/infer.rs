@@ -4,7 +4,7 @@ use super::{Place, print_json, say};
 use crate::checkpoint::Checkpoint;
 use crate::encode::{Encoding, Kind, SplitBy, StepEncoder};
 use crate::error::{Error, Result};
-use crate::events::{self, Event, FORMATS, Reader, Sensor};
+use crate::events::{Event, Reader, Sensor};
 use crate::infer::{Origin, Session, answer, softmax};
 use crate::tensor::Tensor;
 use clap::Args;
@@ -129,7 +129,7 @@ impl Latency {
 
 /// Runs the command.
 pub(super) fn run(a: &InferArgs) -> Result<()> {
-    let format = a.format.as_deref().map(format_named).transpose()?;
+    let format = a.format.as_deref().map(super::format_named).transpose()?;
     let checkpoint = Checkpoint::open(&a.checkpoint)?;
     let origin = Origin::of(&checkpoint)?;
     let (input, name): (Box<dyn Read>, &Path) = if a.file.as_os_str() == "-" {
@@ -157,13 +157,6 @@ pub(super) fn run(a: &InferArgs) -> Result<()> {
     };
     reader.warnings().into_iter().for_each(|w| runner.warn(w));
     runner.finish(total)
-}
-
-fn format_named(name: &str) -> Result<&'static events::Format> {
-    events::format(name).ok_or_else(|| {
-        let known: Vec<_> = FORMATS.iter().map(|f| f.name).collect();
-        Error::usage(format!("--format {name}: known formats are {}", known.join(", ")))
-    })
 }
 
 /// Why no more steps are run.
@@ -251,6 +244,10 @@ impl Runner<'_> {
         events.sort_by_key(|e| e.t);
         let sensor = self.sensor(reader.sensor(), &events)?;
         encoding.check(sensor)?;
+        encoding.filter.begin(sensor).retain(&mut events);
+        if events.is_empty() {
+            return Err(self.wrong("data.filter leaves no events of it".into()));
+        }
         let outside = events.iter().filter(|e| !sensor.holds(e)).count();
         if outside > 0 {
             self.warn(format!("{outside} of {} events lie outside the sensor of {sensor} and are left out", events.len()));
@@ -327,6 +324,9 @@ impl Runner<'_> {
             }
         }
         let Some(encoder) = encoder else { return Err(self.wrong("there are no events in it".into())) };
+        if encoder.steps() == 0 {
+            return Err(self.wrong("data.filter leaves no events of it".into()));
+        }
         if self.stopped.is_none() && !self.waiting.is_empty() {
             self.run_chunk(encoder.steps() as f64 * us as f64 / 1e6)?;
         }

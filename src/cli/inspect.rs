@@ -1,13 +1,15 @@
 //! `spikemix inspect`.
 
-use super::{print, print_json, say, table};
+use super::{Reading, print, print_json, say, table};
 use crate::checkpoint::Checkpoint;
 use crate::encode::{SplitBy, render};
 use crate::error::{Error, Result};
-use crate::events::{self, EventStats};
+use crate::events::{EventStats, EventStream};
 use crate::files::write_atomic;
 use crate::profile::report::count;
 use clap::{Args, ValueEnum};
+use image::codecs::gif::{GifEncoder, Repeat};
+use image::{Delay, DynamicImage, Frame, ImageError};
 use serde::Serialize;
 use serde_json::Value;
 use std::io::Cursor;
@@ -23,29 +25,39 @@ enum Cut {
 
 /// Look into an event file or a checkpoint.
 ///
-/// Of an event file: format, sensor, number of events, duration, rate, polarities, and what is damaged; --png draws accumulated
-/// frames (on events red, off events blue). Of a checkpoint: the network's spec, parameters by module, and what it says about itself.
+/// Of an event file: format, sensor, number of events, duration, rate, polarities, and what is damaged; --png and --gif draw accumulated
+/// frames, side by side or one after another (on events red, off events blue). Of a checkpoint: the network's spec, parameters by module, and what it says about itself.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   spikemix inspect recording.aedat
   spikemix inspect recording.bin --png frames.png --frames 12
+  spikemix inspect recording.raw --gif movie.gif --slice-us 10000
+  spikemix inspect events.txt --columns tyxp
   spikemix inspect runs/gestures-0/best.safetensors --json")]
 pub(super) struct InspectArgs {
     /// An event file of any known format, or a .safetensors checkpoint
     file: PathBuf,
-    /// Draw accumulated frames of the events to this file
+    /// Draw accumulated frames of the events to this file, side by side
     #[arg(long, value_name = "FILE")]
     png: Option<PathBuf>,
-    /// Frames in the picture
-    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    frames: u16,
+    /// Draw them to this file as a moving picture
+    #[arg(long, value_name = "FILE")]
+    gif: Option<PathBuf>,
+    /// Frames the recording is cut into; 8 in a picture and 48 in a moving one by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    frames: Option<u16>,
     /// How the recording is cut into frames
     #[arg(long, value_enum, default_value = "time")]
     split_by: Cut,
-    /// Refuse a damaged file instead of showing what can be read of it
-    #[arg(long)]
-    strict: bool,
+    /// Cut frames of so many microseconds instead, at most 1024
+    #[arg(long, value_name = "U", conflicts_with_all = ["frames", "split_by"], value_parser = clap::value_parser!(u64).range(1..))]
+    slice_us: Option<u64>,
+    /// Frames a second of the moving picture
+    #[arg(long, default_value_t = 12.0, value_name = "F")]
+    fps: f64,
+    #[command(flatten)]
+    reading: Reading,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -54,30 +66,54 @@ pub(super) struct InspectArgs {
 /// Runs the command.
 pub(super) fn run(a: &InspectArgs) -> Result<()> {
     if a.file.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
-        if a.png.is_some() {
-            return Err(Error::usage("--png draws events; a checkpoint has none"));
+        if a.png.is_some() || a.gif.is_some() {
+            return Err(Error::usage("--png and --gif draw events; a checkpoint has none"));
         }
         return checkpoint(&a.file, a.json);
     }
-    let stream = events::open(&a.file, a.strict)?;
+    if !(0.1..=50.0).contains(&a.fps) {
+        return Err(Error::usage(format!("--fps {}: from 0.1 to 50 are possible", a.fps)));
+    }
+    let stream = a.reading.open(&a.file)?;
     if let Some(path) = &a.png {
-        let split_by = match a.split_by {
-            Cut::Time => SplitBy::Time,
-            Cut::Number => SplitBy::Number,
-        };
-        let style = render::Style { frames: a.frames.into(), split_by, ..render::Style::default() };
-        let mut png = Cursor::new(Vec::new());
-        render::sheet(&stream, &style)
-            .write_to(&mut png, image::ImageFormat::Png)
-            .map_err(|e| Error::format(path, 0, format!("cannot be drawn: {e}")))?;
-        write_atomic(path, png.get_ref())?;
-        say(&format!("drew {}", path.display()));
+        let sheet = render::sheet(&stream, &style(a, 8));
+        drawn(path, |out| sheet.write_to(out, image::ImageFormat::Png))?;
+    }
+    if let Some(path) = &a.gif {
+        drawn(path, |out| gif(&stream, &style(a, 48), a.fps, out))?;
     }
     let stats = stream.stats();
     if a.json {
         return print_json(&stats);
     }
     print(&events_text(&stats, stream.sensor_declared))
+}
+
+fn style(a: &InspectArgs, frames: u16) -> render::Style {
+    let split_by = match a.split_by {
+        Cut::Time => SplitBy::Time,
+        Cut::Number => SplitBy::Number,
+    };
+    let into = render::Cut::Into(a.frames.unwrap_or(frames).into(), split_by);
+    render::Style { cut: a.slice_us.map_or(into, render::Cut::Every), ..render::Style::default() }
+}
+
+/// Writes a picture, whole or not at all.
+fn drawn(path: &Path, write: impl FnOnce(&mut Cursor<Vec<u8>>) -> Result<(), ImageError>) -> Result<()> {
+    let mut out = Cursor::new(Vec::new());
+    write(&mut out).map_err(|e| Error::format(path, 0, format!("cannot be drawn: {e}")))?;
+    write_atomic(path, out.get_ref())?;
+    say(&format!("drew {}", path.display()));
+    Ok(())
+}
+
+fn gif(stream: &EventStream, style: &render::Style, fps: f64, out: &mut Cursor<Vec<u8>>) -> Result<(), ImageError> {
+    let mut encoder = GifEncoder::new_with_speed(out, 10);
+    encoder.set_repeat(Repeat::Infinite)?;
+    // Times in a GIF are hundredths of a second.
+    let delay = Delay::from_numer_denom_ms((100.0 / fps).round() as u32 * 10, 1);
+    let frame = |image| Frame::from_parts(DynamicImage::ImageRgb8(image).into_rgba8(), 0, 0, delay);
+    encoder.encode_frames(render::movie(stream, style).map(frame))
 }
 
 fn events_text(s: &EventStats, declared: bool) -> String {

@@ -18,9 +18,12 @@ mod train;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::events::columns::Order;
+use crate::events::{self, EventStream, ReadOptions};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Train and run spiking transformers with spiking expert mixtures on event data, on any GPU and on plain CPUs.
@@ -88,6 +91,44 @@ impl Place {
             .build_global()
             .map_err(|e| Error::device(format!("{n} threads cannot be started: {e}")))
     }
+}
+
+/// How an event file is read where its content does not say it all.
+#[derive(Args)]
+struct Reading {
+    /// The file's format, where its content is not to be asked; evt3-expelliarmus gives EVT3 the times expelliarmus does
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// The order of the columns of a table without names, in letters, as txyp or xyt_p (_ is any other column)
+    #[arg(long, value_name = "ORDER")]
+    columns: Option<String>,
+    /// Which of several event streams of an AEDAT 4 file, by its name, camera or number
+    #[arg(long, value_name = "NAME")]
+    stream: Option<String>,
+    /// Refuse a damaged file instead of taking what can be read of it
+    #[arg(long)]
+    strict: bool,
+}
+
+impl Reading {
+    /// Reads an event file.
+    fn open(&self, path: &Path) -> Result<EventStream> {
+        let format = self.format.as_deref().map(format_named);
+        let columns = self.columns.as_deref().map(|order| {
+            let what = || format!("--columns {order}: no order of the letters t, x, y and p (and _ for other columns)");
+            Order::parse(order).ok_or_else(|| Error::usage(what()))
+        });
+        let (format, columns) = (format.transpose()?, columns.transpose()?);
+        events::open_with(path, &ReadOptions { format, columns, stream: self.stream.clone(), strict: self.strict })
+    }
+}
+
+/// The format a user names.
+fn format_named(name: &str) -> Result<&'static events::Format> {
+    events::format(name).ok_or_else(|| {
+        let known: Vec<_> = events::FORMATS.iter().map(|f| f.name).collect();
+        Error::usage(format!("--format {name}: known formats are {}", known.join(", ")))
+    })
 }
 
 /// Runs the command of this process.

@@ -147,7 +147,7 @@ mod tests {
     use super::super::{Augment, DatasetSpec, Split, Splits, open};
     use super::*;
     use crate::encode::{Crop, Kind, SplitBy};
-    use crate::events::{Event, EventStream, Sensor, npz, save};
+    use crate::events::{Event, EventStream, Filter, Sensor, npz, save};
     use crate::rng::Rng;
 
     /// A folder of two classes with ten recordings each, and a recipe's table for it with a cache.
@@ -205,6 +205,7 @@ mod tests {
             DatasetSpec { size: Some([4, 4]), ..spec.clone() },
             DatasetSpec { crop: Some(Crop::Centre([4, 4])), ..spec.clone() },
             DatasetSpec { sensor: Some([9, 8]), ..spec.clone() },
+            DatasetSpec { filter: Filter { refractory_us: 900, ..Filter::default() }, ..spec.clone() },
         ];
         for other in others {
             let fresh = DatasetSpec { cache: Some(dir.path().join("other")), ..other.clone() };
@@ -221,7 +222,10 @@ mod tests {
         let augmented = DatasetSpec { augment: Augment { translate: 2, ..Augment::default() }, ..spec.clone() };
         let (x, counts, _) = all(&augmented);
         assert!(counts[0] > 0 && counts[1] > 0 && counts[0] + counts[1] == 20 && x != want);
-        assert_eq!(all(&augmented), (x, [20, 0], vec![]));
+        assert_eq!(all(&augmented), (x.clone(), [20, 0], vec![]));
+        let filtered = DatasetSpec { filter: Filter { start_us: 500, ..Filter::default() }, ..augmented };
+        let (y, counts, _) = all(&filtered);
+        assert_eq!((counts, x == y), ([0, 20], false));
         // A file that is written again is another file.
         write(&dir.path().join("data/a/3.npz"), 77);
         let (x, counts, _) = all(&spec);

@@ -6,7 +6,8 @@
 
 use super::files::{listed, name_of, parted, stamp, subfolder};
 use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Split};
-use crate::events::{self, EventStream, Sensor};
+use crate::events::aedat3::Aedat3Decoder;
+use crate::events::{EventStream, Parts, Sensor};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,15 +53,19 @@ pub fn labels(path: &Path) -> Result<Vec<Gesture>> {
     Ok(out)
 }
 
-/// Gestures cut out of recordings when they are asked for.
+/// A recording that parts are read of.
+type Cuttable = Arc<Parts<Aedat3Decoder>>;
+
+/// Gestures cut out of recordings when they are asked for, in any order: a recording is decoded whole once, after that only
+/// what a gesture needs of it.
 struct Gestures {
     name: String,
     classes: Vec<String>,
     sensor: Sensor,
     strict: bool,
-    gestures: Vec<(PathBuf, Gesture)>,
-    /// The recording read last: the next gesture asked for is often of the same.
-    last: Mutex<Option<(PathBuf, Arc<EventStream>)>>,
+    recordings: Vec<(PathBuf, Mutex<Option<Cuttable>>)>,
+    /// Each with the number of its recording.
+    gestures: Vec<(usize, Gesture)>,
 }
 
 /// The user's number in `user12_led.aedat`.
@@ -83,7 +88,7 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
         Ok(text) => Some(text.lines().map(|l| l.trim().to_owned()).collect::<Vec<_>>()),
         Err(_) => None,
     };
-    let mut gestures = Vec::new();
+    let (mut used, mut gestures) = (Vec::new(), Vec::new());
     for path in recordings {
         let name = name_of(path);
         let here = match (&listed_here, user(&name)) {
@@ -93,7 +98,8 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
         };
         if here {
             let csv = path.with_file_name(name.replace(".aedat", "_labels.csv"));
-            gestures.extend(labels(&csv)?.into_iter().map(|g| (path.clone(), g)));
+            gestures.extend(labels(&csv)?.into_iter().map(|g| (used.len(), g)));
+            used.push((path.clone(), Mutex::default()));
         }
     }
     if gestures.is_empty() {
@@ -106,22 +112,20 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
         classes: manifest.classes.clone(),
         sensor: Sensor::new(width, height),
         strict: spec.strict,
+        recordings: used,
         gestures,
-        last: Mutex::default(),
     }))
 }
 
 impl Gestures {
-    fn recording(&self, path: &Path) -> Result<Arc<EventStream>> {
-        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((p, stream)) = &*last()
-            && p == path
-        {
-            return Ok(stream.clone());
-        }
-        let stream = Arc::new(events::open(path, self.strict)?);
-        *last() = Some((path.to_path_buf(), stream.clone()));
-        Ok(stream)
+    fn recording(&self, i: usize) -> Result<Cuttable> {
+        let (path, parts) = &self.recordings[i];
+        // Whoever else wants this recording waits for it instead of decoding it too.
+        let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match &*parts {
+            Some(p) => p.clone(),
+            None => parts.insert(Arc::new(Parts::open(path, self.strict)?)).clone(),
+        })
     }
 }
 
@@ -142,20 +146,22 @@ impl Dataset for Gestures {
         self.gestures[i].1.label
     }
     fn load(&self, i: usize) -> Result<Recording> {
-        let (path, g) = &self.gestures[i];
-        let whole = self.recording(path)?;
-        let within = |e: &&events::Event| (g.begin..g.end).contains(&e.t) && self.sensor.holds(e);
-        let events = whole.events.iter().filter(within).copied().collect();
+        let (recording, g) = &self.gestures[i];
+        let parts = self.recording(*recording)?;
+        let mut events = parts.read(g.begin, g.end)?;
+        events.retain(|e| self.sensor.holds(e));
         let mut stream = EventStream::new(events, self.sensor);
-        stream.warnings.clone_from(&whole.warnings);
+        stream.warnings.clone_from(&parts.warnings);
         Ok(Recording::Events(stream))
     }
     fn describe(&self, i: usize) -> String {
-        let (path, g) = &self.gestures[i];
+        let (recording, g) = &self.gestures[i];
+        let path = &self.recordings[*recording].0;
         format!("{}, {} to {} us", path.display(), g.begin, g.end)
     }
     fn source(&self, i: usize) -> Option<String> {
-        let (path, g) = &self.gestures[i];
+        let (recording, g) = &self.gestures[i];
+        let path = &self.recordings[*recording].0;
         Some(format!("{} strict {}, {} to {} us", stamp(path)?, self.strict, g.begin, g.end))
     }
     /// Left and right arms and turns of direction are classes of their own.

@@ -9,6 +9,8 @@ pub static ENTRY: Entry = Entry { name: "dvs_sign", manifest: include_str!("../.
 
 fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
     let dir = spec.folder(manifest)?;
+    // As the archive unpacks.
+    let dir = subfolder(&dir, "dvs_sign").unwrap_or(dir);
     let parts = [subfolder(&dir, "train"), subfolder(&dir, "test")];
     parted(spec, manifest, parts, part, None)
 }

@@ -99,11 +99,11 @@ impl Dataset for Ecg {
         let n = self.data.steps * self.data.channels;
         Ok(Recording::Array(self.data.x[i * n..][..n].to_vec()))
     }
+    fn is_events(&self) -> bool {
+        false
+    }
     fn describe(&self, i: usize) -> String {
         format!("sequence {i}")
-    }
-    fn has_events(&self) -> bool {
-        false
     }
     fn shape(&self, _: &Encoding) -> [usize; 4] {
         [self.data.steps, 1, 1, self.data.channels]

@@ -88,10 +88,15 @@ fn on_sensor(stream: &mut EventStream, sensor: Sensor, path: &Path, strict: bool
 /// # Errors
 /// A folder that cannot be listed.
 pub fn class_folders(dir: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
+    folders_with(dir, named_like_events)
+}
+
+/// As [`class_folders`], with the files that `wanted` wants.
+fn folders_with(dir: &Path, wanted: fn(&Path) -> bool) -> Result<Vec<(String, Vec<PathBuf>)>> {
     let mut classes = Vec::new();
     for path in listed(dir)? {
         if path.is_dir() {
-            let files = listed(&path)?.into_iter().filter(|p| named_like_events(p) && p.is_file()).collect();
+            let files = listed(&path)?.into_iter().filter(|p| wanted(p) && p.is_file()).collect();
             classes.push((name_of(&path), files));
         }
     }
@@ -99,6 +104,41 @@ pub fn class_folders(dir: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
         classes.sort_by_key(|(name, _)| name.parse::<u64>().unwrap_or(0));
     }
     Ok(classes)
+}
+
+/// One part of a folder of class folders; see [`layout`].
+pub(super) struct Layout {
+    /// The classes, of both parts: those of the training files.
+    pub classes: Vec<String>,
+    /// The part's files and their labels.
+    pub files: Vec<(PathBuf, u32)>,
+    /// The first training file; all others have its shape.
+    pub first: PathBuf,
+}
+
+/// The files that `wanted` wants (`what` says what they are) in `DIR/train/<class>/*` and `DIR/test/<class>/*`, or in `DIR/<class>/*`
+/// alone, of which `test_fraction` of each class becomes the test set.
+pub(super) fn layout(spec: &DatasetSpec, dir: &Path, part: Split, wanted: fn(&Path) -> bool, what: &str) -> Result<Layout> {
+    let parts = (subfolder(dir, "train"), subfolder(dir, "test"));
+    let (train, test) = match &parts {
+        (Some(train), Some(test)) => (train.as_path(), Some(test.as_path())),
+        _ => (dir, None),
+    };
+    let folders = folders_with(train, wanted)?;
+    let classes: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
+    let files = labelled(train, folders, &classes, what)?;
+    let first = files.first().map(|f| f.0.clone()).unwrap_or_default();
+    let files = match (part, test) {
+        (Split::Train, Some(_)) => files,
+        (Split::Test, Some(test)) => labelled(test, folders_with(test, wanted)?, &classes, what)?,
+        (_, None) => {
+            let labels: Vec<u32> = files.iter().map(|f| f.1).collect();
+            let (stay, taken) = split::stratified(&labels, spec.test_fraction, &Rng::new(spec.split_seed).stream("test"));
+            let chosen = if part == Split::Train { stay } else { taken };
+            chosen.into_iter().map(|i| files[i].clone()).collect()
+        }
+    };
+    Ok(Layout { classes, files, first })
 }
 
 /// A dataset of class folders in two folders, one for each part; the classes are the manifest's, else those of the
@@ -120,12 +160,12 @@ pub(super) fn parted(
         false => manifest.classes.clone(),
         true => class_folders(&train)?.into_iter().map(|c| c.0).collect(),
     };
-    let files = labelled(here, class_folders(here)?, &classes)?;
+    let files = labelled(here, class_folders(here)?, &classes, "event files")?;
     Ok(Box::new(of(spec, manifest, classes, files, turn)))
 }
 
-/// A dataset of class folders without an official split. `first90` takes the first nine tenths of each class for training
-/// (by the numbers in the names); else `data.test_fraction` of each class is drawn for the test.
+/// A dataset of class folders without an official split. `first90` takes the first nine tenths of each class for training,
+/// `last90` the last (by the numbers in the names); else `data.test_fraction` of each class is drawn for the test.
 pub(super) fn whole(
     spec: &DatasetSpec,
     manifest: &Manifest,
@@ -142,15 +182,15 @@ pub(super) fn whole(
         false => manifest.classes.clone(),
         true => folders.iter().map(|c| c.0.clone()).collect(),
     };
-    let files = labelled(dir, folders, &classes)?;
+    let files = labelled(dir, folders, &classes, "event files")?;
     let all: Arc<dyn Dataset> = Arc::new(of(spec, manifest, classes, files, turn));
     let labels = all.labels();
-    let (stay, taken) = if spec.split.as_deref() == Some("first90") {
+    let (stay, taken) = if let Some(named @ ("first90" | "last90")) = spec.split.as_deref() {
         // Files of a class stand together.
         let runs = labels.chunk_by(|a, b| a == b);
-        let first = runs.flat_map(|run| (0..run.len()).map(|i| i * 10 < run.len() * 9));
-        let first: Vec<bool> = first.collect();
-        (0..labels.len()).partition(|&i| first[i])
+        let train = |i: usize, n: usize| if named == "first90" { i * 10 < n * 9 } else { i * 10 >= n };
+        let train: Vec<bool> = runs.flat_map(|run| (0..run.len()).map(|i| train(i, run.len()))).collect();
+        (0..labels.len()).partition(|&i| train[i])
     } else {
         let rng = Rng::new(spec.split_seed).stream("test");
         let fraction = match spec.split.as_deref() {
@@ -180,11 +220,16 @@ fn numbers_in(name: &str) -> Vec<u64> {
     digits.filter_map(|d| d.parse().ok()).collect()
 }
 
-/// Files of class folders with labels by the position of the folder's name in `classes`.
+/// Files of class folders with labels by the position of the folder's name in `classes`; `what` says what they are.
 ///
 /// # Errors
 /// A folder of another name, or no file at all.
-pub(super) fn labelled(dir: &Path, folders: Vec<(String, Vec<PathBuf>)>, classes: &[String]) -> Result<Vec<(PathBuf, u32)>> {
+pub(super) fn labelled(
+    dir: &Path,
+    folders: Vec<(String, Vec<PathBuf>)>,
+    classes: &[String],
+    what: &str,
+) -> Result<Vec<(PathBuf, u32)>> {
     let mut out = Vec::new();
     for (name, files) in folders {
         let Some(label) = classes.iter().position(|c| *c == name) else {
@@ -194,7 +239,7 @@ pub(super) fn labelled(dir: &Path, folders: Vec<(String, Vec<PathBuf>)>, classes
         out.extend(files.into_iter().map(|f| (f, label as u32)));
     }
     if out.is_empty() {
-        return Err(Error::config(dir.display().to_string(), "no event files in its class folders"));
+        return Err(Error::config(dir.display().to_string(), format!("no {what} in its class folders")));
     }
     Ok(out)
 }
@@ -209,7 +254,8 @@ pub(super) fn name_of(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn named_like_events(path: &Path) -> bool {
+/// Whether the file's name, or of a text its content, is that of an event file.
+pub(super) fn named_like_events(path: &Path) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     let Some(extension) = extension else {
         return false;

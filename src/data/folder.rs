@@ -3,49 +3,32 @@
 //! `DIR/train/<class>/*` and `DIR/test/<class>/*`, or `DIR/<class>/*` alone, of which `test_fraction` of each class becomes
 //! the test set. All recordings share one sensor. Formats that do not say it (ATIS) need `sensor = [width, height]`.
 
-use super::files::{labelled, subfolder};
-use super::{Dataset, DatasetSpec, Entry, Files, Manifest, Split, Subset, class_folders, split};
+use super::files::{layout, named_like_events};
+use super::{Dataset, DatasetSpec, Entry, Files, Manifest, Split};
 use crate::events::{self, Sensor};
-use crate::rng::Rng;
 use crate::{Error, Result};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 /// The registry's entry.
 pub static ENTRY: Entry = Entry { name: "folder", manifest: include_str!("../../datasets/folder.toml"), open };
 
 fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
-    let dir = spec.folder(manifest)?;
-    let parts = (subfolder(&dir, "train"), subfolder(&dir, "test"));
-    let (whole, train) = match &parts {
-        (Some(train), Some(_)) => (false, train),
-        _ => (true, &dir),
-    };
-    // The training folder says what the classes are, for the test folder too.
-    let folders = class_folders(train)?;
-    let classes: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
-    let train_files = labelled(train, folders, &classes)?;
-    let sensor = sensor(spec, &train_files)?;
-    let files =
-        |files| Files { name: manifest.name.clone(), classes: classes.clone(), sensor, files, strict: spec.strict, turn: None };
-    Ok(match (part, &parts) {
-        (Split::Test, (Some(_), Some(test))) => Box::new(files(labelled(test, class_folders(test)?, &classes)?)),
-        _ if whole => {
-            let all = Arc::new(files(train_files));
-            let rng = Rng::new(spec.split_seed).stream("test");
-            let (stay, taken) = split::stratified(&all.labels(), spec.test_fraction, &rng);
-            Box::new(Subset::new(all, if part == Split::Train { stay } else { taken }))
-        }
-        _ => Box::new(files(train_files)),
-    })
+    let found = layout(spec, &spec.folder(manifest)?, part, named_like_events, "event files")?;
+    Ok(Box::new(Files {
+        name: manifest.name.clone(),
+        sensor: sensor(spec, &found.first)?,
+        classes: found.classes,
+        files: found.files,
+        strict: spec.strict,
+        turn: None,
+    }))
 }
 
 /// The recipe's sensor, else the one the first recording declares.
-fn sensor(spec: &DatasetSpec, files: &[(PathBuf, u32)]) -> Result<Sensor> {
+fn sensor(spec: &DatasetSpec, path: &Path) -> Result<Sensor> {
     if let Some([width, height]) = spec.sensor {
         return Ok(Sensor::new(width, height));
     }
-    let path: &Path = files.first().map_or(Path::new(""), |f| &f.0);
     let first = events::open(path, spec.strict)?;
     if first.sensor_declared {
         return Ok(first.sensor);

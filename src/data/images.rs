@@ -16,9 +16,34 @@ pub struct Images {
     /// `[samples, H, W, C]`.
     pixels: Vec<u8>,
     labels: Vec<u32>,
-    frames: usize,
+    still: Still,
+}
+
+/// How still images become T steps.
+#[derive(Clone, Debug)]
+pub(super) struct Still {
+    /// T.
+    pub frames: usize,
     input: StillInput,
     rng: Rng,
+}
+
+impl Still {
+    pub fn new(spec: &DatasetSpec) -> Self {
+        Still { frames: spec.frames, input: spec.input, rng: Rng::new(spec.split_seed).stream("rate") }
+    }
+    /// `[T, ...]` of picture `i` of a dataset.
+    pub fn steps(&self, i: usize, pixels: &[u8]) -> Vec<f32> {
+        let mut rng = self.rng.stream(i);
+        let mut out = Vec::with_capacity(self.frames * pixels.len());
+        for _ in 0..self.frames {
+            match self.input {
+                StillInput::Constant => out.extend(pixels.iter().map(|&v| f32::from(v) / 255.0)),
+                StillInput::Rate => out.extend(pixels.iter().map(|&v| f32::from(rng.f32() < f32::from(v) / 255.0))),
+            }
+        }
+        out
+    }
 }
 
 impl Images {
@@ -28,16 +53,7 @@ impl Images {
     /// If there are not as many pixels as labels demand.
     pub fn new(spec: &DatasetSpec, classes: Vec<String>, size: [usize; 3], pixels: Vec<u8>, labels: Vec<u32>) -> Self {
         assert_eq!(pixels.len(), labels.len() * size.iter().product::<usize>());
-        Images {
-            name: spec.name.clone(),
-            classes,
-            size,
-            pixels,
-            labels,
-            frames: spec.frames,
-            input: spec.input,
-            rng: Rng::new(spec.split_seed).stream("rate"),
-        }
+        Images { name: spec.name.clone(), classes, size, pixels, labels, still: Still::new(spec) }
     }
 }
 
@@ -59,25 +75,16 @@ impl Dataset for Images {
     }
     fn load(&self, i: usize) -> Result<Recording> {
         let n: usize = self.size.iter().product();
-        let pixels = &self.pixels[i * n..][..n];
-        let mut rng = self.rng.stream(i);
-        let mut out = Vec::with_capacity(self.frames * n);
-        for _ in 0..self.frames {
-            match self.input {
-                StillInput::Constant => out.extend(pixels.iter().map(|&v| f32::from(v) / 255.0)),
-                StillInput::Rate => out.extend(pixels.iter().map(|&v| f32::from(rng.f32() < f32::from(v) / 255.0))),
-            }
-        }
-        Ok(Recording::Array(out))
+        Ok(Recording::Array(self.still.steps(i, &self.pixels[i * n..][..n])))
+    }
+    fn is_events(&self) -> bool {
+        false
     }
     fn describe(&self, i: usize) -> String {
         format!("image {i}")
     }
-    fn has_events(&self) -> bool {
-        false
-    }
     fn shape(&self, _: &Encoding) -> [usize; 4] {
         let [h, w, c] = self.size;
-        [self.frames, h, w, c]
+        [self.still.frames, h, w, c]
     }
 }

@@ -4,6 +4,7 @@
 //! from the queues in turn. So the batches and their order depend on the seed and the epoch alone, never on the threads.
 
 use super::Samples;
+use super::mixup::{Mixed, Mixup};
 use crate::rng::Rng;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How batches are made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LoaderOptions {
     /// Samples in a batch.
     pub batch: usize,
@@ -26,11 +27,13 @@ pub struct LoaderOptions {
     pub threads: usize,
     /// Batches each thread may be ahead.
     pub prefetch: usize,
+    /// How batches are mixed, if they are; by the seed.
+    pub mixup: Option<Mixup>,
 }
 
 impl Default for LoaderOptions {
     fn default() -> Self {
-        LoaderOptions { batch: 16, seed: 0, shuffle: true, drop_last: false, threads: 2, prefetch: 2 }
+        LoaderOptions { batch: 16, seed: 0, shuffle: true, drop_last: false, threads: 2, prefetch: 2, mixup: None }
     }
 }
 
@@ -47,8 +50,27 @@ pub struct Batch {
     pub is_binary: bool,
     /// The classes of the B samples.
     pub labels: Vec<u32>,
+    /// What was blended into them, if anything was.
+    pub mixed: Option<Mixed>,
     /// Their numbers in [`Samples`].
     pub indices: Vec<usize>,
+}
+
+impl Batch {
+    /// The probabilities of the classes, `[B, classes]`: 1 for the label, or the shares of the labels that were mixed.
+    ///
+    /// # Errors
+    /// A label that is no class.
+    pub fn targets(&self, classes: usize) -> Result<Vec<f32>> {
+        let mut out = vec![0.0; self.labels.len() * classes];
+        let share = self.mixed.as_ref().map_or(1.0, |m| m.share);
+        let others = self.mixed.iter().flat_map(|m| m.labels.iter().map(|&l| (l, 1.0 - share)).enumerate());
+        for (row, (label, share)) in self.labels.iter().map(|&l| (l, share)).enumerate().chain(others) {
+            let place = out[row * classes..][..classes].get_mut(label as usize);
+            *place.ok_or_else(|| Error::shape("targets", format!("label {label} is none of the {classes} classes")))? += share;
+        }
+        Ok(out)
+    }
 }
 
 /// Makes batches of samples.
@@ -87,7 +109,7 @@ impl Loader {
         if self.options.shuffle {
             Rng::new(self.options.seed).stream("shuffle").stream(epoch).shuffle(&mut order);
         }
-        let work = Arc::new(Work { samples: self.samples.clone(), order, batch: self.options.batch, epoch });
+        let work = Arc::new(Work { samples: self.samples.clone(), order, options: self.options.clone(), epoch });
         let end = self.batches();
         let threads = self.options.threads.min(end.saturating_sub(first));
         let (mut queues, mut workers) = (Vec::new(), Vec::new());
@@ -121,14 +143,14 @@ impl Loader {
 struct Work {
     samples: Arc<Samples>,
     order: Vec<usize>,
-    batch: usize,
+    options: LoaderOptions,
     epoch: u64,
 }
 
 impl Work {
     fn make(&self, number: usize) -> Result<Batch> {
-        let from = number * self.batch;
-        let indices = self.order[from..self.order.len().min(from + self.batch)].to_vec();
+        let from = number * self.options.batch;
+        let indices = self.order[from..self.order.len().min(from + self.options.batch)].to_vec();
         let [_, h, w, c] = self.samples.shape();
         let frame = h * w * c;
         let ready = indices.iter().map(|&i| self.samples.ready(i, self.epoch)).collect::<Result<Vec<_>>>()?;
@@ -142,7 +164,11 @@ impl Work {
             }
         }
         let labels = indices.iter().map(|&i| self.samples.dataset().label(i)).collect();
-        Ok(Batch { x, shape, lengths, is_binary: self.samples.is_binary(), labels, indices })
+        let mut batch = Batch { x, shape, lengths, is_binary: self.samples.is_binary(), labels, mixed: None, indices };
+        if let Some(mixup) = self.options.mixup {
+            mixup.apply(&mut batch, &Rng::new(self.options.seed), self.epoch, number);
+        }
+        Ok(batch)
     }
 }
 
@@ -239,6 +265,9 @@ mod tests {
                 return Err(Error::usage("broken"));
             }
             Ok(Recording::Array((0..6).map(|t| (10 * i + t / 3) as f32).collect()))
+        }
+        fn is_events(&self) -> bool {
+            false
         }
         fn describe(&self, i: usize) -> String {
             i.to_string()

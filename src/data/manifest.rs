@@ -38,8 +38,16 @@ pub struct Manifest {
     /// What papers and libraries state differently: counts, splits, orientation.
     #[serde(default)]
     pub disagreements: Vec<String>,
-    /// Traps, checksums and whatever else one should know.
+    /// Traps and whatever else one should know.
     pub notes: Option<String>,
+    /// Where what is said here was looked up.
+    pub sources: Option<String>,
+    /// The keys above for which no such place was found: they are said from memory.
+    #[serde(default)]
+    pub unverified: Vec<String>,
+    /// Published MD5 sums of files by name; of a name that lacks `.gz` the sum is of the unpacked content.
+    #[serde(default)]
+    pub md5: BTreeMap<String, String>,
 }
 
 /// Numbers of samples.

@@ -32,10 +32,13 @@ pub mod ecg_qtdb;
 pub mod evtouch;
 mod files;
 pub mod folder;
+pub mod frames_folder;
 pub mod gestures;
+pub mod image_folder;
 pub mod images;
 mod loader;
 mod manifest;
+mod mixup;
 pub mod mnist;
 pub mod n_caltech101;
 pub mod n_cars;
@@ -47,16 +50,17 @@ mod spec;
 pub mod split;
 pub mod trains;
 
-pub use augment::Augment;
+pub use augment::{Augment, Change};
 pub use check::{CheckReport, check};
 pub use files::{Files, class_folders};
 pub use loader::{Batch, Batches, Loader, LoaderOptions};
 pub use manifest::Manifest;
+pub use mixup::{Mixed, Mixup};
 pub use samples::{Samples, Splits};
 pub use spec::{DatasetSpec, StillInput};
 pub use split::Subset;
 
-use crate::encode::{Encoding, Kind};
+use crate::encode::{Crop, Encoding, Kind};
 use crate::events::{EventStream, Sensor};
 use crate::{Error, Result};
 
@@ -82,6 +86,8 @@ pub static DATASETS: &[&Entry] = &[
     &cifar::CIFAR10,
     &cifar::CIFAR100,
     &folder::ENTRY,
+    &frames_folder::ENTRY,
+    &image_folder::ENTRY,
 ];
 
 /// A dataset as the registry holds it.
@@ -160,13 +166,13 @@ pub trait Dataset: Send + Sync {
     fn source(&self, _i: usize) -> Option<String> {
         None
     }
-    /// Whether samples are recordings of events; where they are arrays already, nothing can be said of their encoding.
-    fn has_events(&self) -> bool {
-        true
-    }
     /// The shape `[T, H, W, C]` of its samples, encoded; where steps have a fixed duration, T is the most there can be.
     fn shape(&self, encoding: &Encoding) -> [usize; 4] {
         encoding.shape(self.sensor())
+    }
+    /// Whether its samples are recordings of events; where they are arrays already, nothing can be said of their encoding.
+    fn is_events(&self) -> bool {
+        true
     }
     /// Whether a mirrored sample is still of its class; where not, [`Augment::flip`] is refused.
     fn mirrors(&self) -> bool {
@@ -220,9 +226,24 @@ pub fn open(spec: &DatasetSpec, split: Split) -> Result<Box<dyn Dataset>> {
     }
     let dataset = (entry.open)(spec, &manifest, split)?;
     let encoding = spec.encoding();
-    if !dataset.has_events() && (encoding.kind != Kind::default() || encoding.duration_us.is_some()) {
-        let key = if encoding.duration_us.is_some() { "data.duration_us" } else { "data.encoding" };
-        return Err(Error::config(key, format!("samples of {} are arrays, not events; data.frames says T", dataset.name())));
+    if !dataset.is_events() {
+        let [_, h, w, _] = dataset.shape(&encoding);
+        let refuse = |key: &str, why: String| Err(Error::config(format!("data.{key}"), why));
+        if encoding.kind != Kind::default() || encoding.duration_us.is_some() {
+            let key = if encoding.duration_us.is_some() { "duration_us" } else { "encoding" };
+            return refuse(key, format!("samples of {} are arrays, not events; data.frames says T", dataset.name()));
+        }
+        for (key, other) in
+            [("crop", spec.crop.is_some_and(|c| c != Crop::Centre([h, w]))), ("size", spec.size.is_some_and(|s| s != [h, w]))]
+        {
+            if other {
+                let what = format!("samples of {} are arrays of {h} x {w}, which are taken as they are", dataset.name());
+                return refuse(key, what);
+            }
+        }
+        if !spec.filter.is_off() {
+            return refuse("filter", format!("works on events; samples of {} are arrays", dataset.name()));
+        }
     }
     encoding.check(dataset.sensor())?;
     spec.augment.check(dataset.as_ref())?;
@@ -249,6 +270,12 @@ mod tests {
             let m = e.manifest().unwrap();
             assert_eq!(m.name, e.name);
             assert!(!m.title.is_empty() && !m.get.is_empty() && !m.tree.is_empty());
+            // What others published is looked up, or said not to be.
+            assert!(m.url.is_none() || m.sources.is_some() || !m.unverified.is_empty(), "{}", m.name);
+            let hex = |s: &String| s.len() == 32 && s.bytes().all(|b| b.is_ascii_hexdigit());
+            assert!(m.md5.values().all(hex), "{}", m.name);
+            let keys = serde_json::to_value(&m).unwrap();
+            assert!(m.unverified.iter().all(|k| keys.get(k).is_some_and(|v| !v.is_null())), "{}", m.name);
             let file = format!("{}/datasets/{}.toml", env!("CARGO_MANIFEST_DIR"), e.name);
             assert_eq!(std::fs::read_to_string(file).unwrap(), e.manifest);
         }

@@ -19,7 +19,7 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, split: Split) -> Result<Box<dyn
         name: manifest.name.clone(),
         classes: manifest.classes.clone(),
         sensor: Sensor::new(width, height),
-        files: labelled(&part, class_folders(&part)?, &manifest.classes)?,
+        files: labelled(&part, class_folders(&part)?, &manifest.classes, "event files")?,
         strict: spec.strict,
         turn: None,
     }))

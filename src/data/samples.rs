@@ -78,7 +78,7 @@ impl Samples {
         let dataset = Arc::new(Subset::new(self.dataset.clone(), indices));
         let kept = (0..dataset.len()).map(|_| OnceLock::new()).collect();
         let room = AtomicUsize::new(self.room.load(Ordering::Relaxed));
-        let (encoding, augment, rng, disk) = (self.encoding.clone(), self.augment, self.rng.clone(), self.disk.clone());
+        let (encoding, augment, rng, disk) = (self.encoding.clone(), self.augment.clone(), self.rng.clone(), self.disk.clone());
         Samples { dataset, encoding, augment, rng, shape: self.shape, kept, room, disk, warnings: Mutex::default() }
     }
     /// The dataset.
@@ -130,8 +130,10 @@ impl Samples {
             },
         };
         match kept {
-            Ok(Kept::Array(a)) => Ok(Ready::Kept(a)),
-            Err(Kept::Array(a)) => Ok(Ready::Made(a)),
+            Ok(Kept::Array(a)) if self.augment.is_off() => Ok(Ready::Kept(a)),
+            Err(Kept::Array(a)) if self.augment.is_off() => Ok(Ready::Made(a)),
+            Ok(Kept::Array(a)) => made(self.moved(i, epoch, a)),
+            Err(Kept::Array(a)) => made(self.moved(i, epoch, &a)),
             Ok(Kept::Events(e)) => made(self.encode(i, epoch, e.events())),
             Err(Kept::Events(e)) => made(self.encode(i, epoch, e.events())),
         }
@@ -167,6 +169,7 @@ impl Samples {
             Recording::Events(mut stream) => {
                 stream.sort();
                 warnings.extend(stream.warnings.drain(..).map(|w| format!("{path}: {w}")));
+                self.encoding.filter.begin(self.dataset.sensor()).retain(&mut stream.events);
                 if self.augment.is_off() {
                     warnings.extend(self.cut(i, &stream.events));
                     Kept::Array(Compact::of(self.encoding.encode(&stream.events, self.dataset.sensor())))
@@ -193,7 +196,8 @@ impl Samples {
         let source = self.dataset.source(i)?;
         let encoding = if self.augment.is_off() { Some(&self.encoding) } else { None };
         let sensor = self.dataset.sensor();
-        serde_json::to_string(&(self.dataset.name(), source, [sensor.width, sensor.height], encoding)).ok()
+        let sensor = [sensor.width, sensor.height];
+        serde_json::to_string(&(self.dataset.name(), source, sensor, self.encoding.filter, encoding)).ok()
     }
 
     /// What to say where steps are left out.
@@ -210,10 +214,21 @@ impl Samples {
         }
     }
 
+    /// The random numbers of sample `i` in `epoch`.
+    fn stream(&self, i: usize, epoch: u64) -> Rng {
+        self.rng.stream(epoch).stream(i)
+    }
+    /// The array `[T, H, W, C]` with its pixels moved as the augmentation says.
+    fn moved(&self, i: usize, epoch: u64, array: &Compact) -> Vec<f32> {
+        let mut x = vec![0.0; array.len()];
+        array.read(0, &mut x);
+        self.augment.array(&mut x, self.shape, &self.stream(i, epoch));
+        x
+    }
     fn encode(&self, i: usize, epoch: u64, mut events: Vec<Event>) -> Vec<f32> {
         let sensor = self.dataset.sensor();
         if !self.augment.is_off() {
-            self.augment.apply(&mut events, sensor, &self.rng.stream(epoch).stream(i));
+            self.augment.events(&mut events, sensor, &self.stream(i, epoch));
         }
         self.warn(self.cut(i, &events));
         self.encoding.encode(&events, sensor)
@@ -291,7 +306,7 @@ impl Splits {
             Arc::new(Samples::new(d, spec.encoding(), augment, seed, cache).with_disk(disk.clone()))
         };
         Ok(Splits {
-            train: samples(Arc::new(Subset::new(train.clone(), stay)), spec.augment),
+            train: samples(Arc::new(Subset::new(train.clone(), stay)), spec.augment.clone()),
             validation: samples(Arc::new(Subset::new(train, taken)), Augment::default()),
             test: samples(test, Augment::default()),
             disk,

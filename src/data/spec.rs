@@ -3,6 +3,7 @@
 use super::gestures::GestureSpec;
 use super::{Augment, Manifest};
 use crate::encode::{Crop, Encoding, Kind, SplitBy};
+use crate::events::Filter;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -88,7 +89,10 @@ pub struct DatasetSpec {
     /// Nothing in it is ever deleted; deleting the folder is safe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
-    /// Random changes of training samples; none by default.
+    /// What is taken out of every recording; nothing by default.
+    #[serde(default, skip_serializing_if = "Filter::is_off")]
+    pub filter: Filter,
+    /// Random changes of training samples; none by default. A recipe may name a set of them, see [`super::augment::RECIPES`].
     #[serde(default)]
     pub augment: Augment,
     /// The synthetic gestures' own settings.
@@ -147,6 +151,7 @@ impl DatasetSpec {
             strict: false,
             cache_mib: defaults::cache_mib(),
             cache: None,
+            filter: Filter::default(),
             augment: Augment::default(),
             gestures: GestureSpec::default(),
         }
@@ -175,6 +180,7 @@ impl DatasetSpec {
             tau_us: self.tau_us,
             crop: self.crop,
             size: self.size,
+            filter: self.filter,
         }
     }
 }

@@ -95,11 +95,11 @@ impl Dataset for Subset {
     fn source(&self, i: usize) -> Option<String> {
         self.inner.source(self.indices[i])
     }
-    fn has_events(&self) -> bool {
-        self.inner.has_events()
-    }
     fn shape(&self, encoding: &Encoding) -> [usize; 4] {
         self.inner.shape(encoding)
+    }
+    fn is_events(&self) -> bool {
+        self.inner.is_events()
     }
     fn mirrors(&self) -> bool {
         self.inner.mirrors()

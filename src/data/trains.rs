@@ -62,11 +62,11 @@ impl Dataset for Trains {
     fn load(&self, i: usize) -> Result<Recording> {
         Ok(Recording::Array(self.counts(i)))
     }
+    fn is_events(&self) -> bool {
+        false
+    }
     fn describe(&self, i: usize) -> String {
         format!("{} {i}", self.what)
-    }
-    fn has_events(&self) -> bool {
-        false
     }
     fn shape(&self, _: &Encoding) -> [usize; 4] {
         [self.frames, 1, 1, self.units]

@@ -38,10 +38,26 @@ impl Storage {
             Storage::Gpu(b) => b.len(),
         }
     }
+    /// A number that clones of one buffer share and two buffers do not.
+    pub fn address(&self) -> usize {
+        match self {
+            Storage::Cpu(b) => Arc::as_ptr(b).addr(),
+            Storage::Gpu(b) => Arc::as_ptr(b).addr(),
+        }
+    }
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Bytes of a device's buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Now.
+    pub live: u64,
+    /// At most, since [`Device::reset_peak`].
+    pub peak: u64,
 }
 
 impl Device {
@@ -141,6 +157,22 @@ impl Device {
     /// writes it, whatever part of it is touched and however often.
     pub fn bytes_moved(&self) -> u64 {
         host::bytes()
+    }
+
+    /// Memory of the buffers of this device (of the process, on the CPU).
+    pub fn held(&self) -> Held {
+        match self {
+            Device::Cpu => pool::held(),
+            Device::Gpu(g) => g.held(),
+        }
+    }
+
+    /// Measures [`Held::peak`] from now on.
+    pub fn reset_peak(&self) {
+        match self {
+            Device::Cpu => pool::reset_peak(),
+            Device::Gpu(g) => g.reset_peak(),
+        }
     }
 
     /// Buffers that this process read back from any device so far.

@@ -4,8 +4,10 @@
 //! time. So buffers are cut from slabs that stay: the lowest free range that is long enough, joined with its neighbours again when it is
 //! given back. What a slab never lent was never touched and takes no memory. Small buffers are left to the system's allocator.
 
+use super::Held;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Words of a slab: 1 GiB of addresses.
@@ -42,6 +44,18 @@ struct Slab {
 }
 
 static SLABS: Mutex<Vec<Slab>> = Mutex::new(Vec::new());
+static LIVE: AtomicU64 = AtomicU64::new(0);
+static PEAK: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that blocks hold now, and the most they held since [`reset_peak`].
+pub fn held() -> Held {
+    Held { live: LIVE.load(Relaxed), peak: PEAK.load(Relaxed) }
+}
+
+/// Forgets the most that was held before.
+pub fn reset_peak() {
+    PEAK.store(LIVE.load(Relaxed), Relaxed);
+}
 
 fn slabs() -> MutexGuard<'static, Vec<Slab>> {
     // Nothing between lock and unlock panics half-way through a change.
@@ -66,7 +80,7 @@ fn zeroed(words: usize) -> *mut u32 {
 
 impl Slab {
     fn take(&mut self, words: usize) -> Option<usize> {
-        let (&start, &len) = self.free.iter().find(|(_, len)| **len >= words)?;
+        let (&start, &len) = self.free.iter().filter(|(_, len)| **len >= words).min_by_key(|(_, len)| **len)?;
         self.free.remove(&start);
         if len > words {
             self.free.insert(start + words, len - words);
@@ -92,6 +106,8 @@ impl Block {
     /// `len` words that hold anything.
     pub fn new(len: usize) -> Block {
         let words = len.next_multiple_of(GRAIN).max(GRAIN);
+        let live = LIVE.fetch_add(4 * words as u64, Relaxed) + 4 * words as u64;
+        PEAK.fetch_max(live, Relaxed);
         if words < SMALL {
             return Block { ptr: zeroed(words), len, home: Home::Own(layout(words)) };
         }
@@ -128,13 +144,15 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
+        let words = self.len.next_multiple_of(GRAIN).max(GRAIN);
+        LIVE.fetch_sub(4 * words as u64, Relaxed);
         match self.home {
             // SAFETY: allocated by `zeroed` with this layout, and dropped once.
             Home::Own(layout) => unsafe { dealloc(self.ptr.cast(), layout) },
             Home::Slab { base, start } => {
                 let mut slabs = slabs();
                 if let Some(s) = slabs.iter_mut().find(|s| s.base == base) {
-                    s.give(start, self.len.next_multiple_of(GRAIN).max(GRAIN));
+                    s.give(start, words);
                 }
                 // One empty slab is kept for the next step, a second goes back.
                 let empty: Vec<usize> = (0..slabs.len()).filter(|&i| slabs[i].is_free()).collect();

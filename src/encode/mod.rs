@@ -19,7 +19,7 @@ mod window;
 pub use stream::{MOST_EMPTY, StepEncoder};
 pub use window::{Crop, Rectangle, Window};
 
-use crate::events::{Event, Sensor};
+use crate::events::{Event, Filter, Sensor};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -120,6 +120,8 @@ pub struct Encoding {
     /// What the (cropped) sensor is scaled down to, `[height, width]`. What falls on one place adds up; in a time surface the
     /// latest event counts, in a raster any.
     pub size: Option<[usize; 2]>,
+    /// What is taken out of a recording before; [`Encoding::encode`] expects it done.
+    pub filter: Filter,
 }
 
 impl Default for Encoding {
@@ -133,6 +135,7 @@ impl Default for Encoding {
             tau_us: None,
             crop: None,
             size: None,
+            filter: Filter::default(),
         }
     }
 }
@@ -318,16 +321,24 @@ mod tests {
             Just(Some(Crop::Rectangle(Rectangle { x: 1, y: 1, width: 4, height: 3 }))),
         ];
         let cut = (1usize..12, any::<bool>(), prop::option::of(1i64..900), prop::option::of(1usize..20));
-        (kind, crop, cut, any::<bool>()).prop_map(|(kind, crop, (frames, time, duration_us, max_steps), small)| Encoding {
-            kind,
-            frames,
-            split_by: if time { SplitBy::Time } else { SplitBy::Number },
-            duration_us,
-            max_steps: max_steps.filter(|_| duration_us.is_some()),
-            tau_us: (kind == Kind::Surface).then_some(700),
-            crop,
-            size: small.then_some([2, 3]),
-        })
+        let filter = prop_oneof![
+            Just(Filter::default()),
+            Just(Filter { start_us: 500, duration_us: Some(3000), ..Filter::default() }),
+            Just(Filter { denoise_us: 900, refractory_us: 300, ..Filter::default() }),
+        ];
+        (kind, crop, cut, any::<bool>(), filter).prop_map(
+            |(kind, crop, (frames, time, duration_us, max_steps), small, filter)| Encoding {
+                kind,
+                frames,
+                split_by: if time { SplitBy::Time } else { SplitBy::Number },
+                duration_us,
+                max_steps: max_steps.filter(|_| duration_us.is_some()),
+                tau_us: (kind == Kind::Surface).then_some(700),
+                crop,
+                size: small.then_some([2, 3]),
+                filter,
+            },
+        )
     }
 
     /// Recordings in order of time; some events lie outside a sensor of 6 by 4.

@@ -3,7 +3,7 @@
 use super::surface::Surface;
 use super::voxel::Bins;
 use super::{CHANNELS, Encoding, Kind, Window};
-use crate::events::{Event, Sensor};
+use crate::events::{Event, Filtering, Sensor};
 use crate::{Error, Result};
 
 /// The most empty steps in a row. Where a clock jumps further, arrays would be made for hours that nobody recorded.
@@ -11,10 +11,10 @@ pub const MOST_EMPTY: i64 = 100_000;
 
 /// Cuts a stream of events into steps of equal duration and encodes each as `[H, W, C]`.
 ///
-/// Step i holds the events from `t0 + i step_us` until before `t0 + (i + 1) step_us`, t0 the time of the first event. The arrays do not
-/// depend on the pieces the events come in, and are to the bit those of [`Encoding::encode`] with `duration_us = step_us`, without a
-/// limit to the number of steps. An event that is older than the step at hand counts in that step (in a voxel grid as if it came at its
-/// beginning), and is counted as [`late`](StepEncoder::late).
+/// Step i holds the events from `t0 + i step_us` until before `t0 + (i + 1) step_us`, t0 the time of the first event, of those that pass
+/// the encoding's filter. The arrays do not depend on the pieces the events come in, and are to the bit those of [`Encoding::encode`]
+/// with `duration_us = step_us`, without a limit to the number of steps. An event that is older than the step at hand counts in that step
+/// (in a voxel grid as if it came at its beginning), and is counted as [`late`](StepEncoder::late).
 ///
 /// Recordings whose steps are defined by the number of events, or by a share of the recording's duration, must be known as a whole:
 /// use [`Encoding::encode`].
@@ -34,6 +34,7 @@ pub const MOST_EMPTY: i64 = 100_000;
 /// ```
 #[derive(Clone, Debug)]
 pub struct StepEncoder {
+    filter: Filtering,
     window: Window,
     step_us: i64,
     /// When the step at hand ends; none before the first event. Wide, so that no time overflows.
@@ -76,7 +77,8 @@ impl StepEncoder {
             Kind::Surface => Memory::Surface(Surface::new(&window, one.tau_us())),
             Kind::Voxel => Memory::Voxel { next: vec![0.0; len], begun: false },
         };
-        Ok(StepEncoder { window, step_us, end: None, frame: vec![0.0; len], memory, late: 0, outside: 0, steps: 0 })
+        let (filter, frame) = (one.filter.begin(sensor), vec![0.0; len]);
+        Ok(StepEncoder { filter, window, step_us, end: None, frame, memory, late: 0, outside: 0, steps: 0 })
     }
     /// `[H, W, C]` of the arrays.
     pub fn shape(&self) -> [usize; 3] {
@@ -101,6 +103,9 @@ impl StepEncoder {
     /// A jump of more than [`MOST_EMPTY`] steps ahead, or that of `sink`; the events from there on are then not taken.
     pub fn push(&mut self, events: &[Event], sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         for e in events {
+            if !self.filter.keep(e) {
+                continue;
+            }
             let (t, step) = (i128::from(e.t), i128::from(self.step_us));
             let mut end = *self.end.get_or_insert(t + step);
             if t - end > step * i128::from(MOST_EMPTY) {
@@ -144,6 +149,7 @@ impl StepEncoder {
     /// # Errors
     /// That of `sink`.
     pub fn finish(&mut self, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        self.filter.restart();
         let Some(end) = self.end.take() else { return Ok(()) };
         let more = matches!(self.memory, Memory::Voxel { begun: true, .. });
         self.complete(end, sink)?;
@@ -198,12 +204,14 @@ mod tests {
         fn pieces_do_not_matter(e in any_encoding(), events in any_events(), piece in 1usize..310, step in 1i64..900) {
             let mut encoder = StepEncoder::new(&e, SENSOR, step).unwrap();
             let whole = Encoding { duration_us: Some(step), max_steps: Some(10_000), ..e };
+            let mut kept = events.clone();
+            whole.filter.begin(SENSOR).retain(&mut kept);
             for _ in 0..2 {
                 let before = encoder.steps();
                 let got = run(&mut encoder, &events, piece);
-                let want = if events.is_empty() { vec![] } else { whole.encode(&events, SENSOR) };
+                let want = if kept.is_empty() { vec![] } else { whole.encode(&kept, SENSOR) };
                 prop_assert_eq!(got, want);
-                prop_assert_eq!((encoder.steps() - before) as usize, if events.is_empty() { 0 } else { whole.length(&events) });
+                prop_assert_eq!((encoder.steps() - before) as usize, if kept.is_empty() { 0 } else { whole.length(&kept) });
             }
         }
 

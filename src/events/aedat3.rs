@@ -37,14 +37,14 @@ const CAMERAS: [(&str, Sensor); 6] = [
 const SENSOR_LINE: &str = "#-Sensor: ";
 
 /// Decoder of AEDAT 3.1.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Aedat3Decoder {
     carry: Carry,
     state: State,
     sensor: Option<Sensor>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum State {
     /// At the file's first line.
     #[default]

@@ -6,7 +6,7 @@
 //! vector of 16-byte events; frames, motion and triggers are skipped by their size.
 //!
 //! A file may hold several event streams (a stereo pair). The first is read, and a warning names the others;
-//! [`streams`] lists them and [`decoder`] reads one by its name.
+//! [`streams`] lists them and [`Decoder::stream`] chooses one by its name.
 //!
 //! The tables have so few fields that they are read here directly, with every offset checked; nothing is generated.
 
@@ -57,11 +57,6 @@ pub fn streams(head: &[u8]) -> Result<Vec<Stream>, DecodeError> {
         State::Start | State::Header => Err(DecodeError::new(0, "the header is cut off")),
         _ => Ok(decoder.streams),
     }
-}
-
-/// A decoder of the event stream that is called so, by its name, its camera or its number.
-pub fn decoder(stream: &str) -> Box<dyn Decoder> {
-    Box::new(Aedat4Decoder { asked: Some(stream.to_owned()), ..Aedat4Decoder::default() })
 }
 
 /// Decoder of AEDAT 4.
@@ -350,6 +345,11 @@ fn event(b: &[u8; 16]) -> Event {
 }
 
 impl Decoder for Aedat4Decoder {
+    fn stream(&mut self, name: &str) -> bool {
+        self.asked = Some(name.to_owned());
+        true
+    }
+
     fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) -> Result<(), DecodeError> {
         let mut carry = std::mem::take(&mut self.carry);
         let result = carry.feed(bytes, |bytes, offset| {
@@ -484,11 +484,14 @@ mod tests {
         let found = streams(&bytes[..2000]).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].name.as_str(), found[0].sensor), ("events", Some(s.sensor)));
-        let mut d = decoder("events");
+        let mut d = (FORMAT.decoder)();
+        assert!(d.stream("events"));
         let mut out = Vec::new();
         d.push(&bytes, &mut out).unwrap();
         assert_eq!((out.len(), d.sensor()), (20_000, Some(s.sensor)));
-        let e = decoder("left").push(&bytes, &mut Vec::new()).unwrap_err();
+        let mut d = (FORMAT.decoder)();
+        d.stream("left");
+        let e = d.push(&bytes, &mut Vec::new()).unwrap_err();
         assert!(e.message.contains("no event stream `left`"), "{e}");
     }
 

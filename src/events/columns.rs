@@ -69,6 +69,11 @@ impl Order {
         Some(Order { at: [at('t')?, at('x')?, at('y')?, at('p')?], unit: None }).filter(|_| known)
     }
 
+    /// Whether it is an order of four columns.
+    pub fn is_of_four(&self) -> bool {
+        self.at.iter().all(|&i| i < 4)
+    }
+
     /// By the names of the columns.
     pub fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Order> {
         let mut at = [None; 4];
@@ -87,8 +92,7 @@ impl Order {
         Some(Order { at: [t?, x?, y?, p?], unit })
     }
 
-    /// By the values of some rows of four columns: the first of the usual orders that fits. In the first row fractions of
-    /// coordinates are let pass.
+    /// By the values of some rows of four columns: the first of the usual orders that fits all but a twentieth of them.
     pub fn guess(rows: &[[f64; 4]]) -> Option<Order> {
         const USUAL: [&str; 6] = ["txyp", "xytp", "xypt", "txpy", "tpxy", "pxyt"];
         let orders = USUAL.iter().filter_map(|o| Order::parse(o));
@@ -101,7 +105,7 @@ impl Order {
 
 /// The unit of unnamed times: fractions are of seconds.
 pub fn unit_of(times: impl Iterator<Item = f64>) -> Unit {
-    match { times }.any(|t| t.fract() != 0.0) {
+    match { times }.any(|t| t.is_finite() && t.fract() != 0.0) {
         true => Unit::Seconds,
         false => Unit::Micro,
     }
@@ -131,17 +135,10 @@ pub fn meaning(name: &str) -> Option<(Column, Option<Unit>)> {
 fn fits(rows: &[[f64; 4]], o: &Order) -> bool {
     let [t, x, y, p] = o.at;
     let place = |v: f64| v.fract() == 0.0 && (0.0..65536.0).contains(&v);
-    let places = |i: usize| rows.iter().skip(1).all(|r| place(r[i]));
-    let polarity = |v: f64| v == 0.0 || v.abs() == 1.0;
+    let event = |r: &[f64; 4]| place(r[x]) && place(r[y]) && (r[p] == 0.0 || r[p].abs() == 1.0);
+    let others = rows.iter().filter(|r| !event(r)).count();
     let back = rows.windows(2).filter(|w| w[1][t] < w[0][t]).count();
-    places(x)
-        && places(y)
-        && rows.iter().skip(1).all(|r| polarity(r[p]))
-        && back * 20 <= rows.len()
-        && rows.first().is_some_and(|r| {
-            let whole = |i: usize| (0.0..65536.0).contains(&r[i]);
-            whole(x) && whole(y) && polarity(r[p].trunc())
-        })
+    !rows.is_empty() && others * 20 <= rows.len() && back * 20 <= rows.len()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Recordings from one format to another, with what is lost said in words.
 
-use super::{EventStream, Format, Sensor, open, save};
+use super::{EventStream, Format, ReadOptions, Sensor, open_with, save};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -17,32 +17,22 @@ pub struct ConvertReport {
     pub losses: Vec<String>,
 }
 
-/// Writes the recording in `input` to `output` in another format: that of the output's name, or the one given. The
-/// written file is read back and compared before this returns; what an event's fields cannot hold is an error.
+/// Writes a recording to `output` in a format. The written file is read back and compared before this returns; what an
+/// event's fields cannot hold is an error.
 ///
 /// # Errors
-/// An input that cannot be read, no format for the output's name, or events the format cannot hold.
-pub fn convert(
-    input: impl AsRef<Path>,
-    output: impl AsRef<Path>,
-    to: Option<&'static Format>,
-    strict: bool,
-) -> Result<ConvertReport> {
-    let stream = open(input, strict)?;
-    let to = match to {
-        Some(f) => f,
-        None => of_name(output.as_ref())?,
-    };
+/// A format without a writer, events the format cannot hold, or a file that cannot be written.
+pub fn convert(stream: &EventStream, output: impl AsRef<Path>, to: &'static Format) -> Result<ConvertReport> {
     let mut losses = stream.warnings.clone();
     let output = output.as_ref();
-    save(output, &stream, to)?;
-    losses.extend(verified(output, &stream, to)?);
+    save(output, stream, to)?;
+    losses.extend(verified(output, stream, to)?);
     Ok(ConvertReport { from: stream.format, to: to.name, events: stream.events.len() as u64, losses })
 }
 
 /// Reads the written file back; what it does not say of the sensor.
 fn verified(path: &Path, stream: &EventStream, to: &'static Format) -> Result<Option<String>> {
-    let back = super::open_as(path, to, false);
+    let back = open_with(path, &ReadOptions { format: Some(to), ..ReadOptions::default() });
     let (events, sensor, declared) = match back {
         Ok(b) => (b.events, b.sensor, b.sensor_declared),
         // A recording without events may make an empty file.
@@ -62,8 +52,11 @@ fn verified(path: &Path, stream: &EventStream, to: &'static Format) -> Result<Op
     }))
 }
 
-/// The format that a file of this name is to be written in.
-fn of_name(path: &Path) -> Result<&'static Format> {
+/// The format that a file of this name is to be written in, by its extension.
+///
+/// # Errors
+/// An extension of no format with a writer.
+pub fn written_as(path: &Path) -> Result<&'static Format> {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     let extension = extension.unwrap_or_default();
     let first = |f: &&&'static Format| f.encode.is_some() && f.extensions[0] == extension;
@@ -80,7 +73,7 @@ fn of_name(path: &Path) -> Result<&'static Format> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Event, format, sniff};
+    use crate::events::{Event, format, open, sniff};
 
     #[test]
     fn losses_are_said() {
@@ -88,7 +81,6 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         let events = (0..500).map(|i| Event { t: i * 777, x: (i % 90) as u16, y: (i % 70) as u16, p: i % 2 == 0 });
         let stream = EventStream::new(events.collect(), Sensor::new(128, 100));
-        save(at("a.npz"), &stream, &super::super::npz::FORMAT).unwrap();
         for (name, to, lost) in [
             ("b.aedat", "aedat3", 0),
             ("b.aedat4", "aedat4", 0),
@@ -97,18 +89,17 @@ mod tests {
             ("b.bin", "atis", 1),
             ("b.csv", "csv", 1),
         ] {
-            let report = convert(at("a.npz"), at(name), None, true).unwrap();
+            let report = convert(&stream, at(name), written_as(&at(name)).unwrap()).unwrap();
             assert_eq!((report.to, report.losses.len(), report.events), (to, lost, 500), "{report:?}");
             let sniffed = sniff(&std::fs::read(at(name)).unwrap(), Some(&at(name))).unwrap();
             assert_eq!(sniffed.name, to);
-            let evt2 = convert(at(name), at("c.raw"), format("evt2"), true).unwrap();
+            let evt2 = convert(&open(at(name), true).unwrap(), at("c.raw"), format("evt2").unwrap()).unwrap();
             assert_eq!((evt2.from, evt2.to), (to, "evt2"));
         }
-        let said = convert(at("a.npz"), at("b.xyz"), None, true).unwrap_err();
+        let said = written_as(&at("b.xyz")).unwrap_err();
         assert!(said.to_string().contains("evt3 (.raw)"), "{said}");
         let far = EventStream::new(vec![Event { x: 3000, ..Event::default() }], Sensor::new(4000, 9));
-        save(at("far.npz"), &far, &super::super::npz::FORMAT).unwrap();
-        let said = convert(at("far.npz"), at("far.raw"), None, true).unwrap_err().to_string();
+        let said = convert(&far, at("far.raw"), format("evt3").unwrap()).unwrap_err().to_string();
         assert!(said.contains("far.raw") && said.contains("up to 2047"), "{said}");
     }
 }

@@ -6,7 +6,7 @@
 //! pause in a recording must not be longer than half of that, as cameras see to.
 
 use super::evt::{self, High, RawDecoder, Version, Words};
-use super::{Decoder, Event, EventStream, Format};
+use super::{Event, EventStream, Format};
 
 /// The format.
 pub static FORMAT: Format = Format {
@@ -32,14 +32,20 @@ const BITS: u32 = 12;
 /// Events are gathered in a small array before they are appended.
 const GATHER: usize = 512;
 
-/// A decoder whose times are those of the Python reader expelliarmus 1.1.12, for comparison with recordings read by it.
+/// EVT3 with the times that the Python reader expelliarmus 1.1.12 gives, to compare with what was read by it; only by name.
 ///
 /// It takes every step down of the lower part for a wrap of 4096 microseconds, although the upper part tells of wraps
-/// already and cameras repeat some microseconds: the times it gives run ahead, up to twice as fast as the clock.
-pub fn expelliarmus_decoder() -> Box<dyn Decoder> {
-    let words = Evt3 { low_drops_count: true, ..Evt3::default() };
-    Box::new(RawDecoder::of(words))
-}
+/// already and cameras repeat some microseconds: its times run ahead, up to twice as fast as the clock. By Prophesee's
+/// description of the format and their own decoder (OpenEB, `evt3_decoder.h`) the lower part is replaced, never counted.
+pub static EXPELLIARMUS: Format = Format {
+    name: "evt3-expelliarmus",
+    about: "Prophesee RAW EVT3, with expelliarmus' times",
+    extensions: &["raw"],
+    sniff: |_, _| false,
+    decoder: || Box::new(RawDecoder::of(Evt3 { low_drops_count: true, ..Evt3::default() })),
+    encode: None,
+    keeps_sensor: false,
+};
 
 /// The state between words.
 #[derive(Debug, Default)]

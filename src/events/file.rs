@@ -1,5 +1,6 @@
 //! Opening and saving event files: the only I/O of [`crate::events`].
 
+use super::columns::Order;
 use super::{DecodeError, Decoder, Event, EventStream, FORMATS, Format, Sensor};
 use crate::{Error, Result};
 use std::fs::File;
@@ -10,6 +11,19 @@ use std::path::Path;
 const HEAD: usize = 1 << 16;
 /// What is read at once.
 const PIECE: usize = 1 << 20;
+
+/// What a reader is told of a file besides its name; nothing by default.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Its format, where it is not to be told by the content.
+    pub format: Option<&'static Format>,
+    /// The order of the columns of a table without names.
+    pub columns: Option<Order>,
+    /// Which of several event streams: its name or its camera's.
+    pub stream: Option<String>,
+    /// Whether damage is an error.
+    pub strict: bool,
+}
 
 /// The format of a file, by its first bytes (64 KiB or all of it); its name decides only where the content leaves it open.
 pub fn sniff(head: &[u8], path: Option<&Path>) -> Option<&'static Format> {
@@ -25,32 +39,16 @@ pub fn sniff(head: &[u8], path: Option<&Path>) -> Option<&'static Format> {
 /// A file that cannot be read, is empty, or is of no known format; one of which no event can be read for damage; with
 /// `strict`, also one with any damage. See [`crate::events`] about damaged files.
 pub fn open(path: impl AsRef<Path>, strict: bool) -> Result<EventStream> {
-    read(path.as_ref(), None, None, strict)
+    open_with(path, &ReadOptions { strict, ..ReadOptions::default() })
 }
 
-/// As [`open`], for a file known to be of `format`.
+/// As [`open`], told what the file does not say.
 ///
 /// # Errors
-/// As [`open`].
-pub fn open_as(path: impl AsRef<Path>, format: &'static Format, strict: bool) -> Result<EventStream> {
-    read(path.as_ref(), Some(format), None, strict)
-}
-
-/// As [`open_as`], with a decoder that was told what the file does not say: the order of a table's columns
-/// ([`super::text::decoder`]), which of several streams ([`super::aedat4::decoder`]).
-///
-/// # Errors
-/// As [`open`].
-pub fn open_with(
-    path: impl AsRef<Path>,
-    format: &'static Format,
-    decoder: Box<dyn Decoder>,
-    strict: bool,
-) -> Result<EventStream> {
-    read(path.as_ref(), Some(format), Some(decoder), strict)
-}
-
-fn read(path: &Path, format: Option<&'static Format>, decoder: Option<Box<dyn Decoder>>, strict: bool) -> Result<EventStream> {
+/// As [`open`], and an option that means nothing to the file's format.
+pub fn open_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<EventStream> {
+    let path = path.as_ref();
+    let strict = options.strict;
     let io = |e| Error::io(path, e);
     let mut file = File::open(path).map_err(io)?;
     let mut piece = Vec::new();
@@ -61,11 +59,17 @@ fn read(path: &Path, format: Option<&'static Format>, decoder: Option<Box<dyn De
     if next(&mut piece)? == 0 {
         return Err(Error::format(path, 0, "the file is empty"));
     }
-    let format = match format.or_else(|| sniff(&piece, Some(path))) {
+    let format = match options.format.or_else(|| sniff(&piece, Some(path))) {
         Some(f) => f,
         None => return Err(Error::format(path, 0, unknown(path))),
     };
-    let mut decoder = decoder.unwrap_or_else(format.decoder);
+    let mut decoder = (format.decoder)();
+    if options.columns.is_some_and(|order| !decoder.columns(order)) {
+        return Err(Error::usage(format!("{}: {} files have no columns to order", path.display(), format.name)));
+    }
+    if options.stream.as_ref().is_some_and(|name| !decoder.stream(name)) {
+        return Err(Error::usage(format!("{}: {} files have no streams to choose from", path.display(), format.name)));
+    }
     let mut events = Vec::new();
     let mut result = Ok(());
     while result.is_ok() && !piece.is_empty() {
@@ -75,7 +79,7 @@ fn read(path: &Path, format: Option<&'static Format>, decoder: Option<Box<dyn De
     if result.is_ok() {
         result = decoder.finish(&mut events);
     }
-    let mut stream = finish(path, format, events, decoder.sensor(), result, strict)?;
+    let mut stream = finish(path, format, events, decoder.as_ref(), result, strict)?;
     stream.warnings.extend(decoder.warnings());
     Ok(stream)
 }
@@ -84,11 +88,17 @@ fn finish(
     path: &Path,
     format: &'static Format,
     events: Vec<Event>,
-    declared: Option<Sensor>,
+    decoder: &dyn Decoder,
     result: Result<(), DecodeError>,
     strict: bool,
 ) -> Result<EventStream> {
     let mut warnings = Vec::new();
+    if let Some(e) = decoder.skipped() {
+        if strict || events.is_empty() {
+            return Err(Error::format(path, e.offset, e.message));
+        }
+        warnings.push(e.to_string());
+    }
     if let Err(e) = result {
         if strict || events.is_empty() {
             return Err(Error::format(path, e.offset, e.message));
@@ -96,9 +106,10 @@ fn finish(
         warnings.push(format!("{e}; the {} events before it are used", events.len()));
     }
     let seen = Sensor::around(&events);
+    let declared = decoder.sensor();
     let mut sensor = declared.unwrap_or(seen);
-    let outside = events.iter().filter(|e| !sensor.holds(e)).count();
-    if outside > 0 {
+    if seen.width > sensor.width || seen.height > sensor.height {
+        let outside = events.iter().filter(|e| !sensor.holds(e)).count();
         let what = format!("{outside} events lie outside the sensor of {sensor} that the file declares");
         if strict {
             return Err(Error::format(path, 0, what));
@@ -121,7 +132,7 @@ fn unknown(path: &Path) -> String {
     let known = || FORMATS.iter().map(|f| f.name).collect::<Vec<_>>().join(", ");
     match expected {
         Some(f) => format!("named like {} but its content is not of that format nor of another known one", f.about),
-        None => format!("of no known event format ({})", known()),
+        None => format!("of no known event format; --format reads it as one of {}", known()),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Events are the first group (the root first, then by name, two levels deep) with vectors named like t, x, y and p, or the
 //! first vector of compound elements or N x 4 matrix of them: `raw_events/{t,x,y,p}`, DSEC's and MVSEC's layouts,
-//! Prophesee's `CD/events` where it is not compressed by their own codec, MATLAB 7.3. Deflate, shuffle, Fletcher and
-//! SZIP filters are read. Spike trains come by [`spike_trains`].
+//! Prophesee's `CD/events` where it is not compressed by their own codec, MATLAB 7.3. Deflate, LZF, shuffle,
+//! Fletcher, scale-offset, n-bit and SZIP filters are read; of others the error says the name and a way round. Spike trains come by [`spike_trains`].
 
 use super::columns::Order;
 use super::mat::{self, Matrix};
@@ -11,7 +11,7 @@ use super::npy::guess;
 use super::numbers::{self, Kind, Numbers};
 use super::{DecodeError, Decoder, Event, Format, Sensor};
 use hdf5_reader::group::Group;
-use hdf5_reader::{ByteOrder, Dataset, Datatype, Hdf5File, OpenOptions};
+use hdf5_reader::{ByteOrder, Dataset, Datatype, FilterRegistry, Hdf5File, OpenOptions};
 
 /// The format.
 pub static FORMAT: Format = Format {
@@ -27,6 +27,10 @@ pub static FORMAT: Format = Format {
 const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
 /// No more is read of one array than a file could hold of it deflated.
 const MOST_INFLATED: usize = 1032;
+/// The number under which h5py's LZF filter is registered.
+const LZF: u16 = 32000;
+/// Two bytes of LZF make at most 264.
+const MOST_LZF: usize = 132;
 /// How deep groups are searched.
 const DEEPEST: usize = 2;
 /// How many groups are searched.
@@ -80,11 +84,39 @@ pub fn spike_trains(file: Vec<u8>) -> Result<SpikeTrains, String> {
 
 fn open(bytes: Vec<u8>) -> Result<Hdf5File, String> {
     let most = bytes.len().saturating_mul(MOST_INFLATED).min(1 << 36);
+    let mut filters = FilterRegistry::new();
+    filters.register(LZF, Box::new(|filter, data, _| unpack_lzf(&filter.client_data, data)));
     let options = OpenOptions::default()
+        .with_filter_registry(filters)
         .with_max_chunk_bytes(most.min(1 << 28))
         .with_max_read_bytes(most)
         .with_max_object_header_bytes(bytes.len().min(1 << 24));
     Hdf5File::from_vec_with_options(bytes, options).map_err(|e| e.to_string())
+}
+
+/// h5py's LZF filter: the third of its parameters is the length of a chunk.
+fn unpack_lzf(parameters: &[u32], data: &[u8]) -> hdf5_reader::error::Result<Vec<u8>> {
+    let most = data.len().saturating_mul(MOST_LZF);
+    let len = parameters.get(2).map_or(most, |&n| most.min(n as usize));
+    lzf::decompress(data, len).map_err(|e| hdf5_reader::error::Error::FilterError(format!("LZF: {e:?}")))
+}
+
+/// The filters that are met but not read, by their registered numbers.
+const UNREAD: [(&str, &str); 5] =
+    [("36559", "Prophesee's ECF codec"), ("32001", "Blosc"), ("32026", "Blosc 2"), ("32015", "Zstandard"), ("307", "bzip2")];
+
+/// What a reader can do about an error of the container's reader.
+fn explained(e: &str) -> String {
+    match e.split_once("unsupported filter: filter id ") {
+        None => e.to_owned(),
+        Some((place, id)) => {
+            let name = UNREAD.iter().find(|u| u.0 == id).map_or("a codec", |u| u.1);
+            format!(
+                "{place}compressed by {name} (HDF5 filter {id}), which is not read; where its plugin is installed, \
+                 `h5repack -f GZIP=4 IN OUT` makes a file that is"
+            )
+        }
+    }
 }
 
 /// The kind of numbers of a type.
@@ -103,7 +135,7 @@ fn kind(t: &Datatype) -> Option<Kind> {
 fn raw(d: &Dataset) -> Result<(Vec<u8>, usize), String> {
     let n = d.num_elements().map_err(|e| e.to_string())?;
     let n = usize::try_from(n).map_err(|e| e.to_string())?;
-    let bytes = d.read_raw_bytes().map_err(|e| format!("{}: {e}", d.name()))?;
+    let bytes = d.read_raw_bytes().map_err(|e| e.to_string())?;
     Ok((bytes, n))
 }
 
@@ -134,10 +166,11 @@ fn sequences(d: &Dataset) -> Result<Vec<Numbers>, String> {
 #[derive(Debug, Default)]
 pub struct Hdf5Decoder {
     bytes: Vec<u8>,
+    order: Option<Order>,
 }
 
 /// Events among the arrays of one group; false where there are none.
-fn group_events(arrays: &[Dataset], out: &mut Vec<Event>) -> Result<bool, String> {
+fn group_events(arrays: &[Dataset], told: Option<Order>, out: &mut Vec<Event>) -> Result<bool, String> {
     let names = arrays.iter().map(|d| last(d.name()));
     if let Some(order) = Order::named(names) {
         let [t, x, y, p] = order.at.map(|i| vector(&arrays[i]));
@@ -163,7 +196,7 @@ fn group_events(arrays: &[Dataset], out: &mut Vec<Event>) -> Result<bool, String
             let (bytes, _) = raw(d)?;
             let n = usize::try_from(n).unwrap_or(0);
             let columns = [0, 1, 2, 3].map(|c| kind.read(&bytes, c * kind.size, 4 * kind.size, n));
-            if let Some(order) = guess(&columns) {
+            if let Some(order) = told.filter(Order::is_of_four).or_else(|| guess(&columns)) {
                 numbers::events(order.at.map(|i| &columns[i]), order.unit, out)?;
                 return Ok(true);
             }
@@ -176,20 +209,27 @@ fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-fn search(group: &Group, depth: usize, left: &mut usize, seen: &mut Vec<String>, out: &mut Vec<Event>) -> Result<bool, String> {
-    if *left == 0 {
+/// What is looked for in the groups of a file, and what was met on the way.
+struct Search {
+    order: Option<Order>,
+    left: usize,
+    seen: Vec<String>,
+}
+
+fn search(group: &Group, depth: usize, s: &mut Search, out: &mut Vec<Event>) -> Result<bool, String> {
+    if s.left == 0 {
         return Ok(false);
     }
-    *left -= 1;
+    s.left -= 1;
     let (groups, arrays) = group.members().map_err(|e| e.to_string())?;
-    if group_events(&arrays, out)? {
+    if group_events(&arrays, s.order, out)? {
         return Ok(true);
     }
     let names = arrays.iter().map(|d| format!("{} {:?}", d.name(), d.shape()));
-    seen.extend(names.take(20usize.saturating_sub(seen.len())));
+    s.seen.extend(names.take(20usize.saturating_sub(s.seen.len())));
     if depth < DEEPEST {
         for g in &groups {
-            if search(g, depth + 1, left, seen, out)? {
+            if search(g, depth + 1, s, out)? {
                 return Ok(true);
             }
         }
@@ -197,22 +237,27 @@ fn search(group: &Group, depth: usize, left: &mut usize, seen: &mut Vec<String>,
     Ok(false)
 }
 
-fn read(bytes: Vec<u8>, out: &mut Vec<Event>) -> Result<(), String> {
+fn read(bytes: Vec<u8>, order: Option<Order>, out: &mut Vec<Event>) -> Result<(), String> {
     let file = open(bytes)?;
     let root = file.root_group().map_err(|e| e.to_string())?;
-    let (mut left, mut seen) = (MOST_GROUPS, Vec::new());
-    if search(&root, 0, &mut left, &mut seen, out)? {
+    let mut s = Search { order, left: MOST_GROUPS, seen: Vec::new() };
+    if search(&root, 0, &mut s, out)? {
         return Ok(());
     }
     if file.dataset("spikes/times").is_ok() {
         return Err("a set of spike trains (as SHD and SSC), not one recording".into());
     }
-    let seen: Vec<Matrix> = seen.into_iter().map(|name| Matrix { name, ..Matrix::default() }).collect();
+    let seen: Vec<Matrix> = s.seen.into_iter().map(|name| Matrix { name, ..Matrix::default() }).collect();
     // Nothing to find among empty variables: the sentence that says what there is.
-    mat::find(&seen, out)
+    mat::find(&seen, None, out)
 }
 
 impl Decoder for Hdf5Decoder {
+    fn columns(&mut self, order: Order) -> bool {
+        self.order = Some(order);
+        true
+    }
+
     fn push(&mut self, bytes: &[u8], _: &mut Vec<Event>) -> Result<(), DecodeError> {
         self.bytes.extend_from_slice(bytes);
         Ok(())
@@ -220,11 +265,11 @@ impl Decoder for Hdf5Decoder {
 
     fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
         let bytes = std::mem::take(&mut self.bytes);
-        let n = bytes.len() as u64;
+        let (n, order) = (bytes.len() as u64, self.order);
         // A container with an index: there is no one place to point at but its end. Its reader is not ours; should damaged
         // bytes make it panic, that is an error like any other.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(bytes, out)));
-        result.unwrap_or_else(|_| Err("a damaged HDF5 file".into())).map_err(|e| DecodeError::new(n, e))
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(bytes, order, out)));
+        result.unwrap_or_else(|_| Err("a damaged HDF5 file".into())).map_err(|e| DecodeError::new(n, explained(&e)))
     }
 
     fn sensor(&self) -> Option<Sensor> {

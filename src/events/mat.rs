@@ -8,7 +8,7 @@
 //!
 //! The crate `matfile` would do, but a damaged file must not make it panic or allocate; the elements are simple.
 
-use super::columns::{Column, Unit, meaning};
+use super::columns::{Column, Order, Unit, meaning};
 use super::npy::guess;
 use super::numbers::{self, Kind, Numbers};
 use super::{DecodeError, Decoder, Event, Format, Sensor};
@@ -155,6 +155,7 @@ fn matrix(b: &[u8], big: bool) -> Result<Option<Matrix>, String> {
 pub struct MatDecoder {
     bytes: Vec<u8>,
     sensor: Option<Sensor>,
+    order: Option<Order>,
 }
 
 /// ST-MNIST's taxels.
@@ -177,7 +178,7 @@ fn spike_train(m: &Matrix, out: &mut Vec<Event>) -> Result<(), String> {
 }
 
 /// The events among the variables of a container.
-pub(super) fn find(variables: &[Matrix], out: &mut Vec<Event>) -> Result<(), String> {
+pub(super) fn find(variables: &[Matrix], order: Option<Order>, out: &mut Vec<Event>) -> Result<(), String> {
     let mut columns: [Option<&Numbers>; 4] = [None; 4];
     let mut unit = None;
     for v in variables {
@@ -203,8 +204,8 @@ pub(super) fn find(variables: &[Matrix], out: &mut Vec<Event>) -> Result<(), Str
             Numbers::Floats(d) => Numbers::Floats(d[c * n..(c + 1) * n].to_vec()),
         };
         let columns = [0, 1, 2, 3].map(part);
-        let order = guess(&columns);
-        let order = order.ok_or_else(|| format!("`{}` is no table of events", v.name))?;
+        let order = order.filter(Order::is_of_four).or_else(|| guess(&columns));
+        let order = order.ok_or_else(|| format!("`{}` is no table in which time, place and polarity can be told", v.name))?;
         return numbers::events(order.at.map(|i| &columns[i]), order.unit, out);
     }
     let names: Vec<_> = variables.iter().map(|v| format!("{} {:?}", v.name, v.shape)).collect();
@@ -215,6 +216,11 @@ pub(super) fn find(variables: &[Matrix], out: &mut Vec<Event>) -> Result<(), Str
 }
 
 impl Decoder for MatDecoder {
+    fn columns(&mut self, order: Order) -> bool {
+        self.order = Some(order);
+        true
+    }
+
     fn push(&mut self, bytes: &[u8], _: &mut Vec<Event>) -> Result<(), DecodeError> {
         self.bytes.extend_from_slice(bytes);
         Ok(())
@@ -229,7 +235,7 @@ impl Decoder for MatDecoder {
                 self.sensor = Some(Sensor::new(10, 10));
                 spike_train(m, out)
             }
-            None => find(&variables, out),
+            None => find(&variables, self.order, out),
         };
         // Damage explains what was not found.
         end?;

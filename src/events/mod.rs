@@ -26,21 +26,26 @@ mod evt;
 pub mod evt2;
 pub mod evt3;
 mod file;
+mod filter;
 pub mod hdf5;
 mod lines;
 pub mod mat;
 pub mod npy;
 pub mod npz;
 mod numbers;
+mod parts;
 mod reader;
 pub mod rosbag;
 mod stats;
 pub mod text;
+pub mod transform;
 
-pub use bench::{DecodeSpeed, bench_decode, bench_decode_bytes};
-pub use convert::{ConvertReport, convert};
-pub use file::{open, open_as, open_with, save, sniff};
+pub use bench::{DecodeSpeed, bench_decode};
+pub use convert::{ConvertReport, convert, written_as};
+pub use file::{ReadOptions, open, open_with, save, sniff};
+pub use filter::{Filter, Filtering};
 pub use numbers::Numbers;
+pub use parts::Parts;
 pub use reader::Reader;
 pub use stats::EventStats;
 
@@ -53,6 +58,7 @@ pub static FORMATS: &[&Format] = &[
     &aedat4::FORMAT,
     &es::FORMAT,
     &evt3::FORMAT,
+    &evt3::EXPELLIARMUS,
     &evt2::FORMAT_21,
     &evt2::FORMAT,
     &dat::FORMAT,
@@ -94,10 +100,11 @@ impl Sensor {
     }
     /// The smallest sensor that holds all `events`; 0 by 0 without any.
     pub fn around(events: &[Event]) -> Self {
-        events.iter().fold(Sensor::default(), |s, e| Sensor {
-            width: s.width.max(u32::from(e.x) + 1),
-            height: s.height.max(u32::from(e.y) + 1),
-        })
+        let (x, y) = events.iter().fold((0, 0), |(x, y), e| (e.x.max(x), e.y.max(y)));
+        match events.is_empty() {
+            true => Sensor::default(),
+            false => Sensor::new(u32::from(x) + 1, u32::from(y) + 1),
+        }
     }
     /// Whether the event lies on the array.
     pub fn holds(&self, e: &Event) -> bool {
@@ -130,6 +137,12 @@ impl EventStream {
     /// A recording made by a program.
     pub fn new(events: Vec<Event>, sensor: Sensor) -> Self {
         EventStream { events, sensor, sensor_declared: true, ..EventStream::default() }
+    }
+    /// Counts the times from the earliest event on, which becomes 0; how many microseconds were taken off.
+    pub fn rebase(&mut self) -> i64 {
+        let first = self.events.iter().map(|e| e.t).min().unwrap_or(0);
+        self.events.iter_mut().for_each(|e| e.t -= first);
+        first
     }
     /// Puts the events in order of time, keeping the order of those of one microsecond; true if it changed anything.
     pub fn sort(&mut self) -> bool {
@@ -194,6 +207,19 @@ pub trait Decoder: Send {
     fn sensor(&self) -> Option<Sensor> {
         None
     }
+    /// The first damage that was passed over, with how much more there was: rows of a text that are no events.
+    fn skipped(&self) -> Option<DecodeError> {
+        None
+    }
+    /// Tells the order of the columns of a table without names, before anything is pushed; false where the format has none.
+    fn columns(&mut self, _order: columns::Order) -> bool {
+        false
+    }
+    /// Chooses one of several event streams by its name or its camera's, before anything is pushed; false where the format
+    /// has none.
+    fn stream(&mut self, _name: &str) -> bool {
+        false
+    }
     /// What a reader of the bytes so far should know although nothing is damaged: what was left out or rounded.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
@@ -218,7 +244,7 @@ impl DecodeError {
 }
 
 /// Keeps what of a push was not yet consumed, for decoders whose records straddle pushes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Carry {
     rest: Vec<u8>,
     offset: u64,
@@ -265,7 +291,7 @@ pub fn decode(format: &Format, bytes: &[u8]) -> Result<Vec<Event>, DecodeError> 
     let (mut decoder, mut out) = ((format.decoder)(), Vec::new());
     decoder.push(bytes, &mut out)?;
     decoder.finish(&mut out)?;
-    Ok(out)
+    decoder.skipped().map_or(Ok(out), Err)
 }
 
 #[cfg(test)]

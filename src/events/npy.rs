@@ -1,7 +1,7 @@
 //! NumPy arrays (`.npy`) of events.
 //!
 //! Structured arrays with fields named like t, x, y and p, in any order and of any number type; or arrays of N rows and 4
-//! columns (or 4 rows and N columns), whose order the values tell as in [`super::text`], or [`decoder`] is told. Whole
+//! columns (or 4 rows and N columns), whose order the values tell as in [`super::text`], or [`Decoder::columns`]. Whole
 //! numbers are microseconds; times with fractions are seconds.
 
 use super::columns::{Order, Unit};
@@ -22,11 +22,6 @@ pub static FORMAT: Format = Format {
 
 /// Rows looked at to tell the order of columns.
 const LOOKED_AT: usize = 2000;
-
-/// A decoder of N x 4 arrays whose columns stand in a known order, written as letters: `xytp`.
-pub fn decoder(order: &str) -> Option<Box<dyn Decoder>> {
-    Some(Box::new(NpyDecoder { order: Some(Order::parse(order)?), ..NpyDecoder::default() }))
-}
 
 /// Decoder of arrays of events.
 #[derive(Debug, Default)]
@@ -130,10 +125,11 @@ fn matrix(array: &[u8], h: &Header, order: Option<Order>) -> Result<([Numbers; 4
     };
     let mut columns = [0, 1, 2, 3].map(column);
     let order = match order {
-        Some(o) if o.at.iter().all(|&i| i < 4) => o,
+        Some(o) if o.is_of_four() => o,
         Some(_) => return Err("an order of more than 4 columns".into()),
         None if n == 0 => Order { at: [0, 1, 2, 3], unit: None },
-        None => guess(&columns).ok_or("columns in which time, place and polarity cannot be told; name their order")?,
+        None => guess(&columns)
+            .ok_or("columns in which time, place and polarity cannot be told; their order is needed, as in --columns txyp")?,
     };
     let sorted = order.at.map(|i| std::mem::take(&mut columns[i]));
     Ok((sorted, order.unit))
@@ -150,6 +146,11 @@ pub(super) fn guess(columns: &[Numbers; 4]) -> Option<Order> {
 }
 
 impl Decoder for NpyDecoder {
+    fn columns(&mut self, order: Order) -> bool {
+        self.order = Some(order);
+        true
+    }
+
     fn push(&mut self, bytes: &[u8], _: &mut Vec<Event>) -> Result<(), DecodeError> {
         self.bytes.extend_from_slice(bytes);
         Ok(())
@@ -206,7 +207,8 @@ mod tests {
         for (order, shape) in [("True", "(2, 4)"), ("False", "(4, 2)")] {
             assert_eq!(decode(&FORMAT, &array("'>i2'", order, shape, &column)).unwrap(), want);
         }
-        let mut d = decoder("pxyt").unwrap();
+        let mut d = (FORMAT.decoder)();
+        assert!(d.columns(Order::parse("pxyt").unwrap()));
         let mut out = Vec::new();
         d.push(&array("'|u1'", "False", "(1, 4)", &[1, 7, 9, 100]), &mut out).unwrap();
         d.finish(&mut out).unwrap();

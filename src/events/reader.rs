@@ -60,7 +60,8 @@ impl<R: Read> Reader<R> {
     }
     /// What was wrong with the bytes so far, or left out of them, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        self.warnings.iter().cloned().chain(self.decoder.warnings()).collect()
+        let skipped = self.decoder.skipped().map(|e| e.to_string());
+        self.warnings.iter().cloned().chain(skipped).chain(self.decoder.warnings()).collect()
     }
     /// Appends the events of the next bytes that are there to `out`, maybe none; false at the end.
     ///
@@ -86,7 +87,8 @@ impl<R: Read> Reader<R> {
         let result = if self.ended { self.decoder.finish(out) } else { self.decoder.push(bytes, out) };
         self.head = Vec::new();
         self.events += (out.len() - before) as u64;
-        if let Err(e) = result {
+        let skipped = self.decoder.skipped().filter(|_| self.strict || self.ended && self.events == 0);
+        if let Err(e) = result.and(skipped.map_or(Ok(()), Err)) {
             if self.strict || self.events == 0 {
                 return Err(Error::format(&self.name, e.offset, e.message));
             }

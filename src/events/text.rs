@@ -2,12 +2,12 @@
 //!
 //! A first row of names (`t,x,y,p`, `x y timestamp[us] polarity`) says the order of the columns and perhaps the unit of
 //! time; without one the values tell both: the polarity is 0 or 1 (or -1), times do not step back, and only times in
-//! seconds have fractions. [`decoder`] takes an order where that fails. Rows that begin with `#`, `%` or `//` are comments;
+//! seconds have fractions. [`Decoder::columns`] tells an order where that fails. Rows that begin with `#`, `%` or `//` are comments;
 //! a first row of two numbers is the sensor's width and height. Times are rounded to whole microseconds, which
 //! [`Decoder::warnings`] says.
 //!
-//! Two peculiarities of published files: a first row that pandas took for names has suffixes on repeated values (`54,54.1`
-//! are 54 and 54), and in files of rows `x y t p` without names a last row of `0 0 t 0` is a terminator, no event.
+//! Rows that are no events are passed over and counted ([`Decoder::skipped`]). A peculiarity of published files: among rows
+//! `x y t p` without names a last row of `0 0 t 0` is a terminator, no event.
 
 use super::columns::{Order, Unit, unit_of};
 use super::{Carry, DecodeError, Decoder, Event, EventStream, Format, Sensor};
@@ -27,12 +27,6 @@ pub static FORMAT: Format = Format {
 const SAMPLE: usize = 1 << 16;
 const LONGEST_ROW: usize = 1 << 12;
 
-/// A decoder of text whose columns stand in a known order, written as letters: `tyxp`, `xyt_p`.
-pub fn decoder(order: &str) -> Option<Box<dyn Decoder>> {
-    let order = Order::parse(order)?;
-    Some(Box::new(TextDecoder { asked: Some(order), ..TextDecoder::default() }))
-}
-
 /// Decoder of text.
 #[derive(Debug, Default)]
 pub struct TextDecoder {
@@ -42,7 +36,8 @@ pub struct TextDecoder {
     sensor: Option<Sensor>,
     row: u64,
     rounded: u64,
-    mangled: Option<u64>,
+    bad: u64,
+    first_bad: Option<DecodeError>,
     terminator: Option<i64>,
     held: Option<Event>,
     origin: u64,
@@ -96,8 +91,7 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
     let mut sensor = None;
     let mut order = asked;
     let mut named = false;
-    let mut width = 0;
-    let mut values = Vec::new();
+    let mut values: Vec<Vec<f64>> = Vec::new();
     for row in rows(sample) {
         if is_comment(row) {
             skip += u64::from(values.is_empty());
@@ -109,10 +103,7 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
                 sensor = Some(Sensor::new(n[0] as u32, n[1] as u32));
                 skip += 1;
             }
-            Some(n) => {
-                width = if values.is_empty() { n.len() } else { width };
-                values.push(n);
-            }
+            Some(n) => values.push(n),
             None if values.is_empty() && !named => {
                 let names = String::from_utf8_lossy(row).into_owned();
                 let names: Vec<&str> = names.split([',', ';', '\t', ' ']).filter(|s| !s.is_empty()).collect();
@@ -120,21 +111,22 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
                 named = true;
                 skip += 1;
             }
-            None => break,
+            None => values.push(Vec::new()),
         }
         if values.len() == 2000 {
             break;
         }
     }
+    let width = values.iter().map(Vec::len).max().unwrap_or(0);
     let order = match order {
         Some(o) => o,
         None if named => return Err("no columns named t, x, y and p".into()),
         None if values.is_empty() => return Err("no rows of numbers".into()),
         None => {
-            let four = |v: &Vec<f64>| <[f64; 4]>::try_from(v.as_slice()).ok();
-            let rows: Vec<_> = values.iter().map_while(four).collect();
+            let four = |v: &Vec<f64>| <[f64; 4]>::try_from(v.as_slice()).unwrap_or([f64::NAN; 4]);
+            let rows: Vec<_> = values.iter().map(four).collect();
             Order::guess(&rows).ok_or_else(|| {
-                format!("rows of {width} columns in which time, place and polarity cannot be told; name their order")
+                format!("rows of {width} columns in which time, place and polarity cannot be told; their order is needed, as in --columns txyp")
             })?
         }
     };
@@ -259,20 +251,6 @@ impl TextDecoder {
             return Err(format!("`{}` is no time", show(t)));
         };
         self.rounded += u64::from(!exact);
-        // The suffixes pandas gives to repeated names.
-        let first = self.row == table.skip && !table.named;
-        let whole = |f: &[u8]| match f.iter().position(|&b| b == b'.') {
-            Some(dot) if first => f[..dot].to_vec(),
-            _ => f.to_vec(),
-        };
-        if first && [x, y, p].iter().any(|f| f.contains(&b'.')) {
-            let (x2, y2, p2) = (whole(x), whole(y), whole(p));
-            let e = place(t, &x2, &y2, &p2).ok_or("no coordinates and polarity")?;
-            if place(t, x, y, p).is_none() {
-                self.mangled = Some(self.row + 1);
-            }
-            return Ok(e);
-        }
         place(t, x, y, p).ok_or_else(|| format!("`{}`, `{}`, `{}` are no x, y and polarity", show(x), show(y), show(p)))
     }
 
@@ -309,7 +287,11 @@ impl TextDecoder {
                 match self.event(&table, row) {
                     Ok(e) if table.may_end_with_terminator() => self.hold(e, out),
                     Ok(e) => out.push(e),
-                    Err(what) => return Err(error(done, format!("row {}: {what}", self.row + 1))),
+                    Err(what) => {
+                        self.bad += 1;
+                        let row = self.row + 1;
+                        self.first_bad.get_or_insert_with(|| error(done, format!("row {row}: {what}")));
+                    }
                 }
             }
             self.row += 1;
@@ -363,11 +345,22 @@ impl Decoder for TextDecoder {
         self.sensor
     }
 
+    fn columns(&mut self, order: Order) -> bool {
+        self.asked = Some(order);
+        true
+    }
+
+    fn skipped(&self) -> Option<DecodeError> {
+        let first = self.first_bad.as_ref()?;
+        let more = match self.bad {
+            1 => "this row is left out".to_owned(),
+            n => format!("{n} such rows are left out"),
+        };
+        Some(DecodeError::new(first.offset, format!("{}; {more}", first.message)))
+    }
+
     fn warnings(&self) -> Vec<String> {
         let mut said = Vec::new();
-        if let Some(row) = self.mangled {
-            said.push(format!("row {row} has suffixes behind repeated values, which are left out"));
-        }
         if self.rounded > 0 {
             said.push(format!("{} times are rounded to whole microseconds", self.rounded));
         }
@@ -418,7 +411,8 @@ mod tests {
             }
             assert!(sniff(text.as_bytes(), false), "{text}");
         }
-        let mut d = decoder("tyxp").unwrap();
+        let mut d = (FORMAT.decoder)();
+        assert!(d.columns(Order::parse("tyxp").unwrap()));
         let mut out = Vec::new();
         d.push(b"640 480\n0.000001499 4 3 1\n", &mut out).unwrap();
         d.finish(&mut out).unwrap();
@@ -428,12 +422,27 @@ mod tests {
 
     #[test]
     fn peculiar_rows() {
-        let mut d = (FORMAT.decoder)();
-        let mut out = Vec::new();
-        d.push(b"0.0333,54,54.1,0\n0.0666,3,4,1\n", &mut out).unwrap();
-        d.finish(&mut out).unwrap();
-        assert_eq!(out, [e(33_300, 54, 54, false), e(66_600, 3, 4, true)]);
-        assert!(d.warnings()[0].starts_with("row 1 "));
+        let rows = |from: usize| -> String { (from..from + 40).map(|i| format!("0.0{i},54,{i},{}\n", i % 2)).collect() };
+        for (text, offset, said) in [
+            (
+                format!("0.011,54,54.1,0\n{}", rows(20)),
+                0,
+                "row 1: `54`, `54.1`, `0` are no x, y and polarity; this row is left out",
+            ),
+            (
+                format!("{}oh\n1,2,3\n{}", rows(20), rows(59)),
+                560,
+                "row 41: 1 columns where 4 are needed; 2 such rows are left out",
+            ),
+        ] {
+            assert!(sniff(text.as_bytes(), false));
+            let mut d = (FORMAT.decoder)();
+            let mut out = Vec::new();
+            text.as_bytes().chunks(7).for_each(|c| d.push(c, &mut out).unwrap());
+            d.finish(&mut out).unwrap();
+            assert!(out.len() % 40 == 0 && out.starts_with(&[e(20_000, 54, 20, false), e(21_000, 54, 21, true)]), "{out:?}");
+            assert_eq!(d.skipped(), Some(DecodeError::new(offset, said)));
+        }
         let rows = "9 4 10 0\n3 4 15 0\n1 2 20 1\n0 0 200010 0\n";
         assert_eq!(decode(&FORMAT, rows.as_bytes()).unwrap().len(), 3);
         let rows = "9 4 10 0\n0 0 15 0\n1 2 20 1\n0 0 200010 0\n";
@@ -442,12 +451,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let (events, end) = in_pieces(&FORMAT, b"t,x,y,p\n1,2,3,1\n2,-3,4,1\n", 4);
-        let e = end.unwrap_err();
-        assert!(events.len() == 1 && e.offset == 16 && e.message.contains("row 3"), "{e}");
         let said = |t: &str| decode(&FORMAT, t.as_bytes()).unwrap_err().message;
         assert!(said("a,b,c\n1,2,3\n").contains("named t, x, y and p"));
-        assert!(said("1 2 3\n2 3 4\n").contains("name their order"));
+        assert!(said("1 2 3\n2 3 4\n").contains("--columns"));
         assert!(said("t x y p\n1 2\n").contains("2 columns"));
         for text in ["some words", "a b c d\n1 2 3 4\n", ""] {
             assert!(!sniff(text.as_bytes(), false), "{text}");

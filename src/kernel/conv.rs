@@ -3,10 +3,9 @@
 //! The gradient of the input is the same convolution of dy with [`Flip`]ped weights.
 
 use super::matmul::tiles;
-use super::product::{BitMatrix, Rows, each_tap, product, weight_product};
-use super::{Access, Args, Case, Gen, Kernel, Tolerance, simd};
+use super::product::{BitMatrix, Rows, WALK_BELOW, WALK_WEIGHT_BELOW, Way, dense, dense_weight, product, weight_product};
+use super::{Access, Args, Case, Gen, Kernel, Tolerance, winograd};
 use crate::uniform;
-use rayon::prelude::*;
 
 uniform! {
     /// Uniform of the convolutions.
@@ -23,7 +22,7 @@ uniform! {
         cout: u32,
         /// Planes of spikes (packed inputs only).
         planes: u32,
-        /// Runs of pixels that a weight gradient sums apart.
+        /// Runs of images that a weight gradient sums apart.
         splits: u32
     }
 }
@@ -38,9 +37,11 @@ impl ConvU {
 }
 
 /// Images of floats as rows of nine neighbours.
-struct FloatPatches<'a> {
-    x: &'a [f32],
-    u: ConvU,
+pub struct FloatPatches<'a> {
+    /// Values \[images, h, w, cin\].
+    pub x: &'a [f32],
+    /// Sizes.
+    pub u: ConvU,
 }
 
 impl Rows for FloatPatches<'_> {
@@ -50,18 +51,8 @@ impl Rows for FloatPatches<'_> {
     fn k(&self) -> usize {
         self.u.taps()
     }
-    fn density(&self) -> f64 {
-        let ones: usize = self
-            .x
-            .par_chunks(1 << 14)
-            .map(|c| {
-                simd(
-                    #[inline(always)]
-                    || c.iter().map(|&v| usize::from(v != 0.0)).sum::<usize>(),
-                )
-            })
-            .sum();
-        ones as f64 / self.x.len().max(1) as f64
+    fn unit(&self) -> usize {
+        self.u.h as usize * self.u.w as usize
     }
     fn fill(&self, first: usize, n: usize, out: &mut [f32]) {
         let (h, w, c) = (self.u.h as usize, self.u.w as usize, self.u.cin as usize);
@@ -84,16 +75,6 @@ impl Rows for FloatPatches<'_> {
             }
         }
     }
-    fn nonzeros(&self, row: usize, out: &mut Vec<(u32, f32)>) {
-        let c = self.u.cin as usize;
-        each_tap(row, self.u.h as usize, self.u.w as usize, |tap, p| {
-            for (ci, &v) in self.x[p * c..(p + 1) * c].iter().enumerate() {
-                if v != 0.0 {
-                    out.push(((tap * c + ci) as u32, v));
-                }
-            }
-        });
-    }
 }
 
 fn floats<'a>(u: &ConvU, x: &'a [f32]) -> FloatPatches<'a> {
@@ -104,17 +85,61 @@ fn spikes<'a>(u: &ConvU, x: &'a [u32]) -> BitMatrix<'a> {
     BitMatrix { x, rows: u.pixels(), c: u.cin as usize, planes: u.planes as usize, image: Some((u.h as usize, u.w as usize)) }
 }
 
+/// Share of nonzeros below which a convolution (its weight gradient, where `weight` is set) walks them.
+pub fn walk_below(u: &ConvU, weight: bool) -> f64 {
+    match (winograd::suits(u), weight) {
+        (true, false) => 0.14,
+        (true, true) => 0.18,
+        (false, false) => WALK_BELOW,
+        (false, true) => WALK_WEIGHT_BELOW,
+    }
+}
+
+/// x, w\[9, cin, cout\] -> y\[images, h, w, cout\] by a product, whatever x holds.
+fn dense_forward(u: &ConvU, x: &(impl Rows + winograd::Pixels), w: &[f32], y: &mut [f32]) {
+    match winograd::suits(u) {
+        true => winograd::forward(u, x, w, y),
+        false => dense(x, w, &[], y),
+    }
+}
+
+/// x, dy\[images, h, w, cout\] -> dw\[splits, 9, cin, cout\] by a product, whatever x holds.
+fn dense_gradient(u: &ConvU, x: &(impl Rows + winograd::Pixels), dy: &[f32], dw: &mut [f32]) {
+    match winograd::suits(u) {
+        true => winograd::weight(u, x, dy, dw),
+        false => dense_weight(x, dy, u.cout as usize, u.splits as usize, dw),
+    }
+}
+
+/// Packed spikes, w\[9, cin, cout\] -> y\[images, h, w, cout\] in a given way; the dense one is Winograd's where it suits.
+pub fn forward_by(way: Way, u: &ConvU, x: &BitMatrix<'_>, w: &[f32], y: &mut [f32]) {
+    match way {
+        Way::Dense => dense_forward(u, x, w, y),
+        Way::Walk => product(way, x, w, &[], y),
+    }
+}
+
+/// Packed spikes, dy\[images, h, w, cout\] -> dw\[splits, 9, cin, cout\] in a given way, as [`forward_by`].
+pub fn weight_by(way: Way, u: &ConvU, x: &BitMatrix<'_>, dy: &[f32], dw: &mut [f32]) {
+    match way {
+        Way::Dense => dense_gradient(u, x, dy, dw),
+        Way::Walk => weight_product(way, x, dy, u.cout as usize, u.splits as usize, dw),
+    }
+}
+
 /// (images, h, w, cin, cout, planes, splits, rate)
 type Size = (u32, u32, u32, u32, u32, u32, u32, f32);
 
 /// Sizes that between them meet every border.
-const SHAPES: [Size; 6] = [
+const SHAPES: [Size; 8] = [
     (1, 3, 4, 2, 5, 1, 1, 0.5),
     (2, 5, 5, 33, 40, 1, 3, 0.05),
     (1, 1, 7, 3, 64, 2, 2, 0.3),
     (3, 6, 1, 32, 70, 1, 1, 0.03),
     (2, 4, 4, 40, 129, 2, 4, 0.4),
     (0, 4, 4, 4, 4, 1, 1, 0.5),
+    (2, 5, 7, 16, 48, 2, 3, 0.5),
+    (1, 12, 24, 48, 16, 1, 2, 0.6),
 ];
 
 fn cases(name: &str, bits: bool, weight: bool) -> Vec<Case<ConvU>> {
@@ -137,7 +162,7 @@ fn cases(name: &str, bits: bool, weight: bool) -> Vec<Case<ConvU>> {
 }
 
 macro_rules! conv_kernel {
-    ($(#[$doc:meta])* $name:ident, $stem:literal, $bits:literal, $weight:literal, $bindings:expr, $patches:ident, $x:ident) => {
+    ($(#[$doc:meta])* $name:ident, $stem:literal, $bits:literal, $weight:literal, $bindings:expr, $x:ident, $run:expr) => {
         $(#[$doc])*
         pub struct $name;
         impl Kernel for $name {
@@ -162,12 +187,7 @@ macro_rules! conv_kernel {
                 }
             }
             fn cpu(&self, u: &ConvU, args: &mut Args<'_>) {
-                let x = $patches(u, args.$x(0));
-                if $weight {
-                    weight_product(&x, args.f32(1), u.cout as usize, u.splits as usize, args.out_f32(0));
-                } else {
-                    product(&x, args.f32(1), &[], args.out_f32(0));
-                }
+                $run(u, args.$x(0), args.f32(1), args.out_f32(0));
             }
             fn cases(&self) -> Vec<Case<ConvU>> {
                 cases(self.name(), $bits, $weight)
@@ -181,19 +201,29 @@ macro_rules! conv_kernel {
 
 conv_kernel!(
     /// x f32\[images, h, w, cin\], w\[9, cin, cout\] -> y\[images, h, w, cout\].
-    Forward, "forward", false, false, &[("x", Access::ReadF32), ("w", Access::ReadF32), ("y", Access::WriteF32)], floats, f32
+    Forward, "forward", false, false, &[("x", Access::ReadF32), ("w", Access::ReadF32), ("y", Access::WriteF32)], f32,
+    |u: &ConvU, x, w: &_, y: &mut _| dense_forward(u, &floats(u, x), w, y)
 );
 conv_kernel!(
     /// x bits\[planes, images, h, w, cin\], w\[9, cin, cout\] -> y\[images, h, w, cout\].
-    Bits, "bits", true, false, &[("x", Access::ReadU32), ("w", Access::ReadF32), ("y", Access::WriteF32)], spikes, u32
+    Bits, "bits", true, false, &[("x", Access::ReadU32), ("w", Access::ReadF32), ("y", Access::WriteF32)], u32,
+    |u: &ConvU, x, w: &_, y: &mut _| {
+        let x = spikes(u, x);
+        forward_by(Way::of(x.density(), walk_below(u, false)), u, &x, w, y);
+    }
 );
 conv_kernel!(
     /// x f32\[images, h, w, cin\], dy\[images, h, w, cout\] -> dw\[splits, 9, cin, cout\].
-    Weight, "weight", false, true, &[("x", Access::ReadF32), ("dy", Access::ReadF32), ("dw", Access::WriteF32)], floats, f32
+    Weight, "weight", false, true, &[("x", Access::ReadF32), ("dy", Access::ReadF32), ("dw", Access::WriteF32)], f32,
+    |u: &ConvU, x, dy: &_, dw: &mut _| dense_gradient(u, &floats(u, x), dy, dw)
 );
 conv_kernel!(
     /// x bits\[planes, images, h, w, cin\], dy\[images, h, w, cout\] -> dw\[splits, 9, cin, cout\].
-    BitsWeight, "bits_weight", true, true, &[("x", Access::ReadU32), ("dy", Access::ReadF32), ("dw", Access::WriteF32)], spikes, u32
+    BitsWeight, "bits_weight", true, true, &[("x", Access::ReadU32), ("dy", Access::ReadF32), ("dw", Access::WriteF32)], u32,
+    |u: &ConvU, x, dy: &_, dw: &mut _| {
+        let x = spikes(u, x);
+        weight_by(Way::of(x.density(), walk_below(u, true)), u, &x, dy, dw);
+    }
 );
 
 /// w\[9, cin, cout\] -> \[9, cout, cin\] with the taps turned round.

@@ -7,71 +7,91 @@ use rayon::prelude::*;
 uniform! {
     /// Uniform of [`CrossEntropy`].
     pub struct CrossEntropyU {
-        /// Samples.
+        /// Rows of logits.
         rows: u32,
         /// Classes.
         classes: u32,
-        /// Share of the target that is spread over all classes.
-        smoothing: f32,
+        /// Rows of targets; logits may have several times as many and go through the targets in turn.
+        targets: u32,
         /// What the gradient is multiplied by: 1 / rows where the mean is the loss.
         scale: f32
     }
 }
 
-/// logits\[rows, classes\], labels\[rows\] -> loss\[rows\], grad\[rows, classes\], correct\[rows\].
+/// logits\[rows, classes\], wanted\[targets, classes\] -> loss\[rows\], grad\[rows, classes\], correct\[rows\].
 ///
-/// PyTorch's `cross_entropy` with `label_smoothing`; a row is correct when the first of its largest logits is the label's.
+/// PyTorch's `cross_entropy` with probabilities as targets; a row is correct when the first of its largest logits has the largest
+/// target.
 pub struct CrossEntropy;
+
+/// The first of the largest.
+fn largest(x: &[f32]) -> usize {
+    (1..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
+}
 
 impl Kernel for CrossEntropy {
     head!(
         "loss/cross_entropy",
         CrossEntropyU,
-        [logits: ReadF32, labels: ReadU32, loss: WriteF32, grad: WriteF32, correct: WriteU32]
+        [logits: ReadF32, wanted: ReadF32, loss: WriteF32, grad: WriteF32, correct: WriteU32]
     );
     fn threads(&self, u: &CrossEntropyU) -> usize {
         u.rows as usize
     }
     fn cpu(&self, u: &CrossEntropyU, args: &mut Args<'_>) {
-        let (logits, labels) = (args.f32(0), args.u32(1));
-        let k = (u.classes as usize).max(1);
-        let n = k as f32;
+        let (logits, wanted) = (args.f32(0), args.f32(1));
+        let (k, targets) = ((u.classes as usize).max(1), (u.targets as usize).max(1));
         let (loss, grad, correct) = (args.out_f32(0), args.out_f32(1), args.out_u32(2));
-        let rows = loss.par_iter_mut().zip(grad.par_chunks_mut(k)).zip(correct).zip(logits.par_chunks(k)).zip(labels);
-        rows.with_min_len(16).for_each(|((((loss, grad), correct), logits), &label)| {
-            let best = (1..k).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });
+        let rows = loss.par_iter_mut().zip(grad.par_chunks_mut(k)).zip(correct).zip(logits.par_chunks(k)).enumerate();
+        rows.with_min_len(16).for_each(|(row, (((loss, grad), correct), logits))| {
+            let wanted = &wanted[row % targets * k..][..k];
+            let best = largest(logits);
             let top = logits[best];
-            let (mut total, mut below) = (0.0f32, 0.0f32);
+            let mut total = 0.0f32;
             for (g, x) in grad.iter_mut().zip(logits) {
                 *g = (x - top).exp();
                 total += *g;
-                below += x - top;
             }
             let log_total = total.ln();
-            let nll = log_total - (logits[label as usize] - top);
-            *loss = (1.0 - u.smoothing) * nll + u.smoothing * (log_total - below / n);
-            for (i, g) in grad.iter_mut().enumerate() {
-                let wanted = if i == label as usize { 1.0 - u.smoothing } else { 0.0 } + u.smoothing / n;
-                *g = u.scale * (*g / total - wanted);
+            (*loss, *correct) = (0.0, u32::from(best == largest(wanted)));
+            let share: f32 = wanted.iter().sum();
+            for ((g, x), w) in grad.iter_mut().zip(logits).zip(wanted) {
+                *loss += w * (log_total - (x - top));
+                *g = u.scale * (*g / total * share - w);
             }
-            *correct = u32::from(best == label as usize);
         });
     }
     fn cases(&self) -> Vec<Case<CrossEntropyU>> {
         let mut g = Gen::new("loss/cross_entropy");
-        let case = |name: String, logits: Data, labels: Data, classes: usize, smoothing: f32| {
-            let rows = labels.words().len();
-            let u = CrossEntropyU { rows: rows as u32, classes: classes as u32, smoothing, scale: 1.0 / rows.max(1) as f32 };
-            Case::new(name, u, vec![logits, labels], vec![rows, rows * classes, rows])
+        let case = |name: String, logits: Data, wanted: Data, classes: usize| {
+            let (rows, targets) = (logits.words().len() / classes, wanted.words().len() / classes);
+            let scale = 1.0 / rows.max(1) as f32;
+            let u = CrossEntropyU { rows: rows as u32, classes: classes as u32, targets: targets as u32, scale };
+            Case::new(name, u, vec![logits, wanted], vec![rows, rows * classes, rows])
         };
+        // Labels, of which a share goes to another label or to all classes.
+        let mut wanted = |rows: usize, k: usize, other: f32, all: f32| {
+            let mut out = vec![all / k as f32; rows * k];
+            let (own, partner) = (g.below(rows, k), g.below(rows, k));
+            for (row, (&a, &b)) in own.words().iter().zip(partner.words()).enumerate() {
+                out[row * k + a as usize] += (1.0 - all) * (1.0 - other);
+                out[row * k + b as usize] += (1.0 - all) * other;
+            }
+            Data::F32(out)
+        };
+        let sizes =
+            [(0, 10, 1, 0.0, 0.0), (1, 1, 1, 0.0, 0.0), (5, 10, 1, 0.0, 0.0), (70, 11, 1, 0.3, 0.1), (3, 1000, 2, 0.4, 0.1)];
+        let targets: Vec<Data> = sizes.iter().map(|&(rows, k, _, other, all)| wanted(rows, k, other, all)).collect();
         let mut cases = vec![];
-        for (rows, classes, smoothing) in [(0, 10, 0.0), (1, 1, 0.0), (5, 10, 0.0), (70, 11, 0.1), (3, 1000, 0.1), (200, 2, 0.5)]
-        {
-            let (logits, labels) = (g.range(rows * classes, -4.0, 4.0), g.below(rows, classes));
-            cases.push(case(format!("[{rows}, {classes}] smoothing {smoothing}"), logits, labels, classes, smoothing));
+        for ((rows, k, steps, other, all), targets) in sizes.into_iter().zip(targets) {
+            let logits = g.range(steps * rows * k, -4.0, 4.0);
+            cases.push(case(format!("{steps} x [{rows}, {k}], {other} another's, {all} everyone's"), logits, targets, k));
         }
+        let unequal = Data::F32((0..400).map(|i| (i % 7) as f32 / 4.0).collect());
+        cases.push(case("targets that do not add up to 1".into(), g.range(400, -4.0, 4.0), unequal, 2));
         let wide = Data::F32(vec![1e4, -1e4, 0.0, 500.0, 500.0, 499.0]);
-        cases.push(case("extremes and ties".into(), wide, Data::U32(vec![1, 1]), 3, 0.1));
+        let tie = Data::F32(vec![0.0, 1.0, 0.0, 0.5, 0.5, 0.0]);
+        cases.push(case("extremes and ties".into(), wide, tie, 3));
         cases
     }
     fn tolerance(&self) -> Tolerance {

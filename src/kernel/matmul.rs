@@ -1,6 +1,6 @@
 //! Linear maps: products of floats, and products with packed spikes.
 
-use super::product::{BitMatrix, gemm, product, split_range, weight_product};
+use super::product::{BitMatrix, WALK_BELOW, WALK_WEIGHT_BELOW, Way, gemm, product, split_range, weight_product};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance};
 use crate::uniform;
 use rayon::prelude::*;
@@ -143,7 +143,8 @@ impl Kernel for Bits {
         tiles(u.rows, u.cout, 1)
     }
     fn cpu(&self, u: &BitsU, args: &mut Args<'_>) {
-        product(&bit_rows(u, args.u32(0)), args.f32(1), args.f32(2), args.out_f32(0));
+        let x = bit_rows(u, args.u32(0));
+        product(Way::of(x.density(), WALK_BELOW), &x, args.f32(1), args.f32(2), args.out_f32(0));
     }
     fn cases(&self) -> Vec<Case<BitsU>> {
         let mut g = Gen::new("matmul/bits");
@@ -200,7 +201,9 @@ impl Kernel for BitsWeight {
         tiles(u.cin, u.cout, u.splits)
     }
     fn cpu(&self, u: &BitsU, args: &mut Args<'_>) {
-        weight_product(&bit_rows(u, args.u32(0)), args.f32(1), u.cout as usize, u.splits as usize, args.out_f32(0));
+        let x = bit_rows(u, args.u32(0));
+        let way = Way::of(x.density(), WALK_WEIGHT_BELOW);
+        weight_product(way, &x, args.f32(1), u.cout as usize, u.splits as usize, args.out_f32(0));
     }
     fn cases(&self) -> Vec<Case<BitsU>> {
         let mut g = Gen::new("matmul/bits_weight");

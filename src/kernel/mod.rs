@@ -50,6 +50,7 @@ pub mod pool;
 pub mod product;
 pub mod reduce;
 pub mod spike;
+pub mod winograd;
 
 use crate::rng::Rng;
 
@@ -359,8 +360,14 @@ pub fn words(channels: usize) -> usize {
 /// baseline. Arithmetic is the same on each: multiplications and additions are never contracted.
 #[inline(always)]
 pub fn simd<R>(f: impl FnOnce() -> R) -> R {
+    arch().dispatch(f)
+}
+
+/// The widest vectors of this machine, for code that names them ([`pulp::WithSimd`]).
+#[inline(always)]
+pub fn arch() -> pulp::Arch {
     static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
-    ARCH.get_or_init(pulp::Arch::new).dispatch(f)
+    *ARCH.get_or_init(pulp::Arch::new)
 }
 
 /// Makes the data of cases.

@@ -3,7 +3,7 @@
 //! `x` is `[T, rows, C]`, spikes leave packed as `[T, rows, words(C)]`. The current is `a[c] * x + b[c]` when `affine` is set, which is how
 //! a batch norm reaches the neuron without being stored. Backward recomputes the membrane from `x`: nothing but `x` is kept.
 
-use super::par::{Shared, scratch};
+use super::par::{Shared, prefetch, scratch};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::surrogate::{Surrogate, SurrogateKind, logistic, with_surrogate};
@@ -71,9 +71,9 @@ impl NeuronU {
         let k = if self.learned != 0 { logistic(w[0]) } else { self.k };
         Charging { k, rest: self.rest, decay_input: self.decay_input != 0 }
     }
-    /// Rows of a tile: about 2048 neurons, so that a tile's T steps stay in the second-level cache.
+    /// Rows of a tile: about 1024 neurons, so that a tile's T steps stay in the second-level cache.
     fn tile(&self) -> usize {
-        (2048 / (self.c as usize).max(1)).max(1)
+        (1024 / (self.c as usize).max(1)).max(1)
     }
 }
 
@@ -94,22 +94,41 @@ fn step<M: Model>(v: &mut f32, x: f32, c: Charging, u: &NeuronU) -> bool {
     fired
 }
 
+/// The low bit of each byte, the first lowest: a multiplication moves eight of them together.
+#[inline(always)]
+fn gather_bits(fired: &[u8; 16]) -> u32 {
+    let mut bits = 0;
+    for (i, bytes) in fired.as_chunks::<8>().0.iter().enumerate() {
+        let byte = u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        bits |= (byte as u32) << (8 * i);
+    }
+    bits
+}
+
 /// One step of one row: the membrane moves, the spikes come back packed.
 #[inline(always)]
 fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32], s: &mut [u32], c: Charging, u: &NeuronU) {
     for (w, word) in s.iter_mut().enumerate() {
         let (i, j) = (w * 32, (w * 32 + 32).min(x.len()));
         let (x, v) = (&x[i..j], &mut v[i..j]);
-        let mut bits = 0u32;
-        if u.affine != 0 {
-            let (a, b) = (&a[i..j], &b[i..j]);
-            for k in 0..x.len() {
-                bits |= u32::from(step::<M>(&mut v[k], a[k] * x[k] + b[k], c, u)) << k;
+        let (a, b) = if u.affine != 0 { (&a[i..j], &b[i..j]) } else { (x, x) };
+        let mut bits = 0;
+        // Half words by loops of known length, which vectorise best; in one register their spikes need no detour through memory.
+        let (xs, rest) = x.as_chunks::<16>();
+        for (half, (x, v)) in xs.iter().zip(v.as_chunks_mut::<16>().0).enumerate() {
+            // Copies, which nothing else can point to.
+            let (x, mut h, mut fired) = (*x, *v, [0u8; 16]);
+            let (a, b) = (a.as_chunks::<16>().0[half], b.as_chunks::<16>().0[half]);
+            for k in 0..16 {
+                let z = if u.affine != 0 { a[k] * x[k] + b[k] } else { x[k] };
+                fired[k] = u8::from(step::<M>(&mut h[k], z, c, u));
             }
-        } else {
-            for k in 0..x.len() {
-                bits |= u32::from(step::<M>(&mut v[k], x[k], c, u)) << k;
-            }
+            *v = h;
+            bits |= gather_bits(&fired) << (16 * half);
+        }
+        for k in x.len() - rest.len()..x.len() {
+            let z = if u.affine != 0 { a[k] * x[k] + b[k] } else { x[k] };
+            bits |= u32::from(step::<M>(&mut v[k], z, c, u)) << k;
         }
         *word = bits;
     }
@@ -136,6 +155,8 @@ impl Forward {
                 simd(
                     #[inline(always)]
                     || {
+                        // The next tile's.
+                        prefetch(&x[(at + n) * c..(at + 2 * n).min((t + 1) * rows) * c]);
                         for r in 0..n {
                             let (x, v) = (&x[(at + r) * c..(at + r + 1) * c], &mut v[r * c..(r + 1) * c]);
                             step_row::<M>(x, a, b, v, &mut s[r * nw..(r + 1) * nw], charging, u);
@@ -251,19 +272,29 @@ pub struct Backward {
 
 /// Backward of one tile of neurons at one step: `h` holds H\[t\] and receives dL/dH\[t\], `carry` is dL/dV\[t\] from the step after.
 #[inline(always)]
-fn step_back<M: Model, S: Surrogate>(h: &mut [f32], ds: &[f32], carry: &mut [f32], c: Charging, u: &NeuronU, dz: &mut [f32]) {
+fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
+    h: &mut [f32],
+    ds: &[f32],
+    carry: &mut [f32],
+    c: Charging,
+    u: &NeuronU,
+    dz: &mut [f32],
+) {
     let n = h.len();
     // One length for all, so that the loop has no bounds to check and vectorises.
     let (ds, carry, dz) = (&ds[..n], &mut carry[..n], &mut dz[..n]);
-    let keep = if u.detach_reset != 0 { 0.0 } else { 1.0 };
-    let (soft, rest, threshold, alpha) = (u.soft != 0, u.rest, u.v_threshold, u.alpha);
+    let (rest, threshold, alpha) = (u.rest, u.v_threshold, u.alpha);
     let (dh_dv, dh_dx) = (M::dh_dv(c), M::dh_dx(c));
     for i in 0..n {
         let x = h[i] - threshold;
         let sg = S::grad(x, alpha);
-        let through = keep * sg;
-        let hard = (if x >= 0.0 { 0.0 } else { 1.0 }) + through * (rest - h[i]);
-        let dv_dh = if soft { 1.0 - through * threshold } else { hard };
+        let below = if x >= 0.0 { 0.0 } else { 1.0 };
+        let dv_dh = match (SOFT, DETACH) {
+            (true, true) => 1.0,
+            (true, false) => 1.0 - sg * threshold,
+            (false, true) => below,
+            (false, false) => below + sg * (rest - h[i]),
+        };
         let gh = ds[i] * sg + carry[i] * dv_dh;
         carry[i] = gh * dh_dv;
         h[i] = gh;
@@ -308,7 +339,9 @@ impl Backward {
                     let at = (t * rows + r0) * c;
                     simd(
                         #[inline(always)]
-                        || charge_row::<M>(&x[at..at + n], gain, shift, v, &mut h[t * n..(t + 1) * n], charging, u),
+                        || {
+                            charge_row::<M>(&x[at..at + n], gain, shift, v, &mut h[t * n..(t + 1) * n], charging, u);
+                        },
                     );
                 }
                 carry.fill(0.0);
@@ -321,7 +354,19 @@ impl Backward {
                     }
                     simd(
                         #[inline(always)]
-                        || step_back::<M, S>(&mut h[t * n..(t + 1) * n], &ds[at..at + n], carry, charging, u, dz),
+                        || {
+                            // The next tile's, while there is much to compute.
+                            let next = at + n..(at + 2 * n).min((t + 1) * rows * c);
+                            prefetch(&x[next.clone()]);
+                            prefetch(&ds[next]);
+                            let (h, ds) = (&mut h[t * n..(t + 1) * n], &ds[at..at + n]);
+                            match (u.soft != 0, u.detach_reset != 0) {
+                                (true, true) => step_back::<M, S, true, true>(h, ds, carry, charging, u, dz),
+                                (true, false) => step_back::<M, S, true, false>(h, ds, carry, charging, u, dz),
+                                (false, true) => step_back::<M, S, false, true>(h, ds, carry, charging, u, dz),
+                                (false, false) => step_back::<M, S, false, false>(h, ds, carry, charging, u, dz),
+                            }
+                        },
                     );
                 }
                 if u.learned == 0 {

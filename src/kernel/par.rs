@@ -48,3 +48,15 @@ impl<'a, T> Shared<'a, T> {
 pub fn task_rows(c: usize) -> usize {
     ((1 << 14) / c.max(1)).max(1)
 }
+
+/// Asks for the cache lines of `x`: what is read next but lies far from what was read last, where processors do not look ahead.
+#[inline(always)]
+pub fn prefetch(x: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in x.chunks(16) {
+        // SAFETY: a hint, of SSE, which is part of x86-64; the address lies inside `x`.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
+}

@@ -10,40 +10,20 @@ use super::{simd, words};
 use rayon::prelude::*;
 
 /// Fullness below which a forward product walks the nonzeros.
-pub const WALK_BELOW: f64 = 0.25;
+pub const WALK_BELOW: f64 = 0.28;
 /// The same for weight gradients.
 pub const WALK_WEIGHT_BELOW: f64 = 0.33;
 
-/// A matrix \[rows, k\] that can be filled in or walked.
+/// A matrix \[rows, k\] that can be filled in.
 pub trait Rows: Sync {
     /// Number of rows.
     fn rows(&self) -> usize;
     /// Length of a row.
     fn k(&self) -> usize;
-    /// Fraction of nonzeros (a spike counts once for each plane it is in).
-    fn density(&self) -> f64;
+    /// Rows that a split does not cut: the pixels of an image.
+    fn unit(&self) -> usize;
     /// Writes rows `first..first + n` into `out` \[n, k\].
     fn fill(&self, first: usize, n: usize, out: &mut [f32]);
-    /// Appends the column and value of each nonzero of a row.
-    fn nonzeros(&self, row: usize, out: &mut Vec<(u32, f32)>);
-    /// Adds A^T dy over rows `first..end` to `dw` \[k, n\] by walking the nonzeros.
-    fn walk_weight(&self, first: usize, end: usize, dy: &[f32], n: usize, dw: &mut [f32]) {
-        let mut list = Vec::new();
-        for r in first..end {
-            list.clear();
-            self.nonzeros(r, &mut list);
-            let dy = &dy[r * n..(r + 1) * n];
-            simd(
-                #[inline(always)]
-                || {
-                    for &(k, v) in &list {
-                        let dw = &mut dw[k as usize * n..(k as usize + 1) * n];
-                        dw.iter_mut().zip(dy).for_each(|(w, d)| *w += v * d);
-                    }
-                },
-            );
-        }
-    }
 }
 
 /// C \[m, n\] (+)= A B with `gemm`, single-threaded; strides are (row, column) in elements.
@@ -130,39 +110,46 @@ pub enum Way {
 }
 
 impl Way {
-    fn of(density: f64, walk_below: f64) -> Self {
+    /// By the share of nonzeros.
+    pub fn of(density: f64, walk_below: f64) -> Self {
         if density < walk_below { Way::Walk } else { Way::Dense }
     }
 }
 
-/// y \[rows, n\] = A w \[k, n\] (+ bias \[n\] where it is not empty).
-pub fn product<R: Rows>(a: &R, w: &[f32], bias: &[f32], y: &mut [f32]) {
-    product_by(Way::of(a.density(), WALK_BELOW), a, w, bias, y);
-}
-
-/// [`product`] in a given way.
-pub fn product_by<R: Rows>(way: Way, a: &R, w: &[f32], bias: &[f32], y: &mut [f32]) {
+/// y \[rows, n\] = A w \[k, n\] (+ bias \[n\] where it is not empty) of packed spikes.
+pub fn product(way: Way, a: &BitMatrix<'_>, w: &[f32], bias: &[f32], y: &mut [f32]) {
+    if way == Way::Dense {
+        return dense(a, w, bias, y);
+    }
     let (k, rows) = (a.k(), a.rows());
     if rows == 0 || y.is_empty() {
         return;
     }
     let n = y.len() / rows;
     let block = block_rows(k);
-    if way == Way::Walk {
-        y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
-            // The nonzeros first, then the sums: two tight loops beat one that does both.
-            let mut list = Vec::with_capacity(k);
-            for (r, y) in y.chunks_exact_mut(n).enumerate() {
-                list.clear();
-                a.nonzeros(i * block + r, &mut list);
-                simd(
-                    #[inline(always)]
-                    || add_rows(&list, w, bias, y),
-                );
-            }
-        });
+    y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
+        // The spikes first, then the sums: two tight loops beat one that does both.
+        let mut list = vec![0; a.planes * (k + 32)];
+        simd(
+            #[inline(always)]
+            || {
+                for (r, y) in y.chunks_exact_mut(n).enumerate() {
+                    let len = a.spikes(i * block + r, &mut list);
+                    add_rows(&list[..len], w, bias, y);
+                }
+            },
+        );
+    });
+}
+
+/// [`product`] of any matrix, filled in block by block.
+pub fn dense(a: &impl Rows, w: &[f32], bias: &[f32], y: &mut [f32]) {
+    let (k, rows) = (a.k(), a.rows());
+    if rows == 0 || y.is_empty() {
         return;
     }
+    let n = y.len() / rows;
+    let block = block_rows(k);
     y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
         let m = y.len() / n;
         scratch(m * k, |filled| {
@@ -175,9 +162,9 @@ pub fn product_by<R: Rows>(way: Way, a: &R, w: &[f32], bias: &[f32], y: &mut [f3
     });
 }
 
-/// y = bias + the rows of `w` that `list` names, each times its value; in blocks of columns whose sums stay in registers.
+/// y = bias + the rows of `w` that `list` names, in blocks of columns whose sums stay in registers.
 #[inline(always)]
-fn add_rows(list: &[(u32, f32)], w: &[f32], bias: &[f32], y: &mut [f32]) {
+fn add_rows(list: &[u32], w: &[f32], bias: &[f32], y: &mut [f32]) {
     let n = y.len();
     let mut c0 = 0;
     // 32 registers of 16 floats hold 128 sums with ease, 16 of 8 floats 64.
@@ -196,22 +183,22 @@ fn add_rows(list: &[(u32, f32)], w: &[f32], bias: &[f32], y: &mut [f32]) {
     if c0 < n {
         let y = &mut y[c0..];
         y.fill(0.0);
-        for &(k, v) in list {
+        for &k in list {
             let row = &w[k as usize * n + c0..(k as usize + 1) * n];
-            y.iter_mut().zip(row).for_each(|(y, w)| *y += v * w);
+            y.iter_mut().zip(row).for_each(|(y, w)| *y += w);
         }
     }
     y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
 }
 
 #[inline(always)]
-fn add_block<const N: usize>(list: &[(u32, f32)], w: &[f32], n: usize, c0: usize, y: &mut [f32]) {
+fn add_block<const N: usize>(list: &[u32], w: &[f32], n: usize, c0: usize, y: &mut [f32]) {
     let mut sums = [0.0f32; N];
-    for &(k, v) in list {
+    for &k in list {
         let at = k as usize * n + c0;
         let row = &w[at..at + N];
         for j in 0..N {
-            sums[j] += v * row[j];
+            sums[j] += row[j];
         }
     }
     y[c0..c0 + N].copy_from_slice(&sums);
@@ -232,24 +219,37 @@ pub fn split_range(rows: usize, splits: usize, s: usize) -> (usize, usize) {
     ((s * chunk).min(rows), ((s + 1) * chunk).min(rows))
 }
 
-/// dw \[splits, k, n\]: A^T dy \[rows, n\], each split over its own run of rows.
-pub fn weight_product<R: Rows>(a: &R, dy: &[f32], n: usize, splits: usize, dw: &mut [f32]) {
-    weight_product_by(Way::of(a.density(), WALK_WEIGHT_BELOW), a, dy, n, splits, dw);
+/// Rows of split `s` of `splits`, in whole units.
+fn split_rows(a: &impl Rows, splits: usize, s: usize) -> (usize, usize) {
+    let (first, end) = split_range(a.rows() / a.unit().max(1), splits, s);
+    (first * a.unit(), end * a.unit())
 }
 
-/// [`weight_product`] in a given way.
-pub fn weight_product_by<R: Rows>(way: Way, a: &R, dy: &[f32], n: usize, splits: usize, dw: &mut [f32]) {
-    let (k, rows) = (a.k(), a.rows());
-    if k == 0 || n == 0 {
+/// dw \[splits, k, n\]: A^T dy \[rows, n\] of packed spikes, each split over its own run of rows.
+pub fn weight_product(way: Way, a: &BitMatrix<'_>, dy: &[f32], n: usize, splits: usize, dw: &mut [f32]) {
+    if way == Way::Dense {
+        return dense_weight(a, dy, n, splits, dw);
+    }
+    if a.k() * n == 0 {
+        return;
+    }
+    dw.par_chunks_mut(a.k() * n).enumerate().for_each(|(s, dw)| {
+        let (first, end) = split_rows(a, splits, s);
+        dw.fill(0.0);
+        a.walk_weight(first, end, dy, n, dw);
+    });
+}
+
+/// [`weight_product`] of any matrix, filled in block by block.
+pub fn dense_weight(a: &impl Rows, dy: &[f32], n: usize, splits: usize, dw: &mut [f32]) {
+    let k = a.k();
+    if k * n == 0 {
         return;
     }
     let block = block_rows(k);
     dw.par_chunks_mut(k * n).enumerate().for_each(|(s, dw)| {
-        let (first, end) = split_range(rows, splits, s);
+        let (first, end) = split_rows(a, splits, s);
         dw.fill(0.0);
-        if way == Way::Walk {
-            return a.walk_weight(first, end, dy, n, dw);
-        }
         for r in (first..end).step_by(block) {
             let m = block.min(end - r);
             scratch(m * k, |filled| {
@@ -323,6 +323,62 @@ impl BitMatrix<'_> {
     fn taps(&self) -> usize {
         if self.image.is_some() { 9 } else { 1 }
     }
+    /// Fraction of set bits (a spike counts once for each plane it is in).
+    pub fn density(&self) -> f64 {
+        bit_density(self.x, self.rows * self.c)
+    }
+    /// Writes the column of each spike of a row to `list` and returns how many there are; `list` has room for 32 more than fit a row.
+    #[inline(always)]
+    fn spikes(&self, row: usize, list: &mut [u32]) -> usize {
+        let (nw, mut len) = (words(self.c), 0);
+        self.each_tap(row, |tap, source| {
+            for q in 0..self.planes {
+                let at = (q * self.rows + source) * nw;
+                for (w, &word) in self.x[at..at + nw].iter().enumerate() {
+                    len += columns_of(word, (tap * self.c + w * 32) as u32, &mut list[len..]);
+                }
+            }
+        });
+        len
+    }
+    /// Adds A^T dy over rows `first..end` to `dw` \[k, n\].
+    fn walk_weight(&self, first: usize, end: usize, dy: &[f32], n: usize, dw: &mut [f32]) {
+        // Rows of a block: 64 columns of their dy stay in cache, and each sum meets enough spikes to be worth its load and store.
+        let block = 256;
+        let mut masks = vec![0u32; self.k() * block / 32];
+        for r in (first..end).step_by(block) {
+            let m = block.min(end - r);
+            for q in 0..self.planes {
+                simd(
+                    #[inline(always)]
+                    || {
+                        masks.fill(0);
+                        self.masks(q, r, m, m.div_ceil(32), &mut masks[..self.k() * m.div_ceil(32)]);
+                        let (masks, groups, dy) = (&masks[..self.k() * m.div_ceil(32)], m.div_ceil(32), &dy[r * n..]);
+                        let mut c0 = 0;
+                        macro_rules! blocks {
+                            ($($vectors:literal)+) => {$(
+                                while n - c0 >= 16 * $vectors {
+                                    self.walk_weight_block::<$vectors>(masks, groups, dy, n, c0, dw);
+                                    c0 += 16 * $vectors;
+                                }
+                            )+};
+                        }
+                        blocks!(4 2 1);
+                        for (k, masks) in masks.chunks_exact(groups).enumerate().filter(|_| c0 < n) {
+                            let dw = &mut dw[k * n + c0..(k + 1) * n];
+                            for (g, &mask) in masks.iter().enumerate() {
+                                for i in (0..32).filter(|i| mask >> i & 1 != 0) {
+                                    let r = g * 32 + i;
+                                    dw.iter_mut().zip(&dy[r * n + c0..(r + 1) * n]).for_each(|(w, d)| *w += d);
+                                }
+                            }
+                        }
+                    },
+                );
+            }
+        }
+    }
     /// Adds A^T dy over at most 256 rows to `dw`: spikes are turned into masks over rows, so that the sum of one row of `dw` stays in
     /// registers while its spikes are walked.
     #[inline(always)]
@@ -374,6 +430,67 @@ impl BitMatrix<'_> {
     }
 }
 
+/// The places of the set bits of each byte, the rest anything.
+const PLACES: [[u8; 8]; 256] = {
+    let mut table = [[0u8; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bit, mut len) = (0, 0);
+        while bit < 8 {
+            if byte >> bit & 1 != 0 {
+                table[byte][len] = bit as u8;
+                len += 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// Writes `first` + the place of each set bit to `list`, which has room for 32, and returns how many there are.
+#[inline(always)]
+fn columns_of(word: u32, first: u32, list: &mut [u32]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if wide() {
+        assert!(list.len() >= 32);
+        // SAFETY: this machine has AVX-512, and the list room for what is written, 16 places each time.
+        return unsafe { compress(word, first, list.as_mut_ptr()) };
+    }
+    // Eight places a byte whether they are there or not: at low rates a branch for each spike costs more.
+    let mut len = 0;
+    for (i, byte) in word.to_le_bytes().into_iter().enumerate() {
+        let first = first + 8 * i as u32;
+        let (places, list) = (&PLACES[usize::from(byte)], &mut list[len..len + 8]);
+        for k in 0..8 {
+            list[k] = first + u32::from(places[k]);
+        }
+        len += byte.count_ones() as usize;
+    }
+    len
+}
+
+/// [`columns_of`] by compression: at low rates most of the time of a product goes into it, and this halves it.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn compress(word: u32, first: u32, list: *mut u32) -> usize {
+    use std::arch::x86_64::{
+        _mm512_add_epi32, _mm512_maskz_compress_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_storeu_si512,
+    };
+    let (low, high) = (word as u16, (word >> 16) as u16);
+    let places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let columns = _mm512_add_epi32(places, _mm512_set1_epi32(first as i32));
+    let len = low.count_ones() as usize;
+    // SAFETY: the caller's promise.
+    unsafe {
+        _mm512_storeu_si512(list.cast(), _mm512_maskz_compress_epi32(low, columns));
+        let columns = _mm512_add_epi32(columns, _mm512_set1_epi32(16));
+        _mm512_storeu_si512(list.add(len).cast(), _mm512_maskz_compress_epi32(high, columns));
+    }
+    len + high.count_ones() as usize
+}
+
 /// Transposes a square of 32 x 32 bits: bit j of word i becomes bit i of word j.
 #[inline(always)]
 fn transpose(a: &mut [u32; 32]) {
@@ -400,8 +517,8 @@ impl Rows for BitMatrix<'_> {
     fn k(&self) -> usize {
         self.taps() * self.c
     }
-    fn density(&self) -> f64 {
-        bit_density(self.x, self.rows * self.c)
+    fn unit(&self) -> usize {
+        self.image.map_or(1, |(h, w)| h * w)
     }
     fn fill(&self, first: usize, n: usize, out: &mut [f32]) {
         let (c, nw) = (self.c, words(self.c));
@@ -422,58 +539,6 @@ impl Rows for BitMatrix<'_> {
                 }
             },
         );
-    }
-    fn nonzeros(&self, row: usize, out: &mut Vec<(u32, f32)>) {
-        let nw = words(self.c);
-        self.each_tap(row, |tap, source| {
-            for q in 0..self.planes {
-                let at = (q * self.rows + source) * nw;
-                for (w, &word) in self.x[at..at + nw].iter().enumerate() {
-                    let mut word = word;
-                    while word != 0 {
-                        out.push(((tap * self.c + w * 32) as u32 + word.trailing_zeros(), 1.0));
-                        word &= word - 1;
-                    }
-                }
-            }
-        });
-    }
-    fn walk_weight(&self, first: usize, end: usize, dy: &[f32], n: usize, dw: &mut [f32]) {
-        // Rows of a block: 64 columns of their dy stay in cache, and each sum meets enough spikes to be worth its load and store.
-        let block = 256;
-        let mut masks = vec![0u32; self.k() * block / 32];
-        for r in (first..end).step_by(block) {
-            let m = block.min(end - r);
-            for q in 0..self.planes {
-                simd(
-                    #[inline(always)]
-                    || {
-                        masks.fill(0);
-                        self.masks(q, r, m, m.div_ceil(32), &mut masks[..self.k() * m.div_ceil(32)]);
-                        let (masks, groups, dy) = (&masks[..self.k() * m.div_ceil(32)], m.div_ceil(32), &dy[r * n..]);
-                        let mut c0 = 0;
-                        macro_rules! blocks {
-                            ($($vectors:literal)+) => {$(
-                                while n - c0 >= 16 * $vectors {
-                                    self.walk_weight_block::<$vectors>(masks, groups, dy, n, c0, dw);
-                                    c0 += 16 * $vectors;
-                                }
-                            )+};
-                        }
-                        blocks!(4 2 1);
-                        for (k, masks) in masks.chunks_exact(groups).enumerate().filter(|_| c0 < n) {
-                            let dw = &mut dw[k * n + c0..(k + 1) * n];
-                            for (g, &mask) in masks.iter().enumerate() {
-                                for i in (0..32).filter(|i| mask >> i & 1 != 0) {
-                                    let r = g * 32 + i;
-                                    dw.iter_mut().zip(&dy[r * n + c0..(r + 1) * n]).for_each(|(w, d)| *w += d);
-                                }
-                            }
-                        }
-                    },
-                );
-            }
-        }
     }
 }
 

@@ -112,7 +112,7 @@ impl Op for KeyValue {
         let (kt, vt) = (View::tokens(k, self.heads).transposed(), View::tokens(v, self.heads));
         Ok(Forward::one(product(kt, vt, self.heads, 1.0, &shape, false)?, vec![k.clone(), v.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (k, v, d) = (&saved[0], &saved[1], View::matrix(only(self.name(), dy)?));
         let dk = product(View::tokens(v, self.heads), d.transposed(), self.heads, 1.0, k.shape(), true)?;
         let dv = product(View::tokens(k, self.heads), d, self.heads, 1.0, v.shape(), true)?;
@@ -145,7 +145,7 @@ impl Op for Query {
         let y = product(View::tokens(q, self.heads), View::matrix(kv), self.heads, self.scale, &shape, true)?;
         Ok(Forward::one(y, vec![q.clone(), kv.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (q, kv, d) = (&saved[0], &saved[1], View::tokens(only(self.name(), dy)?, self.heads));
         let dq = product(d, View::matrix(kv).transposed(), self.heads, self.scale, q.shape(), true)?;
         let dkv = product(View::tokens(q, self.heads).transposed(), d, self.heads, self.scale, kv.shape(), false)?;
@@ -177,7 +177,7 @@ impl Op for Scores {
         let shape = [q.shape()[0], q.shape()[1], self.heads, qv.rows, kv.rows];
         Ok(Forward::one(product(qv, kv.transposed(), self.heads, 1.0, &shape, false)?, vec![q.clone(), k.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (q, k, d) = (&saved[0], &saved[1], View::matrix(only(self.name(), dy)?));
         let dq = product(d, View::tokens(k, self.heads), self.heads, 1.0, q.shape(), true)?;
         let dk = product(d.transposed(), View::tokens(q, self.heads), self.heads, 1.0, k.shape(), true)?;
@@ -217,7 +217,7 @@ impl Op for Mix {
         let y = product(View::matrix(a), View::tokens(v, self.heads), self.heads, self.scale, v.shape(), true)?;
         Ok(Forward::one(y, vec![a.clone(), v.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (a, v, d) = (&saved[0], &saved[1], View::tokens(only(self.name(), dy)?, self.heads));
         let da = product(d, View::tokens(v, self.heads).transposed(), self.heads, self.scale, a.shape(), false)?;
         let dv = product(View::matrix(a).transposed(), d, self.heads, self.scale, v.shape(), true)?;

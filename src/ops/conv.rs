@@ -45,7 +45,7 @@ impl Op for Conv3x3 {
         };
         Ok(Forward::one(y, vec![input.clone(), w.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (x, w, dy) = (&saved[0], &saved[1], only(self.name(), dy)?);
         let cout = w.shape()[3];
         let u = uniform(self.name(), x, cout)?;
@@ -57,7 +57,7 @@ impl Op for Conv3x3 {
             None
         };
         let dw = if needs[1] {
-            let s = splits(x.rows(), w.len());
+            let s = splits(x.rows(), w.len()).min(u.images.max(1) as usize);
             let u = ConvU { splits: s as u32, ..u };
             let shape = [s, w.len()];
             let parts = match x.is_bits() {

@@ -28,7 +28,7 @@ impl Op for Depthwise3x3 {
         let y = launch1(&Kernel, &uniform(self.name(), input)?, &[input, w], input.shape(), Repr::F32)?;
         Ok(Forward::one(y, vec![input.clone(), w.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (x, w, dy) = (&saved[0], &saved[1], only(self.name(), dy)?);
         let u = uniform(self.name(), x)?;
         let dx = if needs[0] { Some(launch1(&Input, &u, &[dy, w], x.shape(), Repr::F32)?) } else { None };

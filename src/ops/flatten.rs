@@ -31,7 +31,7 @@ impl Op for Flatten {
         };
         Ok(Forward::one(y, vec![x.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let dy = only(self.name(), dy)?;
         // A tensor of its own: the shape differs, and so must the identity on the tape.
         Ok(vec![Some(Tensor::new(dy.device(), saved[0].shape(), Repr::F32, dy.storage().clone())?)])

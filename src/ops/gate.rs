@@ -47,7 +47,7 @@ impl Op for Mixture {
         let y = sum.ok_or_else(|| Error::shape(self.name(), "no experts"))?;
         Ok(Forward::one(y, x.iter().map(|&t| t.clone()).collect()))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let dy = only(self.name(), dy)?;
         let (r, experts) = saved.split_first().ok_or_else(|| Error::shape(self.name(), "no router"))?;
         let (rows, m) = (r.rows() as u32, experts.len() as u32);
@@ -83,7 +83,7 @@ impl Op for Both {
         let y = launch1(&And, &AndU { words: a.storage().len() as u32 }, &[a, b], a.shape(), SPIKES)?;
         Ok(Forward::one(y, vec![a.clone(), b.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (a, b) = (&saved[0], &saved[1]);
         let u = AndBackwardU { rows: a.rows() as u32, c: a.channels() as u32 };
         let out = [(a.shape(), Repr::F32), (a.shape(), Repr::F32)];
@@ -114,7 +114,7 @@ impl Op for TokenGate {
         let y = launch1(&AndRow, &Self::uniform(a, g), &[a, g], a.shape(), SPIKES)?;
         Ok(Forward::one(y, vec![a.clone(), g.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (a, g) = (&saved[0], &saved[1]);
         let out = [(a.shape(), Repr::F32), (g.shape(), Repr::F32)];
         let inputs = [a, g, only(self.name(), dy)?];
@@ -145,7 +145,7 @@ impl Op for Halves {
         let outputs = launch(x.device(), &Split, &u, &[x], &[(&a, SPIKES), (&b, SPIKES)])?;
         Ok(Forward { outputs, saved: vec![x.clone()] })
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let x = &saved[0];
         let (rows, c) = (x.rows(), x.channels());
         let zeros = |n: usize| Tensor::zeros(x.device(), &[rows, n]);

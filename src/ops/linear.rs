@@ -43,7 +43,7 @@ impl Op for Linear {
         };
         Ok(Forward::one(y, vec![input.clone(), w.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (x, w, dy) = (&saved[0], &saved[1], only(self.name(), dy)?);
         let (rows, cin, cout) = (x.rows(), x.channels(), w.shape()[1]);
         let empty = none(x.device())?;

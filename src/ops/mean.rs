@@ -36,7 +36,7 @@ impl Op for TokenMean {
         };
         Ok(Forward::one(y, vec![x.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (u, _) = self.sizes(&saved[0])?;
         Ok(vec![Some(launch1(&MeanBackward, &u, &[only(self.name(), dy)?], saved[0].shape(), Repr::F32)?)])
     }

@@ -130,25 +130,23 @@ impl Op for NeuronLayer {
         debug_assert!(norm.is_none() || saved[1].len() == c);
         Ok(Forward { outputs, saved })
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (x, a, b, w) = (&saved[0], &saved[1], &saved[2], &saved[3]);
         let empty = none(x.device())?;
-        let dv_seq = if self.wants.v_seq { dy.get(1 + usize::from(self.wants.v)).and_then(Option::as_ref) } else { None };
-        let zeros;
-        let ds = match dy.first().and_then(Option::as_ref) {
+        let ds = match dy.first_mut().and_then(Option::take) {
             Some(d) => d,
-            None => {
-                zeros = Tensor::zeros(x.device(), x.shape())?;
-                &zeros
-            }
+            None => Tensor::zeros(x.device(), x.shape())?,
         };
+        let dv_seq = if self.wants.v_seq { dy.get(1 + usize::from(self.wants.v)).and_then(Option::as_ref) } else { None };
         let u = NeuronU { store_v_seq: u32::from(dv_seq.is_some()), ..self.uniform(x) };
         let learned = self.neuron.neuron.learns_tau();
         let dw_shape = [if learned { x.len() / u.steps.max(1) as usize } else { 0 }];
         let kernel = BackwardKernel { kind: self.neuron.neuron, surrogate: self.neuron.surrogate };
-        let inputs = [x, a, b, w, ds, dv_seq.unwrap_or(&empty)];
+        let inputs = [x, a, b, w, &ds, dv_seq.unwrap_or(&empty)];
         let mut out = launch(x.device(), &kernel, &u, &inputs, &[(x.shape(), Repr::F32), (&dw_shape, Repr::F32)])?.into_iter();
         let (Some(dz), Some(dw)) = (out.next(), out.next()) else { return Err(Error::shape(self.name(), "no output")) };
+        // As large as the layer, and not needed by the norm.
+        drop(ds);
         let mut grads = match (&self.norm, saved.get(4..7)) {
             (None, _) => vec![Some(dz)],
             (Some(n), Some([gamma, mean, var])) => {

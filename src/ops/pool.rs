@@ -33,7 +33,7 @@ impl Op for MaxPool {
         };
         Ok(Forward::one(y, vec![x.clone()]))
     }
-    fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (x, dy) = (&saved[0], only(self.name(), dy)?);
         let u = uniform(self.name(), x)?;
         Ok(vec![Some(match x.is_bits() {

@@ -28,7 +28,7 @@ impl Op for Residual {
         };
         Ok(Forward::one(y, Vec::new()))
     }
-    fn backward(&self, _: &[Tensor], dy: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, _: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let dy = only(self.name(), dy)?;
         Ok(vec![Some(dy.clone()), Some(dy.clone())])
     }

@@ -152,7 +152,7 @@ mod tests {
             let y = Tensor::from_f32(x[0].device(), x[0].shape(), &v.iter().map(|v| v * v).collect::<Vec<_>>())?;
             Ok(Forward::one(y, vec![x[0].clone()]))
         }
-        fn backward(&self, saved: &[Tensor], _: &[Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        fn backward(&self, saved: &[Tensor], _: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
             let v = saved[0].to_vec()?;
             Ok(vec![Some(Tensor::from_f32(saved[0].device(), saved[0].shape(), &v.iter().map(|v| 2.0 * v).collect::<Vec<_>>())?)])
         }

@@ -78,7 +78,7 @@ pub struct EpochRow {
     pub lr: f64,
     /// Mean training loss.
     pub train_loss: f64,
-    /// Training accuracy, while the weights changed.
+    /// Training accuracy, while the weights changed; of a mixed sample the class with the larger share is the right one.
     pub train_accuracy: f64,
     /// Validation loss.
     pub val_loss: f64,
@@ -351,7 +351,7 @@ impl Trainer<'_> {
             cx = cx.with_counts(Counts::default());
         }
         let logits = self.model.forward(&x, &mut cx)?;
-        let out = self.loss.compute(&logits, &batch.labels, padding.as_ref())?;
+        let out = self.loss.compute_soft(&logits, batch.targets(logits.channels())?, padding.as_ref())?;
         let gradients = cx.backward(&logits, out.grad)?;
         let (updates, counts) = cx.finish();
         self.params.update(updates);
@@ -396,7 +396,13 @@ impl Trainer<'_> {
     /// The rest of the epoch at hand, validation and checkpoints.
     fn run_epoch(&mut self, watch: &mut dyn Watch) -> Result<()> {
         let (spec, began) = (&self.recipe.train, Instant::now());
-        let options = LoaderOptions { seed: spec.seed, shuffle: true, drop_last: true, ..loading(spec.batch) };
+        let options = LoaderOptions {
+            seed: spec.seed,
+            shuffle: true,
+            drop_last: true,
+            mixup: self.recipe.data.augment.mixup(),
+            ..loading(spec.batch)
+        };
         let loader = Loader::new(self.data.train.clone(), options)?;
         let steps = loader.batches();
         let schedule = spec.schedule();

@@ -51,7 +51,7 @@ fn last(dir: &std::path::Path) -> (Named, Named, Value) {
 #[test]
 fn an_interrupted_run_goes_on_to_the_bit() {
     let dir = tempfile::tempdir().unwrap();
-    let (recipe, data) = recipe(&["data.augment.translate=2"]);
+    let (recipe, data) = recipe(&["data.augment.translate=2", "data.augment.mixup=0.5", "data.augment.mixup_epochs=2"]);
     let whole = dir.path().join("whole");
     let a = run(&recipe, &data, &Device::Cpu, &options(&whole, Start::New), &mut Silent).unwrap();
     assert_eq!(a.samples, [48, 16, 16]);
@@ -86,8 +86,9 @@ fn an_interrupted_run_goes_on_to_the_bit() {
 fn steps_of_a_fixed_duration_train() {
     let dir = tempfile::tempdir().unwrap();
     let cache = format!("data.cache='{}'", dir.path().join("cache").display());
-    let (recipe, data) =
-        recipe(&["data.duration_us=59995", "data.encoding='raster'", "train.epochs=1", "train.loss='tet'", &cache]);
+    let mixup = ["data.augment.mixup=0.5", "data.augment.chance={mixup=0.5}"];
+    let clips = ["data.duration_us=59995", "data.encoding='raster'", "train.epochs=1", "train.loss='tet'", &cache];
+    let (recipe, data) = recipe(&[&clips[..], &mixup].concat());
     let clips = Loader::new(data.train.clone(), LoaderOptions { batch: 48, ..LoaderOptions::default() }).unwrap();
     let lengths = clips.epoch(0, 0).next().unwrap().unwrap().lengths;
     assert!(lengths.iter().any(|n| *n != lengths[0]), "nothing is padded: {lengths:?}");

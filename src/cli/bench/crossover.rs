@@ -2,7 +2,8 @@
 
 use crate::cli::{Place, print, print_json, table};
 use crate::error::{Error, Result};
-use crate::kernel::product::{BitMatrix, WALK_BELOW, WALK_WEIGHT_BELOW, Way, product_by, weight_product_by};
+use crate::kernel::conv::{ConvU, forward_by, walk_below, weight_by};
+use crate::kernel::product::{BitMatrix, Way};
 use crate::kernel::words;
 use crate::rng::Rng;
 use clap::Args;
@@ -14,7 +15,7 @@ const RATES: [f64; 8] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5];
 /// Time products of packed spikes with weights on the CPU, by firing rate.
 ///
 /// Each is done in both ways: walked (for each spike a row of weights is added) and dense (spikes unpacked in blocks, then a matrix
-/// product). The engine takes the walk below a rate that is a constant of its source, shown beside the rate at which the two cross on
+/// product, by Winograd's algorithm where channels come in multiples of 16). The engine takes the walk below a rate that is a constant of its source, shown beside the rate at which the two cross on
 /// this machine. Times are the best of --runs runs, in milliseconds.
 #[derive(Args)]
 #[command(after_help = "\
@@ -79,7 +80,17 @@ pub(super) fn run(a: &CrossoverArgs) -> Result<()> {
         }
     }
     Place { device: "cpu".into(), threads: a.threads }.start_threads()?;
-    let rows = RATES.map(|rate| measure(a, rate)).to_vec();
+    let u = ConvU {
+        images: a.images as u32,
+        h: a.size as u32,
+        w: a.size as u32,
+        cin: a.cin as u32,
+        cout: a.cout as u32,
+        planes: 1,
+        splits: 16,
+    };
+    let (forward_switch, weight_switch) = (walk_below(&u, false), walk_below(&u, true));
+    let rows = RATES.map(|rate| measure(a, &u, rate)).to_vec();
     let outcome = Outcome {
         size: a.size,
         images: a.images,
@@ -88,8 +99,8 @@ pub(super) fn run(a: &CrossoverArgs) -> Result<()> {
         threads: rayon::current_num_threads(),
         forward_crossover: crossing(&rows, |r| (r.forward_walk_ms, r.forward_dense_ms)),
         weight_crossover: crossing(&rows, |r| (r.weight_walk_ms, r.weight_dense_ms)),
-        forward_switch: WALK_BELOW,
-        weight_switch: WALK_WEIGHT_BELOW,
+        forward_switch,
+        weight_switch,
         rows,
     };
     if a.json {
@@ -115,13 +126,13 @@ pub(super) fn run(a: &CrossoverArgs) -> Result<()> {
         "{}\nforward: the ways cross {}, the engine changes at {:.0} %\nweights: the ways cross {}, the engine changes at {:.0} %\n",
         table(&text, &[true; 7]),
         said(outcome.forward_crossover),
-        100.0 * WALK_BELOW,
+        100.0 * forward_switch,
         said(outcome.weight_crossover),
-        100.0 * WALK_WEIGHT_BELOW,
+        100.0 * weight_switch,
     ))
 }
 
-fn measure(a: &CrossoverArgs, rate: f64) -> Row {
+fn measure(a: &CrossoverArgs, u: &ConvU, rate: f64) -> Row {
     let mut rng = Rng::new(0).stream("bench crossover");
     let pixels = a.images * a.size * a.size;
     let nw = words(a.cin);
@@ -132,11 +143,10 @@ fn measure(a: &CrossoverArgs, rate: f64) -> Row {
     let mut floats = |n: usize| (0..n).map(|_| rng.uniform(-1.0, 1.0) as f32).collect::<Vec<_>>();
     let (w, dy) = (floats(9 * a.cin * a.cout), floats(pixels * a.cout));
     let x = BitMatrix { x: &x, rows: pixels, c: a.cin, planes: 1, image: Some((a.size, a.size)) };
-    let splits = 16;
-    let (mut y, mut dw) = (vec![0.0; pixels * a.cout], vec![0.0; splits * 9 * a.cin * a.cout]);
-    let mut forward = |way| best(a.runs, || product_by(way, &x, &w, &[], &mut y));
+    let (mut y, mut dw) = (vec![0.0; pixels * a.cout], vec![0.0; u.splits as usize * 9 * a.cin * a.cout]);
+    let mut forward = |way| best(a.runs, || forward_by(way, u, &x, &w, &mut y));
     let (forward_walk_ms, forward_dense_ms) = (forward(Way::Walk), forward(Way::Dense));
-    let mut weight = |way| best(a.runs, || weight_product_by(way, &x, &dy, a.cout, splits, &mut dw));
+    let mut weight = |way| best(a.runs, || weight_by(way, u, &x, &dy, &mut dw));
     let (weight_walk_ms, weight_dense_ms) = (weight(Way::Walk), weight(Way::Dense));
     Row { rate, forward_walk_ms, forward_dense_ms, weight_walk_ms, weight_dense_ms }
 }

@@ -2,6 +2,9 @@
 
 mod crossover;
 mod decode;
+mod memory;
+mod net;
+mod neuron;
 mod step;
 
 use crate::error::Result;
@@ -14,6 +17,10 @@ pub(super) enum BenchCommand {
     Step(step::StepArgs),
     /// Time products with packed spikes by firing rate, walked and dense, and show where the two cross.
     Crossover(crossover::CrossoverArgs),
+    /// Compare the memory that a training step keeps with what it should keep.
+    Memory(memory::MemoryArgs),
+    /// Time a layer of neurons against the bandwidth of memory.
+    Neuron(neuron::NeuronArgs),
     /// Time the decoders of event files, from memory, on one thread.
     Decode(decode::DecodeArgs),
 }
@@ -23,6 +30,8 @@ pub(super) fn run(command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Step(a) => step::run(a),
         BenchCommand::Crossover(a) => crossover::run(a),
+        BenchCommand::Memory(a) => memory::run(a),
+        BenchCommand::Neuron(a) => neuron::run(a),
         BenchCommand::Decode(a) => decode::run(a),
     }
 }

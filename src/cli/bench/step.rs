@@ -1,32 +1,12 @@
 //! `spikemix bench step`.
 
-use crate::cli::{Place, print, print_json, table};
-use crate::ctx::{Ctx, Module};
+use super::net::{Bench, NetArgs, NetName, median};
+use crate::cli::{print, print_json, table};
+use crate::ctx::Ctx;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::loss::Loss;
-use crate::model::{self, Net, Spec};
-use crate::moe::Semm;
-use crate::optim::{AdamW, AdamWSpec};
-use crate::params::Params;
-use crate::rng::Rng;
-use crate::tensor::Tensor;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
-use std::time::Instant;
-
-/// A backbone, with or without expert mixtures, under the names of `peer_step.py`.
-#[derive(Clone, Copy, Debug, ValueEnum, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-enum NetName {
-    Spikformer,
-    SpikformerSemm,
-    Spikingformer,
-    SpikingformerSemm,
-    SpikeDriven,
-    SpikeDrivenSemm,
-}
 
 /// Time a training step (forward, backward, AdamW) and an inference pass.
 ///
@@ -39,29 +19,11 @@ Examples:
   spikemix bench step --net spikformer_semm --dim 256 --depth 2 --size 128 --steps-t 16 --batch 4 --threads 2 --runs 5 --json
   spikemix bench step --net spike_driven --size 64 --device gpu")]
 pub(in crate::cli) struct StepArgs {
-    /// The network
-    #[arg(long, value_enum, default_value = "spikformer_semm")]
-    net: NetName,
-    /// Width D
-    #[arg(long, default_value_t = 256)]
-    dim: usize,
-    /// Transformer blocks
-    #[arg(long, default_value_t = 2)]
-    depth: usize,
-    /// Height and width of the frames
-    #[arg(long, default_value_t = 128)]
-    size: usize,
-    /// Steps T
-    #[arg(long, default_value_t = 16)]
-    steps_t: usize,
-    /// Samples of a batch
-    #[arg(long, default_value_t = 4)]
-    batch: usize,
+    #[command(flatten)]
+    net: NetArgs,
     /// Runs that are timed
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    #[command(flatten)]
-    place: Place,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -102,15 +64,12 @@ struct Outcome {
 
 /// Runs the command.
 pub(super) fn run(a: &StepArgs) -> Result<()> {
-    for (name, v) in [("size", a.size), ("steps-t", a.steps_t), ("batch", a.batch), ("runs", a.runs)] {
-        if v == 0 {
-            return Err(Error::usage(format!("--{name} 0: must be at least 1")));
-        }
+    if a.runs == 0 {
+        return Err(Error::usage("--runs 0: must be at least 1"));
     }
-    let spec = spec(a);
-    spec.validate().map_err(|e| Error::usage(e.to_string()))?;
-    let device = a.place.open()?;
-    let mut bench = Bench::new(&spec, &device, a)?;
+    let (n, spec) = (&a.net, a.net.spec()?);
+    let device = n.place.open()?;
+    let mut bench = Bench::new(&spec, &device, n)?;
 
     let train_s = median(a.runs, &device, || bench.train_step())?;
     let peak_mib = peak_mib(&device);
@@ -123,15 +82,15 @@ pub(super) fn run(a: &StepArgs) -> Result<()> {
     device.profile(false);
     let kernels = device.take_profile()?;
     profiled?;
-    let infer_s = median(a.runs, &device, || bench.infer())?;
+    let infer_s = median(a.runs, &device, || bench.infer(Ctx::infer(&bench.params)).map(|_| ()))?;
 
     let outcome = Outcome {
-        net: a.net,
-        dim: a.dim,
-        depth: a.depth,
-        size: a.size,
-        steps_t: a.steps_t,
-        batch: a.batch,
+        net: n.net,
+        dim: n.dim,
+        depth: n.depth,
+        size: n.size,
+        steps_t: n.steps_t,
+        batch: n.batch,
         threads: rayon::current_num_threads(),
         runs: a.runs,
         device: device.describe(),
@@ -144,78 +103,6 @@ pub(super) fn run(a: &StepArgs) -> Result<()> {
         kernels: kernels.into_iter().map(|(kernel, launches, seconds)| KernelTime { kernel, launches, seconds }).collect(),
     };
     if a.json { print_json(&outcome) } else { print(&text(&outcome)) }
-}
-
-fn spec(a: &StepArgs) -> Spec {
-    let (net, semm) = match a.net {
-        NetName::Spikformer => (Net::Spikformer, false),
-        NetName::SpikformerSemm => (Net::Spikformer, true),
-        NetName::Spikingformer => (Net::Spikingformer, false),
-        NetName::SpikingformerSemm => (Net::Spikingformer, true),
-        NetName::SpikeDriven => (Net::SpikeDriven, false),
-        NetName::SpikeDrivenSemm => (Net::SpikeDriven, true),
-    };
-    Spec { net, dim: a.dim, depth: a.depth, semm: semm.then(Semm::default), ..Spec::default() }
-}
-
-struct Bench {
-    net: Box<dyn Module>,
-    params: Params,
-    optimiser: AdamW,
-    x: Tensor,
-    labels: Vec<u32>,
-}
-
-impl Bench {
-    fn new(spec: &Spec, device: &Device, a: &StepArgs) -> Result<Self> {
-        let (net, params) = model::fresh(spec, device, 0)?;
-        let shape = [a.steps_t, a.batch, a.size, a.size, spec.in_channels];
-        let mut rng = Rng::new(0).stream("bench");
-        let x: Vec<f32> = (0..shape.iter().product()).map(|_| poisson(0.05, &mut rng)).collect();
-        let x = Tensor::from_f32(device, &shape, &x)?;
-        let labels = (0..a.batch).map(|_| rng.below(spec.classes) as u32).collect();
-        Ok(Bench { net, params, optimiser: AdamW::new(AdamWSpec::default()), x, labels })
-    }
-    fn train_step(&mut self) -> Result<()> {
-        let mut cx = Ctx::train(&self.params);
-        let logits = self.net.forward(&self.x, &mut cx)?;
-        let out = Loss::CrossEntropy { label_smoothing: 0.1 }.compute(&logits, &self.labels, None)?;
-        let gradients = cx.backward(&logits, out.grad)?;
-        let updates = cx.finish().0;
-        self.params.update(updates);
-        self.optimiser.step(&mut self.params, &gradients, 1e-3)
-    }
-    fn infer(&mut self) -> Result<()> {
-        self.net.forward(&self.x, &mut Ctx::infer(&self.params)).map(|_| ())
-    }
-}
-
-/// A Poisson number (Knuth's product of uniforms; for small means).
-fn poisson(mean: f64, rng: &mut Rng) -> f32 {
-    let floor = (-mean).exp();
-    let (mut product, mut n) = (rng.f64(), 0);
-    while product > floor {
-        product *= rng.f64();
-        n += 1;
-    }
-    n as f32
-}
-
-/// Median seconds of `runs` runs after one to warm up, each waited for.
-fn median(runs: usize, device: &Device, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
-    let mut times = Vec::new();
-    for i in 0..=runs {
-        device.synchronize()?;
-        let start = Instant::now();
-        f()?;
-        device.synchronize()?;
-        if i > 0 {
-            times.push(start.elapsed().as_secs_f64());
-        }
-    }
-    times.sort_by(f64::total_cmp);
-    let n = times.len();
-    Ok((times[(n - 1) / 2] + times[n / 2]) / 2.0)
 }
 
 /// The most memory held so far: of the process, or of the GPU's buffers.

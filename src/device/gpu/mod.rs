@@ -10,7 +10,7 @@ mod pipeline;
 mod pool;
 mod profile;
 
-use super::Storage;
+use super::{Held, Storage};
 use crate::error::{Error, Result};
 use crate::kernel::AnyKernel;
 use pipeline::{Pipeline, Pipelines};
@@ -232,6 +232,14 @@ impl Gpu {
     /// Bytes of buffers in use and bytes kept for reuse.
     pub fn memory(&self) -> [u64; 2] {
         self.pool.bytes()
+    }
+
+    /// Bytes of buffers in use now and at most.
+    pub(in crate::device) fn held(&self) -> Held {
+        self.pool.held()
+    }
+    pub(in crate::device) fn reset_peak(&self) {
+        self.pool.reset_peak();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -4,6 +4,7 @@
 //! reads it was encoded earlier. Only uploads are different, because the queue writes them *before* the commands that are being
 //! encoded; an upload therefore takes a buffer that no command of the open encoder has touched.
 
+use crate::device::Held;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wgpu::{Buffer, BufferDescriptor, BufferUsages, Device};
@@ -14,6 +15,8 @@ struct Idle {
     free: BTreeMap<u64, Vec<(u64, Buffer)>>,
     idle: u64,
     live: u64,
+    /// The most that was in use since the last reset.
+    peak: u64,
     /// The number of the submission that is being encoded.
     open: u64,
 }
@@ -52,6 +55,7 @@ impl Pool {
             at.map(|at| list.remove(at).1)
         });
         idle.live += size;
+        idle.peak = idle.peak.max(idle.live);
         let buffer = match found {
             Some(b) => {
                 idle.idle -= size;
@@ -83,6 +87,16 @@ impl Pool {
         let mut idle = self.lock();
         idle.free.clear();
         idle.idle = 0;
+    }
+    /// Bytes in use now, and the most since [`Pool::reset_peak`].
+    pub fn held(&self) -> Held {
+        let idle = self.lock();
+        Held { live: idle.live, peak: idle.peak }
+    }
+    /// Forgets the most that was in use before.
+    pub fn reset_peak(&self) {
+        let mut idle = self.lock();
+        idle.peak = idle.live;
     }
     /// Bytes in use and bytes idle.
     pub fn bytes(&self) -> [u64; 2] {
