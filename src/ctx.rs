@@ -139,12 +139,13 @@ pub struct Ctx<'p> {
     state: Option<HashMap<String, Tensor>>,
     updates: Vec<(ParamId, Tensor)>,
     counts: Option<Counts>,
+    skips: bool,
 }
 
 impl<'p> Ctx<'p> {
     /// For inference: running statistics, no tape; each clip starts from rest.
     pub fn infer(params: &'p Params) -> Self {
-        Ctx { params, tape: None, state: None, updates: Vec::new(), counts: None }
+        Ctx { params, tape: None, state: None, updates: Vec::new(), counts: None, skips: true }
     }
     /// For training: batch statistics and a tape.
     pub fn train(params: &'p Params) -> Self {
@@ -158,6 +159,16 @@ impl<'p> Ctx<'p> {
     pub fn with_counts(mut self, counts: Counts) -> Self {
         self.counts = Some(counts);
         self
+    }
+    /// Computes what is behind closed gates too: the same results, for comparison.
+    pub fn without_skipping(mut self) -> Self {
+        self.skips = false;
+        self
+    }
+    /// Whether what nobody will hear is left out: in inference over whole clips. In training the norms take every row, and where state is
+    /// carried a gate may open in the next chunk.
+    pub fn skips(&self) -> bool {
+        self.skips && self.tape.is_none() && self.state.is_none()
     }
     /// Whether norms take batch statistics.
     pub fn is_training(&self) -> bool {

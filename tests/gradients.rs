@@ -248,6 +248,7 @@ fn one_neuron(n: Neuron, norm: bool, seed: u64, d: &Device) -> Outcome {
         norm: norm.then_some(Norm { training: true, eps: 1e-5 }),
         has_v0: false,
         wants: Wants { v: false, v_seq: true },
+        active: None,
     };
     let (_, saved) = run(&op, &inputs, d)?;
     let grads = op.backward(&saved, &[Some(gs.tensor(d)?), Some(gv.tensor(d)?), None, None], &vec![true; inputs.len()])?;

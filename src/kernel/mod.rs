@@ -33,6 +33,7 @@ macro_rules! head {
     };
 }
 
+pub mod active;
 pub mod attention;
 pub mod bits;
 pub mod columns;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::neuron::Neuron;
 use crate::nn::attention::{Entry, Exit, Residual, token_gate};
 use crate::nn::{ConvBn, Kind, Neurons};
+use crate::ops::active::{Active, ActiveQuery};
 use crate::ops::attention::{KeyValue, Query};
 use crate::ops::gate::{Mixture, TokenGate};
 use crate::ops::residual::Residual as Sum;
@@ -83,26 +84,37 @@ impl Emsa {
     /// Spikes `[T, B, N.., D]` to sum_i r_i A_i, integer spikes `[T, B, N.., dv]`.
     fn mixture(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let gates = self.router.as_ref().map(|r| r.route(x, cx)).transpose()?;
-        let k = self.key.0.spikes(x, &self.key.1, cx)?;
-        let v = self.value.0.spikes(x, &self.value.1, cx)?;
+        let active: Vec<Option<Active>> = (0..self.queries.len())
+            .map(|i| gates.as_ref().filter(|_| cx.skips() && x.is_bits()).map(|r| Active::of(r, i, false)).transpose())
+            .collect::<Result<_>>()?;
+        // Where every gate is closed, nobody asks for keys and values either.
+        let nobody = active.first().and_then(Option::as_ref).filter(|_| active.iter().flatten().all(Active::is_empty));
+        let k = spikes(&self.key, x, nobody, cx)?;
+        let v = spikes(&self.value, x, nobody, cx)?;
         // Shared by all experts, computed once.
-        let shared = match &self.attend {
-            Attend::Ssa { .. } => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v])?,
-            Attend::Sdsa { kv_lif } => token_gate(&self.name, &k, &v, kv_lif, cx)?,
+        let shared = match (&self.attend, nobody) {
+            (Attend::Ssa { .. }, None) => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v])?,
+            (Attend::Ssa { .. }, Some(_)) => Tensor::zeros(cx.device(), &[0, v.channels()])?,
+            (Attend::Sdsa { kv_lif }, _) => token_gate(&self.name, &k, &v, kv_lif, cx)?,
         };
         let mut experts = Vec::new();
-        for (i, (map, lif)) in self.queries.iter().enumerate() {
-            let q = map.spikes(x, lif, cx)?;
+        for (i, (query, active)) in self.queries.iter().zip(&active).enumerate() {
+            let q = spikes(query, x, active.as_ref(), cx)?;
             if let Some(r) = &gates {
                 let product = if matches!(self.attend, Attend::Ssa { .. }) { v.channels() } else { 0 };
-                gated::experts(cx, &self.name, r, i, &[(x, q.channels()), (&q, product)])?;
+                gated::experts(cx, &self.name, r, i, active.as_ref(), &[(x, q.channels()), (&q, product)])?;
             }
-            experts.push(match &self.attend {
-                Attend::Ssa { attn_lif, scale } => {
+            experts.push(match (&self.attend, active) {
+                (Attend::Ssa { attn_lif, scale }, None) => {
                     let a = cx.apply1(&self.name, Query { heads: 1, scale: *scale }, &[&q, &shared])?;
                     attn_lif[i].fire(&a, cx)?
                 }
-                Attend::Sdsa { .. } => cx.apply1(&self.name, TokenGate, &[&q, &shared])?,
+                (Attend::Ssa { attn_lif, scale }, Some(active)) => {
+                    let op = ActiveQuery { active: active.clone(), scale: *scale };
+                    let a = cx.apply1(&self.name, op, &[&q, &shared])?;
+                    attn_lif[i].fire_active(&a, active, cx)?
+                }
+                (Attend::Sdsa { .. }, _) => cx.apply1(&self.name, TokenGate, &[&q, &shared])?,
             });
         }
         match gates {
@@ -118,6 +130,14 @@ impl Emsa {
                 Ok(sum)
             }
         }
+    }
+}
+
+/// Spikes of a map of x, of some rows where those are given.
+fn spikes(map: &(ConvBn, Neurons), x: &Tensor, active: Option<&Active>, cx: &mut Ctx<'_>) -> Result<Tensor> {
+    match active {
+        None => map.0.spikes(x, &map.1, cx),
+        Some(active) => map.0.active_spikes(x, active, &map.1, cx),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::kernel::norm::{Running, RunningU};
 use crate::neuron::Neuron;
+use crate::ops::active::{Active, ActiveLinear};
 use crate::ops::conv::Conv3x3;
 use crate::ops::depthwise::Depthwise3x3;
 use crate::ops::linear::Linear;
@@ -48,9 +49,13 @@ impl Neurons {
     }
     /// Currents `[T, .., C]` to spikes `[T, .., C]`.
     pub fn fire(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        self.run(x, None, cx)
+        self.run(x, None, None, cx)
     }
-    fn run(&self, x: &Tensor, norm: Option<&BatchNormLayer>, cx: &mut Ctx<'_>) -> Result<Tensor> {
+    /// Currents of some rows, `[rows, C]`, to spikes of all, `[T, .., C]`.
+    pub fn fire_active(&self, x: &Tensor, active: &Active, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        self.run(x, None, Some(active), cx)
+    }
+    fn run(&self, x: &Tensor, norm: Option<&BatchNormLayer>, active: Option<&Active>, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let mut inputs = vec![x.clone()];
         if let Some(n) = norm {
             inputs.extend(n.params(cx));
@@ -64,6 +69,7 @@ impl Neurons {
             norm: norm.map(|_| Norm { training, eps: EPS }),
             has_v0: v0.is_some(),
             wants: Wants { v: carries, v_seq: false },
+            active: active.cloned(),
         };
         inputs.extend(v0);
         let outs = cx.apply(&self.name, op, &inputs.iter().collect::<Vec<_>>())?;
@@ -196,10 +202,19 @@ impl ConvBn {
     pub fn spikes(&self, x: &Tensor, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
         if self.norm_is_bias(cx) {
             let y = self.conv(x, Some(self.bn.bias), cx)?;
-            return neurons.run(&y, None, cx);
+            return neurons.run(&y, None, None, cx);
         }
         let y = self.conv(x, self.bias, cx)?;
-        neurons.run(&y, Some(&self.bn), cx)
+        neurons.run(&y, Some(&self.bn), None, cx)
+    }
+    /// [`ConvBn::spikes`] of a pointwise convolution, for some rows of x alone; there are no spikes in the others.
+    pub fn active_spikes(&self, x: &Tensor, active: &Active, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let folded = self.norm_is_bias(cx);
+        let bias = if folded { Some(self.bn.bias) } else { self.bias };
+        let inputs: Vec<Tensor> = [Some(self.weight), bias].into_iter().flatten().map(|id| cx.param(id)).collect();
+        let inputs: Vec<&Tensor> = std::iter::once(x).chain(&inputs).collect();
+        let y = cx.apply1(&self.name, ActiveLinear(active.clone()), &inputs)?;
+        neurons.run(&y, (!folded).then_some(&self.bn), Some(active), cx)
     }
 }
 
