@@ -255,6 +255,12 @@ impl Counts {
     }
     /// Counts the spikes that a neuron layer emitted.
     pub fn spikes(&mut self, place: &str, s: &Tensor) -> Result<()> {
+        if self.keep.clip {
+            self.clip.push((place.to_string(), s.clone()));
+        }
+        if !self.keep.operations {
+            return Ok(());
+        }
         let words = s.words()?;
         let detail = self.keep.detail;
         let row = self.row(place, "neuron");

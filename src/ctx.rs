@@ -36,6 +36,10 @@ pub trait Op: Send + Sync + 'static {
     /// Gradients of the inputs from those of the outputs; `None` where an output had none, and where `needs` says that an input's is
     /// not wanted.
     fn backward(&self, saved: &[Tensor], dy: &[Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>>;
+    /// Whether the first output is what a layer of neurons emitted, to be counted as its spikes.
+    fn is_layer(&self) -> bool {
+        false
+    }
     /// Synaptic operations, counted from the spikes at hand. Reads buffers back: called only where a profile is kept.
     fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
         let _ = x;
@@ -104,12 +108,9 @@ impl Mark {
             self.device.synchronize()?;
             counts.seconds(place, op.name(), self.began.elapsed().as_secs_f64());
         }
-        let spikes = outputs.first().filter(|t| t.planes() == 1 && op.name() == "neuron");
-        if keep.clip {
-            counts.clip.extend(spikes.map(|s| (place.to_string(), s.clone())));
-        }
+        let spikes = outputs.first().filter(|_| op.is_layer());
         if !keep.operations {
-            return Ok(());
+            return spikes.map_or(Ok(()), |s| counts.spikes(place, s));
         }
         let mut cost = op.cost(x)?;
         if let Some((input, rest)) = x.split_first().filter(|(t, _)| t.planes() > 1) {
@@ -217,6 +218,10 @@ impl<'p> Ctx<'p> {
     /// The counts, if any are kept.
     pub fn counts(&mut self) -> Option<&mut Counts> {
         self.counts.as_mut()
+    }
+    /// Counts what a layer of neurons emitted, where it was computed in parts.
+    pub fn emitted(&mut self, place: &str, s: impl FnOnce() -> Result<Tensor>) -> Result<()> {
+        self.counts.as_mut().map_or(Ok(()), |c| c.spikes(place, &s()?))
     }
     /// Ends the run: new values of buffers, and the counts.
     pub fn finish(self) -> (Vec<(ParamId, Tensor)>, Option<Counts>) {

@@ -249,6 +249,7 @@ fn one_neuron(n: Neuron, norm: bool, seed: u64, d: &Device) -> Outcome {
         has_v0: false,
         wants: Wants { v: false, v_seq: true },
         active: None,
+        is_part: false,
     };
     let (_, saved) = run(&op, &inputs, d)?;
     let grads = op.backward(&saved, &[Some(gs.tensor(d)?), Some(gv.tensor(d)?), None, None], &vec![true; inputs.len()])?;

@@ -1,7 +1,8 @@
 //! EMSA: experts mixture spiking attention. Experts have their own queries and share keys and values; a router opens them token by token.
 
 use super::{Router, Semm, Width, gated};
-use crate::ctx::{Ctx, Module};
+use crate::counts::Cost;
+use crate::ctx::{Ctx, Module, Op};
 use crate::error::{Error, Result};
 use crate::neuron::Neuron;
 use crate::nn::attention::{Entry, Exit, Residual, token_gate};
@@ -81,6 +82,11 @@ impl Emsa {
         })
     }
 
+    /// The same with another router, whose gates `[T, B, N.., experts]` must be spikes.
+    pub fn with_router(mut self, router: Box<dyn Router>) -> Self {
+        self.router = Some(router);
+        self
+    }
     /// Spikes `[T, B, N.., D]` to sum_i r_i A_i, integer spikes `[T, B, N.., dv]`.
     fn mixture(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let gates = self.router.as_ref().map(|r| r.route(x, cx)).transpose()?;
@@ -94,7 +100,14 @@ impl Emsa {
         // Shared by all experts, computed once.
         let shared = match (&self.attend, nobody) {
             (Attend::Ssa { .. }, None) => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v])?,
-            (Attend::Ssa { .. }, Some(_)) => Tensor::zeros(cx.device(), &[0, v.channels()])?,
+            (Attend::Ssa { .. }, Some(_)) => {
+                // A product that is not done is one of a dense network all the same.
+                if let Some(counts) = cx.counts().filter(|c| c.keep.operations) {
+                    let Cost { dense, .. } = KeyValue { heads: 1 }.cost(&[&k, &v])?;
+                    counts.operation(&self.name, "key_value", Cost { dense, ..Cost::default() });
+                }
+                Tensor::zeros(cx.device(), &[0, v.channels()])?
+            }
             (Attend::Sdsa { kv_lif }, _) => token_gate(&self.name, &k, &v, kv_lif, cx)?,
         };
         let mut experts = Vec::new();

@@ -9,7 +9,8 @@ pub mod fold;
 pub mod mlp;
 pub mod patch;
 
-use crate::ctx::Ctx;
+use crate::counts::Cost;
+use crate::ctx::{Ctx, Op};
 use crate::error::Result;
 use crate::kernel::norm::{Running, RunningU};
 use crate::neuron::Neuron;
@@ -27,6 +28,23 @@ use crate::tensor::{Repr, Tensor, launch};
 const EPS: f32 = 1e-5;
 /// Weight of the newest batch in running statistics, as in PyTorch.
 const MOMENTUM: f32 = 0.1;
+
+/// What a layer is run for.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    All,
+    Rows(&'a Active),
+    Channels(&'a [u32]),
+}
+
+/// Some places of the last axis, in this order. By way of the host: for parameters.
+fn pick(t: &Tensor, channels: &[u32]) -> Result<Tensor> {
+    let v = t.to_vec()?;
+    let picked: Vec<f32> = v.chunks(t.channels().max(1)).flat_map(|row| channels.iter().map(|&c| row[c as usize])).collect();
+    let mut shape = t.shape().to_vec();
+    shape.last_mut().into_iter().for_each(|c| *c = channels.len());
+    Tensor::from_f32(t.device(), &shape, &picked)
+}
 
 /// A layer of neurons.
 pub struct Neurons {
@@ -47,18 +65,26 @@ impl Neurons {
         };
         Ok(Neurons { name: b.name(name), neuron, w })
     }
+    /// The path of the layer.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
     /// Currents `[T, .., C]` to spikes `[T, .., C]`.
     pub fn fire(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        self.run(x, None, None, cx)
+        self.run(x, None, Part::All, cx)
     }
     /// Currents of some rows, `[rows, C]`, to spikes of all, `[T, .., C]`.
     pub fn fire_active(&self, x: &Tensor, active: &Active, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        self.run(x, None, Some(active), cx)
+        self.run(x, None, Part::Rows(active), cx)
     }
-    fn run(&self, x: &Tensor, norm: Option<&BatchNormLayer>, active: Option<&Active>, cx: &mut Ctx<'_>) -> Result<Tensor> {
+    fn run(&self, x: &Tensor, norm: Option<&BatchNormLayer>, part: Part<'_>, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let mut inputs = vec![x.clone()];
         if let Some(n) = norm {
-            inputs.extend(n.params(cx));
+            let params = n.params(cx);
+            inputs.extend(match part {
+                Part::Channels(c) => params.iter().map(|p| pick(p, c)).collect::<Result<Vec<_>>>()?,
+                _ => params.to_vec(),
+            });
         }
         inputs.extend(self.w.map(|w| cx.param(w)));
         let v0 = cx.take_state(&self.name);
@@ -69,7 +95,11 @@ impl Neurons {
             norm: norm.map(|_| Norm { training, eps: EPS }),
             has_v0: v0.is_some(),
             wants: Wants { v: carries, v_seq: false },
-            active: active.cloned(),
+            active: match part {
+                Part::Rows(active) => Some(active.clone()),
+                _ => None,
+            },
+            is_part: matches!(part, Part::Channels(_)),
         };
         inputs.extend(v0);
         let outs = cx.apply(&self.name, op, &inputs.iter().collect::<Vec<_>>())?;
@@ -202,10 +232,10 @@ impl ConvBn {
     pub fn spikes(&self, x: &Tensor, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
         if self.norm_is_bias(cx) {
             let y = self.conv(x, Some(self.bn.bias), cx)?;
-            return neurons.run(&y, None, None, cx);
+            return neurons.run(&y, None, Part::All, cx);
         }
         let y = self.conv(x, self.bias, cx)?;
-        neurons.run(&y, Some(&self.bn), None, cx)
+        neurons.run(&y, Some(&self.bn), Part::All, cx)
     }
     /// [`ConvBn::spikes`] of a pointwise convolution, for some rows of x alone; there are no spikes in the others.
     pub fn active_spikes(&self, x: &Tensor, active: &Active, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
@@ -214,7 +244,39 @@ impl ConvBn {
         let inputs: Vec<Tensor> = [Some(self.weight), bias].into_iter().flatten().map(|id| cx.param(id)).collect();
         let inputs: Vec<&Tensor> = std::iter::once(x).chain(&inputs).collect();
         let y = cx.apply1(&self.name, ActiveLinear(active.clone()), &inputs)?;
-        neurons.run(&y, (!folded).then_some(&self.bn), Some(active), cx)
+        neurons.run(&y, (!folded).then_some(&self.bn), Part::Rows(active), cx)
+    }
+    /// [`ConvBn::spikes`] of some output channels alone: `[T, .., channels.len()]`. Of a depth-wise convolution x holds the same channels. The
+    /// layer's spikes are not counted here, for they are not all there: see [`Ctx::emitted`].
+    pub fn channel_spikes(&self, x: &Tensor, channels: &[u32], neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let folded = self.norm_is_bias(cx);
+        let bias = if folded { Some(self.bn.bias) } else { self.bias };
+        let params = [Some(self.weight), bias].into_iter().flatten().map(|id| pick(&cx.param(id), channels));
+        let params: Vec<Tensor> = params.collect::<Result<_>>()?;
+        let inputs: Vec<&Tensor> = std::iter::once(x).chain(&params).collect();
+        let y = match self.kind {
+            Kind::Depthwise => cx.apply1(&self.name, Depthwise3x3, &inputs)?,
+            Kind::Conv3x3 => cx.apply1(&self.name, Conv3x3, &inputs)?,
+            Kind::Pointwise | Kind::PointwiseBias => cx.apply1(&self.name, Linear::default(), &inputs)?,
+        };
+        neurons.run(&y, (!folded).then_some(&self.bn), Part::Channels(channels), cx)
+    }
+    /// Counts what these output channels would have cost as skipped. A depth-wise convolution was not given their spikes: of it only the
+    /// dense network's part is known.
+    pub fn skipped(&self, x: &Tensor, channels: &[u32], cx: &mut Ctx<'_>) -> Result<()> {
+        let w = pick(&cx.param(self.weight), channels)?;
+        let Some(counts) = cx.counts().filter(|c| c.keep.operations) else { return Ok(()) };
+        let (name, c) = match self.kind {
+            Kind::Depthwise => {
+                let shape = [&x.shape()[..x.shape().len() - 1], &[channels.len()]].concat();
+                let silent = Tensor::spikes_from_f32(x.device(), &shape, &vec![0.0; shape.iter().product()])?;
+                (Depthwise3x3.name(), Depthwise3x3.cost(&[&silent, &w])?)
+            }
+            Kind::Conv3x3 => (Conv3x3.name(), Conv3x3.cost(&[x, &w])?),
+            Kind::Pointwise | Kind::PointwiseBias => (Linear::default().name(), Linear::default().cost(&[x, &w])?),
+        };
+        counts.operation(&self.name, name, Cost { skipped: c.acs, dense: c.dense, ..Cost::default() });
+        Ok(())
     }
 }
 

@@ -39,6 +39,8 @@ pub struct NeuronLayer {
     pub wants: Wants,
     /// The rows that x holds, where it does not hold all of them: x is `[rows, C]` then, and there is neither `v_seq` nor backward.
     pub active: Option<Active>,
+    /// Whether these are not all channels of the layer, so that whoever asks counts its spikes.
+    pub is_part: bool,
 }
 
 /// How a batch norm takes its statistics.
@@ -60,7 +62,7 @@ struct Inputs<'a> {
 impl NeuronLayer {
     /// A plain layer of neurons.
     pub fn plain(neuron: Neuron) -> Self {
-        NeuronLayer { neuron, norm: None, has_v0: false, wants: Wants::default(), active: None }
+        NeuronLayer { neuron, norm: None, has_v0: false, wants: Wants::default(), active: None, is_part: false }
     }
     fn inputs<'a>(&self, x: &[&'a Tensor]) -> Result<Inputs<'a>> {
         let mut rest = x.iter().copied();
@@ -183,6 +185,9 @@ impl Op for NeuronLayer {
             grads.push(None);
         }
         Ok(grads)
+    }
+    fn is_layer(&self) -> bool {
+        !self.is_part
     }
     fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
         let updates = match &self.active {

@@ -2,6 +2,7 @@
 
 mod crossover;
 mod decode;
+mod gates;
 mod step;
 
 use crate::error::Result;
@@ -16,6 +17,8 @@ pub(super) enum BenchCommand {
     Crossover(crossover::CrossoverArgs),
     /// Time the decoders of event files, from memory, on one thread.
     Decode(decode::DecodeArgs),
+    /// Time expert mixtures by the share of open gates, with and without skipping.
+    Gates(gates::GatesArgs),
 }
 
 /// Runs the command.
@@ -24,5 +27,6 @@ pub(super) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Step(a) => step::run(a),
         BenchCommand::Crossover(a) => crossover::run(a),
         BenchCommand::Decode(a) => decode::run(a),
+        BenchCommand::Gates(a) => gates::run(a),
     }
 }
