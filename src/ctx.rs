@@ -166,10 +166,9 @@ impl<'p> Ctx<'p> {
         self.skips = false;
         self
     }
-    /// Whether what nobody will hear is left out: in inference over whole clips. In training the norms take every row, and where state is
-    /// carried a gate may open in the next chunk.
+    /// Whether what nobody hears may be left out: not in training, where norms take their statistics from every row.
     pub fn skips(&self) -> bool {
-        self.skips && self.tape.is_none() && self.state.is_none()
+        self.skips && self.tape.is_none()
     }
     /// Whether norms take batch statistics.
     pub fn is_training(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
 use crate::kernel::{
-    AnyKernel, active, attention, conv, depthwise, elementwise, loss, matmul, neuron, norm, optim, pool, reduce, spike,
+    AnyKernel, active, attention, conv, depthwise, elementwise, gate, loss, matmul, neuron, norm, optim, pool, reduce, spike,
 };
 
 /// All kernels, one instance for each variant.
@@ -22,6 +22,7 @@ pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
     ];
     all.extend(neuron::all());
     all.extend(active::all());
+    all.extend(gate::all());
     all.extend(spike::all());
     all.extend(pool::all());
     all.extend(norm::all());

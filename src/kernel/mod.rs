@@ -40,6 +40,7 @@ pub mod columns;
 pub mod conv;
 pub mod depthwise;
 pub mod elementwise;
+pub mod gate;
 pub mod loss;
 pub mod matmul;
 pub mod neuron;

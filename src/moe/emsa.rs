@@ -1,6 +1,6 @@
 //! EMSA: experts mixture spiking attention. Experts have their own queries and share keys and values; a router opens them token by token.
 
-use super::{Router, Semm, Width, gated};
+use super::{Router, Semm, Skip, Width, gated};
 use crate::counts::Cost;
 use crate::ctx::{Ctx, Module, Op};
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::nn::attention::{Entry, Exit, Residual, token_gate};
 use crate::nn::{ConvBn, Kind, Neurons};
 use crate::ops::active::{Active, ActiveQuery};
 use crate::ops::attention::{KeyValue, Query};
-use crate::ops::gate::{Mixture, TokenGate};
+use crate::ops::gate::{Mixture, RowGate, TokenGate};
 use crate::ops::residual::Residual as Sum;
 use crate::params::Build;
 use crate::tensor::Tensor;
@@ -31,6 +31,7 @@ pub struct Emsa {
     queries: Vec<(ConvBn, Neurons)>,
     attend: Attend,
     router: Option<Box<dyn Router>>,
+    skip: Skip,
     exit: Exit,
 }
 
@@ -77,7 +78,8 @@ impl Emsa {
             value,
             queries,
             attend,
-            router: semm.router.build(b, dim, m, neuron)?,
+            router: semm.router.build(b, dim, m, semm.gate_window, neuron)?,
+            skip: semm.skip,
             exit: Exit::new(b, "proj", residual, dv, dim, neuron)?,
         })
     }
@@ -90,15 +92,26 @@ impl Emsa {
     /// Spikes `[T, B, N.., D]` to sum_i r_i A_i, integer spikes `[T, B, N.., dv]`.
     fn mixture(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let gates = self.router.as_ref().map(|r| r.route(x, cx)).transpose()?;
+        let lazy = self.skip == Skip::Lazy;
+        // A chunk of a stream does not know whether a gate opens later.
+        let skips = cx.skips() && (lazy || !cx.carries_state()) && x.is_bits();
         let active: Vec<Option<Active>> = (0..self.queries.len())
-            .map(|i| gates.as_ref().filter(|_| cx.skips() && x.is_bits()).map(|r| Active::of(r, i, false)).transpose())
+            .map(|i| gates.as_ref().filter(|_| skips).map(|r| Active::of(r, i, lazy)).transpose())
             .collect::<Result<_>>()?;
         // Where every gate is closed, nobody asks for keys and values either.
-        let nobody = active.first().and_then(Option::as_ref).filter(|_| active.iter().flatten().all(Active::is_empty));
-        let k = spikes(&self.key, x, nobody, cx)?;
-        let v = spikes(&self.value, x, nobody, cx)?;
+        let nobody = match &gates {
+            Some(r) if skips && !cx.carries_state() && active.iter().flatten().all(Active::is_empty) => {
+                Some(Active::of(r, 0, false)?)
+            }
+            _ => None,
+        };
+        let [k, v] = [&self.key, &self.value].map(|(map, lif)| match &nobody {
+            None => map.spikes(x, lif, cx),
+            Some(none) => map.active_spikes(x, none, lif, cx),
+        });
+        let (k, v) = (k?, v?);
         // Shared by all experts, computed once.
-        let shared = match (&self.attend, nobody) {
+        let shared = match (&self.attend, &nobody) {
             (Attend::Ssa { .. }, None) => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v])?,
             (Attend::Ssa { .. }, Some(_)) => {
                 // A product that is not done is one of a dense network all the same.
@@ -112,14 +125,22 @@ impl Emsa {
         };
         let mut experts = Vec::new();
         for (i, (query, active)) in self.queries.iter().zip(&active).enumerate() {
-            let q = spikes(query, x, active.as_ref(), cx)?;
+            let gate = gates.as_ref().filter(|_| lazy);
+            let q = match (active, gate) {
+                (Some(active), _) => query.0.active_spikes(x, active, &query.1, cx)?,
+                (None, Some(r)) => query.0.gated_spikes(x, r, i, &query.1, cx)?,
+                (None, None) => query.0.spikes(x, &query.1, cx)?,
+            };
             if let Some(r) = &gates {
                 let product = if matches!(self.attend, Attend::Ssa { .. }) { v.channels() } else { 0 };
                 gated::experts(cx, &self.name, r, i, active.as_ref(), &[(x, q.channels()), (&q, product)])?;
             }
             experts.push(match (&self.attend, active) {
                 (Attend::Ssa { attn_lif, scale }, None) => {
-                    let a = cx.apply1(&self.name, Query { heads: 1, scale: *scale }, &[&q, &shared])?;
+                    let mut a = cx.apply1(&self.name, Query { heads: 1, scale: *scale }, &[&q, &shared])?;
+                    if let Some(r) = gate {
+                        a = cx.apply1(&self.name, RowGate { expert: i }, &[r, &a])?;
+                    }
                     attn_lif[i].fire(&a, cx)?
                 }
                 (Attend::Ssa { attn_lif, scale }, Some(active)) => {
@@ -143,14 +164,6 @@ impl Emsa {
                 Ok(sum)
             }
         }
-    }
-}
-
-/// Spikes of a map of x, of some rows where those are given.
-fn spikes(map: &(ConvBn, Neurons), x: &Tensor, active: Option<&Active>, cx: &mut Ctx<'_>) -> Result<Tensor> {
-    match active {
-        None => map.0.spikes(x, &map.1, cx),
-        Some(active) => map.0.active_spikes(x, active, &map.1, cx),
     }
 }
 

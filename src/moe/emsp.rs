@@ -59,18 +59,22 @@ impl Emsp {
         }
         Ok((e, r))
     }
+    /// The gates alone: spikes `[T, B, H, W, D]` to spikes `[T, B, H, W, half]`.
+    pub fn gates(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let half = self.half as u32;
+        self.fc1.0.channel_spikes(x, &(half..2 * half).collect::<Vec<_>>(), &self.fc1.1, cx)
+    }
     /// [`Emsp::halves`] where only those experts are computed whose gate opens anywhere in the batch; the others are silent. Gates come
     /// first then, and are looked at by the host.
     fn needed_halves(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<(Tensor, Tensor)> {
         let (fc1, lif) = &self.fc1;
-        let half = self.half as u32;
-        let r = fc1.channel_spikes(x, &(half..2 * half).collect::<Vec<_>>(), lif, cx)?;
+        let r = self.gates(x, cx)?;
         let (needed, missing) = used_channels(&r)?;
         let mut e = fc1.channel_spikes(x, &needed, lif, cx)?;
         fc1.skipped(x, &missing, cx)?;
         let u = spread_channels(&e, &needed, self.half)?;
         cx.emitted(lif.name(), || {
-            let gates: Vec<u32> = (half..2 * half).collect();
+            let gates: Vec<u32> = (self.half as u32..2 * self.half as u32).collect();
             let [a, b] = [(&e, &needed), (&r, &gates)].map(|(x, c)| spread_channels(x, c, 2 * self.half));
             let (a, b) = (a?, b?);
             let both: Vec<u32> = a.words()?.iter().zip(b.words()?).map(|(a, b)| a | b).collect();
@@ -126,7 +130,7 @@ impl Module for Emsp {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let x = self.entry.forward(x, cx)?;
         let at_hand = x.device().at_hand(x.storage()).is_some();
-        let (e, r) = match self.routed && cx.skips() && at_hand && x.is_bits() {
+        let (e, r) = match self.routed && cx.skips() && !cx.carries_state() && at_hand && x.is_bits() {
             true => self.needed_halves(&x, cx)?,
             false => self.halves(&x, cx)?,
         };

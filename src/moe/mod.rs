@@ -72,6 +72,18 @@ impl<'de> Deserialize<'de> for Hidden {
     }
 }
 
+/// What a closed gate of EMSA means for the expert behind it, and so what may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Skip {
+    /// The paper's: gates are products. The expert's neurons hear every step; what is left out is what nobody can hear any more: rows of
+    /// places whose gate does not open at this step or later. That is known for whole clips only, so that a stream skips nothing.
+    Exact,
+    /// A closed step is one without input: the expert's queries and attention neurons get no current but the norm's shift, and leak. It is
+    /// **another network** than the paper's, in training too. Every closed row is left out in inference, in streams as well.
+    Lazy,
+}
+
 /// The switches of SEMM.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -94,6 +106,10 @@ pub struct Semm {
     pub depthwise: bool,
     /// What decides about the gates.
     pub router: router::RouterKind,
+    /// What a closed gate of EMSA means.
+    pub skip: Skip,
+    /// Steps for which a router of EMSA decides at once, by its spikes at the first of them. Another network than the paper's unless it is 1.
+    pub gate_window: usize,
 }
 
 impl Default for Semm {
@@ -107,6 +123,8 @@ impl Default for Semm {
             hidden: Hidden::Parity,
             depthwise: true,
             router: router::RouterKind::Spiking,
+            skip: Skip::Exact,
+            gate_window: 1,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::neuron::Neuron;
 use crate::ops::active::{Active, ActiveLinear};
 use crate::ops::conv::Conv3x3;
 use crate::ops::depthwise::Depthwise3x3;
+use crate::ops::gate::RowGate;
 use crate::ops::linear::Linear;
 use crate::ops::neuron::{NeuronLayer, Norm, Wants};
 use crate::ops::norm::BatchNorm;
@@ -237,9 +238,16 @@ impl ConvBn {
         let y = self.conv(x, self.bias, cx)?;
         neurons.run(&y, Some(&self.bn), Part::All, cx)
     }
+    /// [`ConvBn::spikes`] where nothing arrives in the rows that an expert's gate (of r, `[T, .., experts]`) closes.
+    pub fn gated_spikes(&self, x: &Tensor, r: &Tensor, expert: usize, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let y = self.conv(x, self.bias, cx)?;
+        let y = cx.apply1(&self.name, RowGate { expert }, &[r, &y])?;
+        neurons.run(&y, Some(&self.bn), Part::All, cx)
+    }
     /// [`ConvBn::spikes`] of a pointwise convolution, for some rows of x alone; there are no spikes in the others.
     pub fn active_spikes(&self, x: &Tensor, active: &Active, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        let folded = self.norm_is_bias(cx);
+        // A row that is left out gets the norm's shift too, where time passes there.
+        let folded = self.norm_is_bias(cx) && !active.idles();
         let bias = if folded { Some(self.bn.bias) } else { self.bias };
         let inputs: Vec<Tensor> = [Some(self.weight), bias].into_iter().flatten().map(|id| cx.param(id)).collect();
         let inputs: Vec<&Tensor> = std::iter::once(x).chain(&inputs).collect();

@@ -64,6 +64,10 @@ impl Active {
     pub(super) fn slots(&self) -> &Tensor {
         &self.slots
     }
+    /// Whether time passes in the rows that are left out.
+    pub fn idles(&self) -> bool {
+        self.idle
+    }
     /// Rows in which neurons are updated.
     pub(super) fn updates(&self) -> Result<usize> {
         if self.idle { Ok(self.lead.iter().product()) } else { Ok(self.rows()?.len()) }

@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::moe::emsa::{Attention, Emsa};
 use crate::moe::emsp::Emsp;
-use crate::moe::{Router, Semm};
+use crate::moe::{Router, Semm, Skip};
 use crate::neuron::Neuron;
 use crate::nn::attention::Residual;
 use crate::params::{Build, Params};
@@ -21,7 +21,8 @@ use std::time::Instant;
 /// Input and gates are random and given: routers are not in the times. EMSA's gates are drawn by token for the whole clip, or for every
 /// step anew, which leaves little to skip without changing results: a neuron must have heard what came before. EMSP's gates are drawn by
 /// channel for all clips; to know them costs half of its first map, which is in the times. Running statistics come from some training
-/// passes, so that layers fire. Times are the fastest of --runs, taken in turns; ratios are to all gates open without skipping.
+/// passes, so that layers fire. "lazy" is EMSA with
+/// semm.skip = "lazy", another network. Times are the fastest of --runs, taken in turns; ratios are to the same with all gates open.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -63,7 +64,7 @@ struct Row {
     gates: &'static str,
     open: f64,
     seconds: f64,
-    /// Of the same with all gates open, not skipping.
+    /// Of the same with all gates open.
     ratio: f64,
     seconds_unskipped: f64,
 }
@@ -87,6 +88,15 @@ struct Given(Tensor);
 impl Router for Given {
     fn route(&self, _: &Tensor, _: &mut Ctx<'_>) -> Result<Tensor> {
         Ok(self.0.clone())
+    }
+}
+
+/// The gates of EMSP without what is behind them.
+struct Alone(Emsp);
+
+impl Module for Alone {
+    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        self.0.gates(x, cx)
     }
 }
 
@@ -130,14 +140,20 @@ pub(super) fn run(a: &GatesArgs) -> Result<()> {
             }
         }
     }
-    let all_open =
-        |mixture: &str| settings.iter().find(|s| s.mixture == mixture && s.open == 1.0).map_or(f64::NAN, |s| s.best[1]);
+    let all_open = |of: &Setting| {
+        let like = |s: &&Setting| s.open == 1.0 && of.mixture.starts_with(s.mixture) && s.gates == of.gates;
+        settings
+            .iter()
+            .find(|s| s.mixture == of.mixture && like(s))
+            .or_else(|| settings.iter().find(like))
+            .map_or(f64::NAN, |s| s.best[0])
+    };
     let rows = settings.iter().map(|s| Row {
         mixture: s.mixture,
         gates: s.gates,
         open: s.open,
         seconds: s.best[0],
-        ratio: s.best[0] / all_open(s.mixture),
+        ratio: s.best[0] / all_open(s),
         seconds_unskipped: s.best[1],
     });
     let outcome = Outcome {
@@ -155,10 +171,15 @@ pub(super) fn run(a: &GatesArgs) -> Result<()> {
 }
 
 fn settings(a: &GatesArgs, device: &Device, x: &Tensor) -> Result<Vec<Setting>> {
-    let (semm, neuron) = (Semm::default(), Neuron::default());
+    let neuron = Neuron::default();
     let setting = |mixture, gates, open, net, params| Setting { mixture, gates, open, net, params, best: [f64::INFINITY; 2] };
     let mut out = Vec::new();
-    for (gates, by_step) in [("by token", false), ("by token and step", true)] {
+    for (mixture, skip, gates, by_step) in [
+        ("EMSA", Skip::Exact, "by token", false),
+        ("EMSA", Skip::Exact, "by token and step", true),
+        ("EMSA, lazy", Skip::Lazy, "by token and step", true),
+    ] {
+        let semm = Semm { skip, ..Semm::default() };
         for open in OPEN {
             let mut params = Params::new(device);
             let attention = Attention::Ssa(0.25);
@@ -173,12 +194,12 @@ fn settings(a: &GatesArgs, device: &Device, x: &Tensor) -> Result<Vec<Setting>> 
             let r = Tensor::spikes_from_f32(device, &[a.steps_t, a.batch, a.tokens, a.tokens, m], &r)?;
             let net = net.with_router(Box::new(Given(r)));
             settle(&net, &mut params, x)?;
-            out.push(setting("EMSA", gates, open, Box::new(net) as Box<dyn Module>, params));
+            out.push(setting(mixture, gates, open, Box::new(net) as Box<dyn Module>, params));
         }
     }
     for open in OPEN {
         let mut params = Params::new(device);
-        let net = Emsp::new(&mut Build::new(&mut params, 0), Residual::Spikes, a.dim, &semm, neuron)?;
+        let net = Emsp::new(&mut Build::new(&mut params, 0), Residual::Spikes, a.dim, &Semm::default(), neuron)?;
         settle(&net, &mut params, x)?;
         let mut rng = Rng::new(2);
         let shift = params.find("fc1.bn.bias").ok_or_else(|| Error::shape("bench", "no fc1.bn.bias"))?;
@@ -187,6 +208,11 @@ fn settings(a: &GatesArgs, device: &Device, x: &Tensor) -> Result<Vec<Setting>> 
         v[half..].iter_mut().filter(|_| rng.f64() >= open).for_each(|v| *v = -1e3);
         let v = Tensor::from_f32(device, &[v.len()], &v)?;
         params.update([(shift, v)]);
+        if open == 0.0 {
+            let alone =
+                Emsp::new(&mut Build::new(&mut Params::new(device), 0), Residual::Spikes, a.dim, &Semm::default(), neuron)?;
+            out.push(setting("EMSP's gates", "by channel", open, Box::new(Alone(alone)), params.clone()));
+        }
         out.push(setting("EMSP", "by channel", open, Box::new(net) as Box<dyn Module>, params));
     }
     Ok(out)
