@@ -219,8 +219,8 @@ impl<'p> Ctx<'p> {
         self.counts.as_mut()
     }
     /// Counts what a layer of neurons emitted, where it was computed in parts.
-    pub fn emitted(&mut self, place: &str, s: impl FnOnce() -> Result<Tensor>) -> Result<()> {
-        self.counts.as_mut().map_or(Ok(()), |c| c.spikes(place, &s()?))
+    pub fn emitted(&mut self, place: &str, s: &Tensor) -> Result<()> {
+        self.counts.as_mut().map_or(Ok(()), |c| c.spikes(place, s))
     }
     /// Ends the run: new values of buffers, and the counts.
     pub fn finish(self) -> (Vec<(ParamId, Tensor)>, Option<Counts>) {

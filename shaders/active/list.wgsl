@@ -11,22 +11,25 @@ var<workgroup> sums: array<u32, 256>;
 fn open(i: u32) -> bool {
     return (r[i * ((u.experts + 31u) / 32u) + u.expert / 32u] >> (u.expert % 32u) & 1u) != 0u;
 }
-fn needed(i: u32) -> bool {
-    if (u.idle != 0u) { return open(i); }
-    for (var j = i; j < u.steps * u.rows; j += u.rows) {
-        if (open(j)) { return true; }
-    }
-    return false;
-}
 
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) local: u32) {
     let all = u.steps * u.rows;
+    // From each place's last step back: whether the gate opens from there on. `slots` holds that for now.
+    for (var p = local; p < u.rows; p += 256u) {
+        var needed = false;
+        for (var t = u.steps; t > 0u; t--) {
+            let i = (t - 1u) * u.rows + p;
+            needed = open(i) || (needed && u.idle == 0u);
+            slots[i] = u32(needed);
+        }
+    }
+    storageBarrier();
     let each = (all + 255u) / 256u;
     let first = min(local * each, all);
     let end = min(first + each, all);
     var own = 0u;
-    for (var i = first; i < end; i++) { own += u32(needed(i)); }
+    for (var i = first; i < end; i++) { own += slots[i]; }
     sums[local] = own;
     // Sums of the runs up to each, over ever longer distances.
     for (var s = 1u; s < 256u; s *= 2u) {
@@ -39,7 +42,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
     workgroupBarrier();
     var n = sums[local] - own;
     for (var i = first; i < end; i++) {
-        if (needed(i)) {
+        if (slots[i] != 0u) {
             slots[i] = n;
             list[n] = i;
             n++;

@@ -168,7 +168,15 @@ impl Kernel for Linear {
         let (x, list, n, w, bias, y) = (args.u32(0), args.u32(1), args.u32(2)[0], args.f32(3), args.f32(4), args.out_f32(0));
         let all = BitMatrix { x, rows: u.rows as usize, c: u.cin as usize, planes: u.planes as usize, image: None };
         let list = &list[..n as usize];
-        product(&Listed { all, list }, w, bias, &mut y[..list.len() * u.cout as usize]);
+        let n = u.cout as usize;
+        // Blocks of rows are multiples of 16 long, and a matrix product of one row rounds in another way than one of many.
+        if list.len() % 16 == 1 && u.rows > 1 {
+            let twice = [list, &list[list.len() - 1..]].concat();
+            let mut rows = vec![0.0; twice.len() * n];
+            product(&Listed { all, list: &twice }, w, bias, &mut rows);
+            return y[..list.len() * n].copy_from_slice(&rows[..list.len() * n]);
+        }
+        product(&Listed { all, list }, w, bias, &mut y[..list.len() * n]);
     }
     fn cases(&self) -> Vec<Case<LinearU>> {
         let mut g = Gen::new("active/linear");
@@ -373,4 +381,32 @@ pub fn all() -> Vec<Box<dyn AnyKernel>> {
     let mut v: Vec<Box<dyn AnyKernel>> = vec![Box::new(List), Box::new(Linear), Box::new(Query)];
     v.extend(NeuronKind::ALL.iter().map(|&kind| Box::new(Fire { kind }) as Box<dyn AnyKernel>));
     v
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::matmul::{Bits, BitsU};
+    use super::*;
+
+    /// A listed row is the row of the whole product to the bit, whatever the weights, however full, and however many are listed.
+    #[test]
+    fn rows_of_the_whole() {
+        let mut g = Gen::new("rows_of_the_whole");
+        let (rows, cin, cout) = (96, 200, 70);
+        for (planes, rate) in [(1, 0.1), (1, 0.6), (3, 0.05), (3, 0.4)] {
+            let x = g.bits((planes * rows) as usize, cin as usize, rate);
+            let (Data::F32(w), Data::F32(b)) = (g.f32s((cin * cout) as usize), g.f32s(cout as usize)) else { unreachable!() };
+            let (bits, floats) = (x.words(), [&w[..], &b[..]].map(bytemuck::cast_slice));
+            let mut want = vec![0u32; (rows * cout) as usize];
+            let u = BitsU { rows, planes, cin, cout, has_bias: 1, splits: 1 };
+            Kernel::cpu(&Bits, &u, &mut Args::new(vec![bits, floats[0], floats[1]], vec![&mut want]));
+            for n in [0, 1, 2, 16, 17, 33, 80, 96] {
+                let list: Vec<u32> = (rows - n..rows).collect();
+                let mut got = vec![0u32; (n * cout) as usize];
+                let u = LinearU { rows, planes, cin, cout, has_bias: 1 };
+                Kernel::cpu(&Linear, &u, &mut Args::new(vec![bits, &list, &[n], floats[0], floats[1]], vec![&mut got]));
+                assert_eq!(got, want[((rows - n) * cout) as usize..], "{n} rows, {planes} planes at {rate}");
+            }
+        }
+    }
 }

@@ -72,23 +72,22 @@ impl Emsp {
         let (needed, missing) = used_channels(&r)?;
         let mut e = fc1.channel_spikes(x, &needed, lif, cx)?;
         fc1.skipped(x, &missing, cx)?;
-        let u = spread_channels(&e, &needed, self.half)?;
-        cx.emitted(lif.name(), || {
+        if cx.counts().is_some() {
             let gates: Vec<u32> = (self.half as u32..2 * self.half as u32).collect();
             let [a, b] = [(&e, &needed), (&r, &gates)].map(|(x, c)| spread_channels(x, c, 2 * self.half));
             let (a, b) = (a?, b?);
             let both: Vec<u32> = a.words()?.iter().zip(b.words()?).map(|(a, b)| a | b).collect();
-            Tensor::new(a.device(), a.shape(), a.repr(), a.device().upload(&both)?)
-        })?;
-        if let Some((conv, lif)) = &self.depthwise {
-            gated::depthwise(cx, &self.name, &u, &r)?;
-            e = conv.channel_spikes(&e, &needed, lif, cx)?;
-            conv.skipped(&e, &missing, cx)?;
-            let all = spread_channels(&e, &needed, self.half)?;
-            cx.emitted(lif.name(), || Ok(all.clone()))?;
-            return Ok((all, r));
+            cx.emitted(lif.name(), &Tensor::new(a.device(), a.shape(), a.repr(), a.device().upload(&both)?)?)?;
         }
-        Ok((u, r))
+        let Some((conv, lif)) = &self.depthwise else { return Ok((spread_channels(&e, &needed, self.half)?, r)) };
+        if cx.counts().is_some() {
+            gated::depthwise(cx, &self.name, &spread_channels(&e, &needed, self.half)?, &r)?;
+        }
+        e = conv.channel_spikes(&e, &needed, lif, cx)?;
+        conv.skipped(&e, &missing, cx)?;
+        let e = spread_channels(&e, &needed, self.half)?;
+        cx.emitted(lif.name(), &e)?;
+        Ok((e, r))
     }
 }
 

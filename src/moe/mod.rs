@@ -1,6 +1,21 @@
 //! Spiking experts mixture (SEMM; Zhou et al., "Spiking Transformer with Experts Mixture", 2024): routers and experts both emit spikes, and
 //! a gate is a product of spikes. No softmax, no top-k: any number of experts, none included, may be open for a token at a step.
 //!
+//! # What closed gates save
+//! In inference over whole clips the router runs first, for all T, and then, with the same results to the bit:
+//! - rows of an expert's queries and attention are computed up to the last step at which their gate is open ([`Active`](crate::ops::active)):
+//!   before it a neuron's membrane needs every step, behind it nobody listens. Keys and values are left out where all gates of the batch
+//!   are closed, if the host can see that (on the CPU);
+//! - on the CPU, EMSP computes its gates first, and then the experts (columns of the first map, depth-wise channels) that some gate of the batch
+//!   opens. A channel that is open anywhere is computed everywhere: single places are too fine to save time.
+//!
+//! Not in training, where batch norms take their statistics from every row; nor in streams, where a gate may open in the next chunk.
+//! [`Skip::Lazy`] makes another network whose closed rows can always be left out, in streams too. [`Ctx::without_skipping`](crate::ctx::Ctx) computes
+//! everything.
+//!
+//! On a GPU the number of active rows stays on the device: launches are as large as if all were active, and groups beyond the count return at
+//! once. EMSP computes everything there.
+//!
 //! # How to add a router
 //! A file beside `router.rs` with a type that implements [`Router`], and a name for it in [`router::RouterKind`].
 

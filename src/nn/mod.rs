@@ -272,8 +272,10 @@ impl ConvBn {
     /// Counts what these output channels would have cost as skipped. A depth-wise convolution was not given their spikes: of it only the
     /// dense network's part is known.
     pub fn skipped(&self, x: &Tensor, channels: &[u32], cx: &mut Ctx<'_>) -> Result<()> {
+        if cx.counts().is_none_or(|c| !c.keep.operations) || channels.is_empty() {
+            return Ok(());
+        }
         let w = pick(&cx.param(self.weight), channels)?;
-        let Some(counts) = cx.counts().filter(|c| c.keep.operations) else { return Ok(()) };
         let (name, c) = match self.kind {
             Kind::Depthwise => {
                 let shape = [&x.shape()[..x.shape().len() - 1], &[channels.len()]].concat();
@@ -283,7 +285,8 @@ impl ConvBn {
             Kind::Conv3x3 => (Conv3x3.name(), Conv3x3.cost(&[x, &w])?),
             Kind::Pointwise | Kind::PointwiseBias => (Linear::default().name(), Linear::default().cost(&[x, &w])?),
         };
-        counts.operation(&self.name, name, Cost { skipped: c.acs, dense: c.dense, ..Cost::default() });
+        let cost = Cost { skipped: c.acs, dense: c.dense, ..Cost::default() };
+        cx.counts().into_iter().for_each(|counts| counts.operation(&self.name, name, cost));
         Ok(())
     }
 }
