@@ -9,10 +9,13 @@ use spikemix::ctx::{Ctx, Module};
 use spikemix::device::Device;
 use spikemix::infer::Session;
 use spikemix::model::{self, Spec};
+use spikemix::moe::emsa::{Attention, Emsa};
 use spikemix::moe::router::RouterKind;
-use spikemix::moe::{Semm, Skip};
+use spikemix::moe::{Router, Semm, Skip};
+use spikemix::neuron::Neuron;
+use spikemix::nn::attention::Residual;
 use spikemix::nn::fold::fold;
-use spikemix::params::Params;
+use spikemix::params::{Build, Params};
 use spikemix::rng::Rng;
 use spikemix::tensor::Tensor;
 use std::collections::HashMap;
@@ -166,6 +169,46 @@ fn session(spec: &Spec) -> Outcome {
     if (skipped > 0) != lazy { Err(format!("{skipped} additions skipped in a stream").into()) } else { Ok(()) }
 }
 
+/// Gates that are given.
+struct Given(Tensor);
+
+impl Router for Given {
+    fn route(&self, _: &Tensor, _: &mut Ctx<'_>) -> spikemix::Result<Tensor> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Of three samples one opens a gate at its second step, one never, one at its last: what is computed for each, counted.
+fn samples() -> Outcome {
+    let cpu = Device::Cpu;
+    let (steps, dim) = (5, 32);
+    for attention in [Attention::Ssa(0.25), Attention::Sdsa] {
+        let mut params = Params::new(&cpu);
+        let semm = Semm::default();
+        let net = Emsa::new(&mut Build::new(&mut params, 3), Residual::Spikes, attention, dim, &semm, Neuron::default())?;
+        random_norms(&mut params)?;
+        let (shape, gates) = ([steps, 3, 2, 2, dim], [steps, 3, 2, 2, 4]);
+        let mut r = vec![0.0; gates.iter().product()];
+        // Token 1, expert 2 of sample 0; token 3, expert 0 of sample 2.
+        r[3 * 16 + 4 + 2] = 1.0;
+        r[(4 * 3 + 2) * 16 + 12] = 1.0;
+        let net = net.with_router(Box::new(Given(Tensor::spikes_from_f32(&cpu, &gates, &r)?)));
+        // One spike in every row, so that operations count rows.
+        let x: Vec<f32> = (0..shape.iter().product()).map(|i| f32::from(u8::from(i % dim == i / dim % dim))).collect();
+        let x = Tensor::spikes_from_f32(&cpu, &shape, &x)?;
+        let ((want, all), (got, some)) = (counted(&net, &params, &x, false)?, counted(&net, &params, &x, true)?);
+        expect(&format!("{attention:?}"), &got, &want)?;
+        let acs = |c: &Counts, name: &str| c.rows.iter().find(|r| r.name == name).map_or(0, |r| r.cost.acs / 8);
+        let width = if attention == Attention::Sdsa { 1 } else { 4 };
+        // Rows of keys and values: two steps of sample 0 and five of sample 2, four tokens each; of queries: one token each.
+        let got = ["k.conv", "v.conv", "q.0.conv", "q.1.conv", "q.2.conv"].map(|name| acs(&some, name));
+        if got != [28, 28 * width, 5, 0, 2] || acs(&all, "q.1.conv") != 60 {
+            return Err(format!("{attention:?}: rows {got:?}").into());
+        }
+    }
+    Ok(())
+}
+
 /// Without a router nothing can be skipped.
 fn open_router() -> Outcome {
     let Some(mut spec) = semm_specs().pop() else { return Err("no networks".into()) };
@@ -180,7 +223,7 @@ fn open_router() -> Outcome {
 
 /// Every network with experts.
 pub fn trials() -> Vec<Trial> {
-    let mut out = vec![Trial::test("skip::open_router", open_router)];
+    let mut out = vec![Trial::test("skip::open_router", open_router), Trial::test("skip::samples", samples)];
     for spec in semm_specs() {
         let semm = spec.semm.unwrap_or_default();
         let name = format!("{} {:?} {}", name(&spec), semm.skip, semm.gate_window);

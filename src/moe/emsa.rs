@@ -98,22 +98,20 @@ impl Emsa {
         let active: Vec<Option<Active>> = (0..self.queries.len())
             .map(|i| gates.as_ref().filter(|_| skips).map(|r| Active::of(r, i, lazy)).transpose())
             .collect::<Result<_>>()?;
-        // Where every gate is closed, nobody asks for keys and values either.
-        let nobody = match &gates {
-            Some(r) if skips && !cx.carries_state() && active.iter().flatten().all(Active::is_empty) => {
-                Some(Active::of(r, 0, false)?)
-            }
+        // Nobody asks for the keys and values of a sample behind its last open gate.
+        let asked = match &gates {
+            Some(r) if skips && !cx.carries_state() => Active::of_samples(r)?,
             _ => None,
         };
-        let [k, v] = [&self.key, &self.value].map(|(map, lif)| match &nobody {
+        let [k, v] = [&self.key, &self.value].map(|(map, lif)| match &asked {
             None => map.spikes(x, lif, cx),
-            Some(none) => map.active_spikes(x, none, lif, cx),
+            Some(rows) => map.active_spikes(x, rows, lif, cx),
         });
         let (k, v) = (k?, v?);
         // Shared by all experts, computed once.
-        let shared = match (&self.attend, &nobody) {
-            (Attend::Ssa { .. }, None) => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v])?,
-            (Attend::Ssa { .. }, Some(_)) => {
+        let shared = match (&self.attend, asked.is_some_and(|a| a.is_empty())) {
+            (Attend::Ssa { .. }, false) => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v])?,
+            (Attend::Ssa { .. }, true) => {
                 // A product that is not done is one of a dense network all the same.
                 if let Some(counts) = cx.counts().filter(|c| c.keep.operations) {
                     let Cost { dense, .. } = KeyValue { heads: 1 }.cost(&[&k, &v])?;

@@ -52,6 +52,24 @@ impl Active {
         let room = r.device().at_hand(count.storage()).map_or(all, |n| n as usize);
         Ok(Active { lead, slots, list, count, room, idle })
     }
+    /// All rows of each sample up to the last step at which any of its gates is open: what keys and values are needed for. None where the
+    /// host would have to wait for the gates (on a GPU), and where all rows are active.
+    ///
+    /// # Errors
+    /// Gates that are no spikes.
+    pub fn of_samples(r: &Tensor) -> Result<Option<Self>> {
+        let (device, shape) = (r.device(), r.shape());
+        if device.at_hand(r.storage()).is_none() || shape.len() < 2 {
+            return Ok(None);
+        }
+        let samples = shape[0] * shape[1];
+        let bits = r.words()?;
+        let tokens = r.rows() / samples;
+        let open = bits.chunks_exact(bits.len() / samples).flat_map(|s| vec![u32::from(s.iter().any(|w| *w != 0)); tokens]);
+        let lead = [&shape[..shape.len() - 1], &[1]].concat();
+        let open = Tensor::new(device, &lead, WORDS, device.upload(&open.collect::<Vec<_>>())?)?;
+        Ok(Some(Active::of(&open, 0, false)?).filter(|a| a.room < r.rows()))
+    }
     /// Whether it is known without waiting that no row is active.
     pub fn is_empty(&self) -> bool {
         self.room == 0

@@ -307,7 +307,7 @@ pub const HOW: &[(&str, &str)] = &[
     ("neuron updates", "one for each neuron and step; in no energy."),
     (
         "skipped",
-        "additions not done because a gate was closed, counted from the spikes they would have been for: rows of X for an expert's queries that no open gate at that step or later asks for (for keys and values too where all gates of the batch are closed), and columns of EMSP's first map whose gate never opens in the batch. What spikes that were never computed would have added is not in it. Skipped neurons count as silent in firing rates, not in neuron updates. Results are the same to the bit.",
+        "additions not done because a gate was closed, counted from the spikes they would have been for: rows of X for an expert's queries that no open gate at that step or later asks for (for keys and values behind the last open gate of the sample), and columns of EMSP's first map whose gate never opens in the batch. What spikes that were never computed would have added is not in it. Skipped neurons count as silent in firing rates, not in neuron updates. Results are the same to the bit.",
     ),
     (
         "gated",
