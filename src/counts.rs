@@ -30,6 +30,9 @@ pub struct Cost {
     pub integer_acs: u64,
     /// The same as multiply-adds by whole integers: each nonzero value counts once. Not part of `macs`; only under [`Keep::detail`].
     pub integer_macs: u64,
+    /// Additions that were not done because a gate was closed, counted from spikes that are there. Not part of `acs`. Additions for
+    /// spikes that were never computed (those of skipped queries) cannot be counted and are not in it.
+    pub skipped: u64,
 }
 
 /// What [`Counts`] keep of a run.
@@ -60,6 +63,7 @@ impl std::ops::AddAssign for Cost {
         self.neuron_updates += o.neuron_updates;
         self.integer_acs += o.integer_acs;
         self.integer_macs += o.integer_macs;
+        self.skipped += o.skipped;
     }
 }
 
@@ -269,6 +273,12 @@ impl Counts {
     }
     /// Counts the spikes `[T, B, .., C]` that a neuron layer emitted, of a padded batch those at real steps.
     pub fn spikes(&mut self, place: &str, s: &Tensor, padding: Option<&Padding>) -> Result<()> {
+        if self.keep.clip {
+            self.clip.push((place.to_string(), s.clone()));
+        }
+        if !self.keep.operations {
+            return Ok(());
+        }
         let words = s.words()?;
         let detail = self.keep.detail;
         let row = self.row(place, "neuron");

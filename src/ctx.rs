@@ -37,6 +37,10 @@ pub trait Op: Send + Sync + 'static {
     /// Gradients of the inputs from those of the outputs; `None` where an output had none, and where `needs` says that an input's is
     /// not wanted. What is taken out of `dy` is freed as soon as it is dropped.
     fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>>;
+    /// Whether the first output is what a layer of neurons emitted, to be counted as its spikes.
+    fn is_layer(&self) -> bool {
+        false
+    }
     /// Synaptic operations, counted from the spikes at hand. Reads buffers back: called only where a profile is kept.
     fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
         let _ = x;
@@ -115,12 +119,9 @@ impl Mark {
             self.device.synchronize()?;
             counts.seconds(place, op.name(), self.began.elapsed().as_secs_f64());
         }
-        let spikes = outputs.first().filter(|t| t.planes() == 1 && op.name() == "neuron");
-        if keep.clip {
-            counts.clip.extend(spikes.map(|s| (place.to_string(), s.clone())));
-        }
+        let spikes = outputs.first().filter(|_| op.is_layer());
         if !keep.operations {
-            return Ok(());
+            return spikes.map_or(Ok(()), |s| counts.spikes(place, s, padding));
         }
         // Weights have no steps.
         let real = |t: &Tensor| match padding.filter(|p| p.fits(t) && !params.is_learned(t.id())) {
@@ -159,12 +160,13 @@ pub struct Ctx<'p> {
     updates: Vec<(ParamId, Tensor)>,
     counts: Option<Counts>,
     padding: Option<Padding>,
+    skips: bool,
 }
 
 impl<'p> Ctx<'p> {
     /// For inference: running statistics, no tape; each clip starts from rest.
     pub fn infer(params: &'p Params) -> Self {
-        Ctx { params, tape: None, state: None, updates: Vec::new(), counts: None, padding: None }
+        Ctx { params, tape: None, state: None, updates: Vec::new(), counts: None, padding: None, skips: true }
     }
     /// For training: batch statistics and a tape.
     pub fn train(params: &'p Params) -> Self {
@@ -191,6 +193,16 @@ impl<'p> Ctx<'p> {
     /// The real steps of x `[T, B, ..]`, as [`Padding::real`]; x itself where all are.
     pub fn real(&self, x: &Tensor) -> Result<Tensor> {
         self.padding.as_ref().map_or_else(|| Ok(x.clone()), |p| p.real(x))
+    }
+    /// Computes what is behind closed gates too: the same results, for comparison.
+    pub fn without_skipping(mut self) -> Self {
+        self.skips = false;
+        self
+    }
+    /// Whether what nobody hears may be left out: not in training, where norms take their statistics from every row, and not of a padded
+    /// batch, whose rows are counted by real steps.
+    pub fn skips(&self) -> bool {
+        self.skips && self.tape.is_none() && self.padding.is_none()
     }
     /// Whether norms take batch statistics.
     pub fn is_training(&self) -> bool {
@@ -243,6 +255,10 @@ impl<'p> Ctx<'p> {
     /// Counts the gates that a router opened, spikes `[T, B, N.., experts]`, if anything is counted.
     pub fn count_router(&mut self, place: &str, r: &Tensor) -> Result<()> {
         self.counts.as_mut().map_or(Ok(()), |c| c.router(place, r, self.padding.as_ref()))
+    }
+    /// Counts what a layer of neurons emitted, where it was computed in parts.
+    pub fn emitted(&mut self, place: &str, s: &Tensor) -> Result<()> {
+        self.counts.as_mut().map_or(Ok(()), |c| c.spikes(place, s, self.padding.as_ref()))
     }
     /// Ends the run: new values of buffers, and the counts.
     pub fn finish(self) -> (Vec<(ParamId, Tensor)>, Option<Counts>) {

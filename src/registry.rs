@@ -1,7 +1,7 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
 use crate::kernel::{
-    AnyKernel, attention, conv, depthwise, elementwise, loss, matmul, neuron, norm, optim, pad, pool, reduce, spike,
+    AnyKernel, active, attention, conv, depthwise, elementwise, gate, loss, matmul, neuron, norm, optim, pad, pool, reduce, spike,
 };
 
 /// All kernels, one instance for each variant.
@@ -21,6 +21,8 @@ pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
         Box::new(attention::Product),
     ];
     all.extend(neuron::all());
+    all.extend(active::all());
+    all.extend(gate::all());
     all.extend(spike::all());
     all.extend(pool::all());
     all.extend(norm::all());

@@ -14,7 +14,7 @@ use spikemix::ops::attention::{KeyValue, Mix, Query, Scores};
 use spikemix::ops::conv::Conv3x3;
 use spikemix::ops::depthwise::Depthwise3x3;
 use spikemix::ops::flatten::Flatten;
-use spikemix::ops::gate::{Both, Halves, Mixture, TokenGate};
+use spikemix::ops::gate::{Both, Halves, Hold, Mixture, RowGate, TokenGate};
 use spikemix::ops::linear::Linear;
 use spikemix::ops::mean::TokenMean;
 use spikemix::ops::neuron::{NeuronLayer, Norm, Wants};
@@ -120,6 +120,12 @@ fn multilinear_cases(d: &Device) -> Outcome {
     multilinear(&Scores { heads: 3 }, &[q, k], d)?;
     multilinear(&Mix { heads: 2, scale: 0.5 }, &[m.f32(&[2, 2, 2, 9, 9]), v], d)?;
     multilinear(&Mixture, &[m.spikes(&[2, 2, 3, 3, 3]), m.spikes(&tok), m.spikes(&tok), m.spikes(&tok)], d)?;
+    for expert in [0, 2] {
+        multilinear(&RowGate { expert }, &[m.spikes(&[2, 2, 3, 3, 3]), m.f32(&[2, 2, 3, 3, 40])], d)?;
+    }
+    for window in [1, 2, 3, 9] {
+        multilinear(&Hold { window, wants_open: false }, &[m.spikes(&[5, 2, 3, 3])], d)?;
+    }
     multilinear(&Both, &[m.spikes(&tok), m.spikes(&tok)], d)?;
     multilinear(&TokenGate, &[m.spikes(&tok), m.spikes(&[2, 2, 6])], d)?;
     multilinear(&Halves { first: 35 }, &[m.spikes(&[2, 2, 2, 1, 70])], d)
@@ -248,6 +254,8 @@ fn one_neuron(n: Neuron, norm: bool, seed: u64, d: &Device) -> Outcome {
         norm: norm.then_some(Norm { training: true, eps: 1e-5, padding: None }),
         has_v0: false,
         wants: Wants { v: false, v_seq: true },
+        active: None,
+        is_part: false,
     };
     let (_, saved) = run(&op, &inputs, d)?;
     let grads = op.backward(&saved, &mut [Some(gs.tensor(d)?), Some(gv.tensor(d)?), None, None], &vec![true; inputs.len()])?;

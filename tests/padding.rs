@@ -10,6 +10,7 @@ use spikemix::ctx::{Ctx, Module};
 use spikemix::device::Device;
 use spikemix::loss::Loss;
 use spikemix::model::{self, Spec};
+use spikemix::moe::{Semm, Skip};
 use spikemix::neuron::{Neuron, NeuronKind};
 use spikemix::padding::Padding;
 use spikemix::params::Params;
@@ -121,8 +122,16 @@ fn inference(spec: &Spec, d: &Device) -> Outcome {
         let steps = lengths.iter().copied().max().unwrap_or(0);
         let (shape, x) = batch(which, lengths, steps);
         let padding = Padding::new(d, steps, lengths)?;
-        let mut cx = Ctx::infer(&params).with_padding(padding.clone()).with_counts(counts);
-        let logits = net.forward(&Tensor::from_f32(d, &shape, &x)?, &mut cx)?;
+        let x = Tensor::from_f32(d, &shape, &x)?;
+        let mut skipping = Ctx::infer(&params).with_padding(padding.clone()).with_counts(Counts::default());
+        let logits = net.forward(&x, &mut skipping)?;
+        let skipped = skipping.finish().1.ok_or("no counts")?.total().skipped;
+        if padding.is_some() && skipped > 0 {
+            return Err(format!("{skipped} additions skipped in a padded batch").into());
+        }
+        // What closed gates leave out depends on the batch.
+        let mut cx = Ctx::infer(&params).with_padding(padding.clone()).without_skipping().with_counts(counts);
+        expect("skipping", &net.forward(&x, &mut cx)?.to_vec()?, &logits.to_vec()?)?;
         let labels: Vec<u32> = which.iter().map(|&i| LABELS[i]).collect();
         let losses = LOSSES.iter().map(|l| l.compute(&logits, &labels, padding.as_ref())?.loss.item());
         let losses = losses.collect::<Result<Vec<_>, _>>()?;
@@ -159,10 +168,14 @@ pub fn trials() -> Vec<Trial> {
     let mut specs = specs();
     let learned = Neuron { neuron: NeuronKind::Plif, ..specs[1].neuron };
     specs.push(Spec { neuron: learned, ..specs[1].clone() });
+    let lazy = |m| Semm { skip: Skip::Lazy, gate_window: 4, ..m };
+    let with_experts: Vec<Spec> = specs.iter().filter(|s| s.semm.is_some()).cloned().collect();
+    specs.extend(with_experts.into_iter().map(|s| Spec { semm: s.semm.map(lazy), ..s }));
     for spec in specs {
         type Check = fn(&Spec, &Device) -> Outcome;
         for (what, check) in [("training", training as Check), ("inference", inference)] {
-            let name = format!("{}::{}", name(&spec), spec.neuron.neuron.key());
+            let skip = spec.semm.map(|m| format!("{:?}", m.skip)).unwrap_or_default();
+            let name = format!("{}::{}::{skip}", name(&spec), spec.neuron.neuron.key());
             let s = spec.clone();
             out.push(gpu::trial(format!("padding::{what}::gpu::{name}"), move |d| check(&s, d)));
             let s = spec.clone();

@@ -16,6 +16,7 @@ mod padding;
 mod parity;
 mod reflection;
 mod shared;
+mod skip;
 
 fn main() -> std::process::ExitCode {
     let args = libtest_mimic::Arguments::from_args();
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(infer::trials());
     trials.extend(infer_cli::trials());
     trials.extend(lazy::trials());
+    trials.extend(skip::trials());
     trials.extend(oracle::trials());
     trials.extend(cli::trials());
     libtest_mimic::run(&args, trials).exit_code()

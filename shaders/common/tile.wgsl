@@ -13,12 +13,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let tiles_i = (s.x + TILE - 1u) / TILE;
     let tiles_j = (s.y + TILE - 1u) / TILE;
     let g = group.x + group.y * groups.x;
+    // A folded grid has groups beyond the last split, and a product of rows that were counted on the device may be smaller than the grid.
+    if (g >= tiles_i * tiles_j * s.w) { return; }
     let split = g / (tiles_i * tiles_j);
     let i0 = g / tiles_j % tiles_i * TILE;
     let j0 = g % tiles_j * TILE;
     let whole = max(unit(), 1u);
     let chunk = (s.z / whole + s.w - 1u) / s.w * whole;
-    // A folded grid has groups beyond the last split: they load nothing and store nothing, but meet the barriers.
     let first = min(split * chunk, s.z);
     let end = min(first + chunk, s.z);
     let ti = lane / 16u * 4u;
@@ -30,12 +31,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             let ai = i0 + e / DEPTH;
             let ak = k0 + e % DEPTH;
             var av = 0.0;
-            if (split < s.w && ai < s.x && ak < end) { av = load_a(ai, ak); }
+            if (ai < s.x && ak < end) { av = load_a(ai, ak); }
             tile_a[e % DEPTH * TILE + e / DEPTH] = av;
             let bj = j0 + e % TILE;
             let bk = k0 + e / TILE;
             var bv = 0.0;
-            if (split < s.w && bj < s.y && bk < end) { bv = load_b(bk, bj); }
+            if (bj < s.y && bk < end) { bv = load_b(bk, bj); }
             tile_b[e] = bv;
         }
         workgroupBarrier();
@@ -45,7 +46,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         workgroupBarrier();
     }
-    if (split >= s.w) { return; }
     for (var r = 0u; r < 4u; r++) {
         let i = i0 + ti + r;
         if (i >= s.x) { continue; }

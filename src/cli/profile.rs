@@ -184,18 +184,26 @@ fn timing(net: &dyn Module, params: &Params, samples: &Arc<Samples>, batch: usiz
     net.forward(&x, &mut Ctx::infer(params))?;
     device.synchronize()?;
     let mut counts = Counts::keeping(Keep { operations: false, seconds: true, ..Keep::default() });
-    device.profile(true);
-    let timed = (0..RUNS).try_for_each(|_| {
-        let mut cx = Ctx::infer(params).with_counts(std::mem::take(&mut counts));
+    let samples = b.labels.len() as u64;
+    let pass = |cx: Ctx<'_>, counts: &mut Counts| -> Result<()> {
+        let mut cx = cx.with_counts(std::mem::take(counts));
         let done = net.forward(&x, &mut cx);
-        counts = cx.finish().1.unwrap_or_default();
-        counts.samples += b.labels.len() as u64;
+        *counts = cx.finish().1.unwrap_or_default();
+        counts.samples += samples;
         done.map(|_| ())
+    };
+    let mut unskipped = counts.clone();
+    let timed = (0..RUNS).try_for_each(|_| {
+        pass(Ctx::infer(params).without_skipping(), &mut unskipped)?;
+        device.profile(true);
+        let done = pass(Ctx::infer(params), &mut counts);
+        device.profile(false);
+        done
     });
-    device.profile(false);
     let kernels = device.take_profile()?;
     timed?;
-    Ok(Timing { counts, batches: RUNS, kernels })
+    let unskipped = unskipped.rows.iter().map(|r| r.seconds).sum();
+    Ok(Timing { counts, unskipped, batches: RUNS, kernels })
 }
 
 /// Runs sample `i` by itself and keeps its spikes.
@@ -266,6 +274,7 @@ fn text(o: &Outcome) -> String {
         "integer AC",
         "attention AC",
         "dense",
+        "skipped",
         "gated",
         "bytes",
         "energy",
@@ -274,7 +283,7 @@ fn text(o: &Outcome) -> String {
     modules.extend(p.modules.iter().map(|m| {
         let counts = [m.spikes_in, m.spikes_out, m.effective_macs, m.effective_acs, m.integer_acs, m.attention_acs, m.dense_macs];
         let mut row = vec![m.name.clone(), m.op.clone()];
-        row.extend(counts.into_iter().chain([m.gated_sops, m.bytes_moved]).map(blank));
+        row.extend(counts.into_iter().chain([m.skipped_sops, m.gated_sops, m.bytes_moved]).map(blank));
         row.extend([if m.energy_pj == 0.0 { String::new() } else { joules(m.energy_pj) }, ms(m.seconds)]);
         row
     }));
@@ -312,7 +321,7 @@ fn text(o: &Outcome) -> String {
     let s = n.synaptic_operations;
     let head = |rows: &[Vec<String>]| table(rows, &right(rows[0].len()));
     let mut parts = vec![head(&rates)];
-    let mut aligned = right(13);
+    let mut aligned = right(14);
     aligned[1] = false;
     parts.push(table(&modules, &aligned));
     if routers.len() > 1 {
@@ -330,16 +339,17 @@ fn text(o: &Outcome) -> String {
         count(s.dense)
     ));
     parts.push(format!(
-        "skipped by gates  {} operations (gates are products of spikes, applied after the work); {} met a closed gate\n\
+        "skipped by gates  {} operations; {} more met a closed gate and were done\n\
          bytes moved       {} a sample, in batches of {}\n\
-         time              {} ms a sample on {}\n\
+         time              {} ms a sample on {}; {} ms with nothing skipped\n\
          accuracy          {} on {} {} samples\n",
-        count(p.skipped_sops),
+        count(p.activity.skipped_sops),
         count(p.gated_sops),
         count(p.bytes_moved),
         o.batch,
         ms(p.seconds_per_sample),
         o.device,
+        ms(p.seconds_unskipped),
         percent(o.accuracy),
         p.activity.samples_counted,
         o.split.name()

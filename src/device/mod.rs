@@ -137,6 +137,14 @@ impl Device {
         }
     }
 
+    /// The first word of a buffer where nobody has to be waited for: on the CPU.
+    pub fn at_hand(&self, s: &Storage) -> Option<u32> {
+        match s {
+            Storage::Cpu(b) => b.words().first().copied(),
+            Storage::Gpu(_) => None,
+        }
+    }
+
     /// Waits until everything launched so far has run.
     pub fn synchronize(&self) -> Result<()> {
         match self {

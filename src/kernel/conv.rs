@@ -3,7 +3,7 @@
 //! The gradient of the input is the same convolution of dy with [`Flip`]ped weights.
 
 use super::matmul::tiles;
-use super::product::{BitMatrix, Rows, WALK_BELOW, WALK_WEIGHT_BELOW, Way, dense, dense_weight, product, weight_product};
+use super::product::{BitMatrix, Pick, Rows, WALK_BELOW, WALK_WEIGHT_BELOW, Way, dense, dense_weight, product, weight_product};
 use super::{Access, Args, Case, Gen, Kernel, Tolerance, winograd};
 use crate::uniform;
 
@@ -82,7 +82,13 @@ fn floats<'a>(u: &ConvU, x: &'a [f32]) -> FloatPatches<'a> {
 }
 
 fn spikes<'a>(u: &ConvU, x: &'a [u32]) -> BitMatrix<'a> {
-    BitMatrix { x, rows: u.pixels(), c: u.cin as usize, planes: u.planes as usize, image: Some((u.h as usize, u.w as usize)) }
+    BitMatrix {
+        x,
+        rows: u.pixels(),
+        c: u.cin as usize,
+        planes: u.planes as usize,
+        pick: Pick::Neighbours(u.h as usize, u.w as usize),
+    }
 }
 
 /// Share of nonzeros below which a convolution (its weight gradient, where `weight` is set) walks them.

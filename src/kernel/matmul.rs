@@ -1,6 +1,6 @@
 //! Linear maps: products of floats, and products with packed spikes.
 
-use super::product::{BitMatrix, WALK_BELOW, WALK_WEIGHT_BELOW, Way, gemm, product, split_range, weight_product};
+use super::product::{BitMatrix, Pick, WALK_BELOW, WALK_WEIGHT_BELOW, Way, gemm, product, split_range, weight_product};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance};
 use crate::uniform;
 use rayon::prelude::*;
@@ -119,7 +119,7 @@ uniform! {
 }
 
 fn bit_rows<'a>(u: &BitsU, x: &'a [u32]) -> BitMatrix<'a> {
-    BitMatrix { x, rows: u.rows as usize, c: u.cin as usize, planes: u.planes as usize, image: None }
+    BitMatrix { x, rows: u.rows as usize, c: u.cin as usize, planes: u.planes as usize, pick: Pick::Each }
 }
 
 /// x bits\[planes, rows, cin\], w\[cin, cout\], bias\[cout\] (or empty) -> y\[rows, cout\].

@@ -33,12 +33,14 @@ macro_rules! head {
     };
 }
 
+pub mod active;
 pub mod attention;
 pub mod bits;
 pub mod columns;
 pub mod conv;
 pub mod depthwise;
 pub mod elementwise;
+pub mod gate;
 pub mod loss;
 pub mod matmul;
 pub mod neuron;

@@ -67,12 +67,12 @@ impl NeuronU {
             alpha: n.alpha,
         }
     }
-    fn charging(&self, w: &[f32]) -> Charging {
+    pub(super) fn charging(&self, w: &[f32]) -> Charging {
         let k = if self.learned != 0 { logistic(w[0]) } else { self.k };
         Charging { k, rest: self.rest, decay_input: self.decay_input != 0 }
     }
     /// Rows of a tile: about 1024 neurons, so that a tile's T steps stay in the second-level cache.
-    fn tile(&self) -> usize {
+    pub(super) fn tile(&self) -> usize {
         (1024 / (self.c as usize).max(1)).max(1)
     }
 }
@@ -107,7 +107,7 @@ fn gather_bits(fired: &[u8; 16]) -> u32 {
 
 /// One step of one row: the membrane moves, the spikes come back packed.
 #[inline(always)]
-fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32], s: &mut [u32], c: Charging, u: &NeuronU) {
+pub(super) fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32], s: &mut [u32], c: Charging, u: &NeuronU) {
     for (w, word) in s.iter_mut().enumerate() {
         let (i, j) = (w * 32, (w * 32 + 32).min(x.len()));
         let (x, v) = (&x[i..j], &mut v[i..j]);

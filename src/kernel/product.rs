@@ -297,33 +297,45 @@ pub fn unpack_row(bits: &[u32], out: &mut [f32], add: bool) {
     }
 }
 
-/// Packed spikes \[planes, rows, words(c)\] as a matrix, planes summed: a row as it is, or the nine neighbours of a pixel.
+/// Which of the rows of packed spikes a matrix has.
+#[derive(Clone, Copy)]
+pub enum Pick<'a> {
+    /// Each as it is.
+    Each,
+    /// For each pixel of images of this height and width its nine neighbours, for a 3x3 convolution: k = tap * c + channel.
+    Neighbours(usize, usize),
+    /// Those with these numbers.
+    Listed(&'a [u32]),
+}
+
+/// Packed spikes \[planes, rows, words(c)\] as a matrix, planes summed.
 pub struct BitMatrix<'a> {
     /// The words.
     pub x: &'a [u32],
-    /// Rows.
+    /// Rows of x.
     pub rows: usize,
     /// Channels.
     pub c: usize,
     /// Planes.
     pub planes: usize,
-    /// Height and width of the images whose pixels the rows are, for a 3x3 convolution: k = tap * c + channel.
-    pub image: Option<(usize, usize)>,
+    /// The rows of the matrix.
+    pub pick: Pick<'a>,
 }
 
 impl BitMatrix<'_> {
     /// Calls `f(tap, source row)`.
     #[inline(always)]
     fn each_tap(&self, row: usize, mut f: impl FnMut(usize, usize)) {
-        match self.image {
-            None => f(0, row),
-            Some((h, w)) => each_tap(row, h, w, f),
+        match self.pick {
+            Pick::Each => f(0, row),
+            Pick::Neighbours(h, w) => each_tap(row, h, w, f),
+            Pick::Listed(list) => f(0, list[row] as usize),
         }
     }
     fn taps(&self) -> usize {
-        if self.image.is_some() { 9 } else { 1 }
+        if matches!(self.pick, Pick::Neighbours(..)) { 9 } else { 1 }
     }
-    /// Fraction of set bits (a spike counts once for each plane it is in).
+    /// Fraction of set bits of all rows of x, whichever the matrix has (a spike counts once for each plane it is in).
     pub fn density(&self) -> f64 {
         bit_density(self.x, self.rows * self.c)
     }
@@ -512,13 +524,13 @@ fn transpose(a: &mut [u32; 32]) {
 
 impl Rows for BitMatrix<'_> {
     fn rows(&self) -> usize {
-        self.rows
+        if let Pick::Listed(list) = self.pick { list.len() } else { self.rows }
     }
     fn k(&self) -> usize {
         self.taps() * self.c
     }
     fn unit(&self) -> usize {
-        self.image.map_or(1, |(h, w)| h * w)
+        if let Pick::Neighbours(h, w) = self.pick { h * w } else { 1 }
     }
     fn fill(&self, first: usize, n: usize, out: &mut [f32]) {
         let (c, nw) = (self.c, words(self.c));

@@ -46,7 +46,7 @@ impl Kernel for Concat {
 }
 
 uniform! {
-    /// Uniform of [`Mask`] and [`MaskBackward`].
+    /// Uniform of [`Mask`], [`MaskBackward`] and of gates of rows ([`super::gate`]).
     pub struct MaskU {
         /// Places x samples x steps.
         rows: u32,
@@ -62,11 +62,11 @@ uniform! {
 impl MaskU {
     /// Whether the router chose the expert for row `i`.
     #[inline(always)]
-    fn open(&self, r: &[u32], i: usize) -> bool {
+    pub(super) fn open(&self, r: &[u32], i: usize) -> bool {
         let e = self.expert as usize;
         r[i * words(self.experts as usize) + e / 32] >> (e % 32) & 1 != 0
     }
-    fn cases(name: &str) -> Vec<(String, MaskU, Gen)> {
+    pub(super) fn cases(name: &str) -> Vec<(String, MaskU, Gen)> {
         [(0, 8, 4, 1), (1, 1, 1, 0), (5, 32, 4, 3), (37, 70, 33, 32), (600, 129, 8, 0)]
             .map(|(rows, c, experts, expert)| {
                 let label = format!("[{rows}, {c}], expert {expert} of {experts}");

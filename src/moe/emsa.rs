@@ -1,13 +1,15 @@
 //! EMSA: experts mixture spiking attention. Experts have their own queries and share keys and values; a router opens them token by token.
 
-use super::{Router, Semm, Width, gated};
-use crate::ctx::{Ctx, Module};
+use super::{Router, Semm, Skip, Width, gated};
+use crate::counts::Cost;
+use crate::ctx::{Ctx, Module, Op};
 use crate::error::{Error, Result};
 use crate::neuron::Neuron;
 use crate::nn::attention::{Entry, Exit, Residual, token_gate};
 use crate::nn::{ConvBn, Kind, Neurons};
+use crate::ops::active::{Active, ActiveQuery};
 use crate::ops::attention::{KeyValue, Query};
-use crate::ops::gate::{Mixture, TokenGate};
+use crate::ops::gate::{Mixture, RowGate, TokenGate};
 use crate::ops::residual::Residual as Sum;
 use crate::params::Build;
 use crate::tensor::Tensor;
@@ -29,6 +31,7 @@ pub struct Emsa {
     queries: Vec<(ConvBn, Neurons)>,
     attend: Attend,
     router: Option<Box<dyn Router>>,
+    skip: Skip,
     exit: Exit,
 }
 
@@ -75,34 +78,75 @@ impl Emsa {
             value,
             queries,
             attend,
-            router: semm.router.build(b, dim, m, neuron)?,
+            router: semm.router.build(b, dim, m, semm.gate_window, neuron)?,
+            skip: semm.skip,
             exit: Exit::new(b, "proj", residual, dv, dim, neuron)?,
         })
     }
 
+    /// The same with another router, whose gates `[T, B, N.., experts]` must be spikes.
+    pub fn with_router(mut self, router: Box<dyn Router>) -> Self {
+        self.router = Some(router);
+        self
+    }
     /// Spikes `[T, B, N.., D]` to sum_i r_i A_i, integer spikes `[T, B, N.., dv]`.
     fn mixture(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let gates = self.router.as_ref().map(|r| r.route(x, cx)).transpose()?;
-        let k = self.key.0.spikes(x, &self.key.1, cx)?;
-        let v = self.value.0.spikes(x, &self.value.1, cx)?;
+        let lazy = self.skip == Skip::Lazy;
+        // A chunk of a stream does not know whether a gate opens later.
+        let skips = cx.skips() && (lazy || !cx.carries_state()) && x.is_bits();
+        let active: Vec<Option<Active>> = (0..self.queries.len())
+            .map(|i| gates.as_ref().filter(|_| skips).map(|r| Active::of(r, i, lazy)).transpose())
+            .collect::<Result<_>>()?;
+        // Nobody asks for the keys and values of a sample behind its last open gate.
+        let asked = match &gates {
+            Some(r) if skips && !cx.carries_state() => Active::of_samples(r)?,
+            _ => None,
+        };
+        let [k, v] = [&self.key, &self.value].map(|(map, lif)| match &asked {
+            None => map.spikes(x, lif, cx),
+            Some(rows) => map.active_spikes(x, rows, lif, cx),
+        });
+        let (k, v) = (k?, v?);
         // Shared by all experts, computed once.
-        let shared = match &self.attend {
-            Attend::Ssa { .. } => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v])?,
-            Attend::Sdsa { kv_lif } => token_gate(&self.name, &k, &v, kv_lif, cx)?,
+        let shared = match (&self.attend, asked.is_some_and(|a| a.is_empty())) {
+            (Attend::Ssa { .. }, false) => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v])?,
+            (Attend::Ssa { .. }, true) => {
+                // A product that is not done is one of a dense network all the same.
+                if let Some(counts) = cx.counts().filter(|c| c.keep.operations) {
+                    let Cost { dense, .. } = KeyValue { heads: 1 }.cost(&[&k, &v])?;
+                    counts.operation(&self.name, "key_value", Cost { dense, ..Cost::default() });
+                }
+                Tensor::zeros(cx.device(), &[0, v.channels()])?
+            }
+            (Attend::Sdsa { kv_lif }, _) => token_gate(&self.name, &k, &v, kv_lif, cx)?,
         };
         let mut experts = Vec::new();
-        for (i, (map, lif)) in self.queries.iter().enumerate() {
-            let q = map.spikes(x, lif, cx)?;
+        for (i, (query, active)) in self.queries.iter().zip(&active).enumerate() {
+            let gate = gates.as_ref().filter(|_| lazy);
+            let q = match (active, gate) {
+                (Some(active), _) => query.0.active_spikes(x, active, &query.1, cx)?,
+                (None, Some(r)) => query.0.gated_spikes(x, r, i, &query.1, cx)?,
+                (None, None) => query.0.spikes(x, &query.1, cx)?,
+            };
             if let Some(r) = &gates {
                 let product = if matches!(self.attend, Attend::Ssa { .. }) { v.channels() } else { 0 };
-                gated::experts(cx, &self.name, r, i, &[(x, q.channels()), (&q, product)])?;
+                gated::experts(cx, &self.name, r, i, active.as_ref(), &[(x, q.channels()), (&q, product)])?;
             }
-            experts.push(match &self.attend {
-                Attend::Ssa { attn_lif, scale } => {
-                    let a = cx.apply1(&self.name, Query { heads: 1, scale: *scale }, &[&q, &shared])?;
+            experts.push(match (&self.attend, active) {
+                (Attend::Ssa { attn_lif, scale }, None) => {
+                    let mut a = cx.apply1(&self.name, Query { heads: 1, scale: *scale }, &[&q, &shared])?;
+                    if let Some(r) = gate {
+                        a = cx.apply1(&self.name, RowGate { expert: i }, &[r, &a])?;
+                    }
                     attn_lif[i].fire(&a, cx)?
                 }
-                Attend::Sdsa { .. } => cx.apply1(&self.name, TokenGate, &[&q, &shared])?,
+                (Attend::Ssa { attn_lif, scale }, Some(active)) => {
+                    let op = ActiveQuery { active: active.clone(), scale: *scale };
+                    let a = cx.apply1(&self.name, op, &[&q, &shared])?;
+                    attn_lif[i].fire_active(&a, active, cx)?
+                }
+                (Attend::Sdsa { .. }, _) => cx.apply1(&self.name, TokenGate, &[&q, &shared])?,
             });
         }
         match gates {

@@ -4,6 +4,7 @@
 use super::{Semm, gated};
 use crate::ctx::{Ctx, Module};
 use crate::error::{Error, Result};
+use crate::kernel::words;
 use crate::neuron::Neuron;
 use crate::nn::attention::{Entry, Exit, Residual};
 use crate::nn::{ConvBn, Kind, Neurons};
@@ -44,10 +45,10 @@ impl Emsp {
     }
 }
 
-impl Module for Emsp {
-    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        let x = self.entry.forward(x, cx)?;
-        let u = self.fc1.0.spikes(&x, &self.fc1.1, cx)?;
+impl Emsp {
+    /// Spikes `[T, B, H, W, D]` to the experts' spikes and their gates, `[T, B, H, W, half]` each.
+    fn halves(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<(Tensor, Tensor)> {
+        let u = self.fc1.0.spikes(x, &self.fc1.1, cx)?;
         let halves = cx.apply(&self.name, Halves { first: self.half }, &[&u])?;
         let [mut e, r]: [Tensor; 2] = halves.try_into().map_err(|_| Error::shape(self.name.clone(), "no halves"))?;
         if let Some((conv, lif)) = &self.depthwise {
@@ -56,6 +57,82 @@ impl Module for Emsp {
             }
             e = conv.spikes(&e, lif, cx)?;
         }
+        Ok((e, r))
+    }
+    /// The gates alone: spikes `[T, B, H, W, D]` to spikes `[T, B, H, W, half]`.
+    pub fn gates(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let half = self.half as u32;
+        self.fc1.0.channel_spikes(x, &(half..2 * half).collect::<Vec<_>>(), &self.fc1.1, cx)
+    }
+    /// [`Emsp::halves`] where only those experts are computed whose gate opens anywhere in the batch; the others are silent. Gates come
+    /// first then, and are looked at by the host.
+    fn needed_halves(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<(Tensor, Tensor)> {
+        let (fc1, lif) = &self.fc1;
+        let r = self.gates(x, cx)?;
+        let (needed, missing) = used_channels(&r)?;
+        let mut e = fc1.channel_spikes(x, &needed, lif, cx)?;
+        fc1.skipped(x, &missing, cx)?;
+        if cx.counts().is_some() {
+            let gates: Vec<u32> = (self.half as u32..2 * self.half as u32).collect();
+            let [a, b] = [(&e, &needed), (&r, &gates)].map(|(x, c)| spread_channels(x, c, 2 * self.half));
+            let (a, b) = (a?, b?);
+            let both: Vec<u32> = a.words()?.iter().zip(b.words()?).map(|(a, b)| a | b).collect();
+            cx.emitted(lif.name(), &Tensor::new(a.device(), a.shape(), a.repr(), a.device().upload(&both)?)?)?;
+        }
+        let Some((conv, lif)) = &self.depthwise else { return Ok((spread_channels(&e, &needed, self.half)?, r)) };
+        if cx.counts().is_some() {
+            gated::depthwise(cx, &self.name, &spread_channels(&e, &needed, self.half)?, &r)?;
+        }
+        e = conv.channel_spikes(&e, &needed, lif, cx)?;
+        conv.skipped(&e, &missing, cx)?;
+        let e = spread_channels(&e, &needed, self.half)?;
+        cx.emitted(lif.name(), &e)?;
+        Ok((e, r))
+    }
+}
+
+/// Channels of r that have a spike anywhere, and the others. There are at least 16 of the first if there are so many: matrix products of
+/// one column round in another way.
+fn used_channels(r: &Tensor) -> Result<(Vec<u32>, Vec<u32>)> {
+    let (bits, nw, c) = (r.words()?, words(r.channels()), r.channels() as u32);
+    let mut any = vec![0u32; nw];
+    bits.chunks_exact(nw.max(1)).for_each(|row| any.iter_mut().zip(row).for_each(|(a, w)| *a |= w));
+    let is_used = |k: &u32| any[*k as usize / 32] >> (k % 32) & 1 != 0;
+    let (mut used, mut unused): (Vec<u32>, Vec<u32>) = (0..c).partition(is_used);
+    if !used.is_empty() && used.len() < 16 {
+        used.extend(unused.drain(..unused.len().min(16 - used.len())));
+        used.sort_unstable();
+    }
+    Ok((used, unused))
+}
+
+/// Spikes `[.., n]` at their places among `c` channels.
+fn spread_channels(x: &Tensor, channels: &[u32], c: usize) -> Result<Tensor> {
+    let (from, to) = (words(channels.len()), words(c));
+    let mut out = vec![0u32; x.rows() * to];
+    let bits = x.words()?;
+    for (row, out) in bits.chunks_exact(from.max(1)).zip(out.chunks_exact_mut(to.max(1))) {
+        for (i, &word) in row.iter().enumerate() {
+            let mut word = word;
+            while word != 0 {
+                let c = channels[i * 32 + word.trailing_zeros() as usize];
+                out[c as usize / 32] |= 1 << (c % 32);
+                word &= word - 1;
+            }
+        }
+    }
+    let shape = [&x.shape()[..x.shape().len() - 1], &[c]].concat();
+    Tensor::new(x.device(), &shape, x.repr(), x.device().upload(&out)?)
+}
+
+impl Module for Emsp {
+    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let x = self.entry.forward(x, cx)?;
+        let at_hand = x.device().at_hand(x.storage()).is_some();
+        let (e, r) = match self.routed && cx.skips() && !cx.carries_state() && at_hand && x.is_bits() {
+            true => self.needed_halves(&x, cx)?,
+            false => self.halves(&x, cx)?,
+        };
         let y = if self.routed { cx.apply1(&self.name, Both, &[&e, &r])? } else { e };
         self.exit.forward(&y, cx)
     }

@@ -1,20 +1,32 @@
-//! What closed gates would allow to leave out: operations that were done and whose results met a closed gate. Counted for reports only
+//! What closed gates would allow to leave out beside what is left out: operations that were done and whose results met a closed gate. Counted for reports only
 //! ([`Keep::detail`](crate::counts::Keep)), and never called a saving.
 
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::kernel::words;
+use crate::ops::active::Active;
 use crate::tensor::Tensor;
 
-/// Counts, for every (step, sample, token) whose gate to expert `i` of `r` `[.., experts]` is closed, the spikes of that row in each of
-/// `work` times the targets that each spike reaches, at operation `mixture` of `place`.
-pub(super) fn experts(cx: &mut Ctx<'_>, place: &str, r: &Tensor, i: usize, work: &[(&Tensor, usize)]) -> Result<()> {
+/// Counts, for every (step, sample, token) that was computed and whose gate to expert `i` of `r` `[.., experts]` is closed, the spikes of
+/// that row in each of `work` times the targets that each spike reaches, at operation `mixture` of `place`. All rows were computed where
+/// `active` is not given.
+pub(super) fn experts(
+    cx: &mut Ctx<'_>,
+    place: &str,
+    r: &Tensor,
+    i: usize,
+    active: Option<&Active>,
+    work: &[(&Tensor, usize)],
+) -> Result<()> {
     if !cx.counts().is_some_and(|c| c.keep.detail) {
         return Ok(());
     }
     let r = &cx.real(r)?;
     let gates = r.words()?;
     let pitch = words(r.channels());
+    let rows: Vec<u32> = active.map_or_else(|| Ok((0..r.rows() as u32).collect()), Active::rows)?;
+    let closed = |row: &&usize| gates[**row * pitch + i / 32] >> (i % 32) & 1 == 0;
+    let rows: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
     let mut sum = 0;
     for (x, targets) in work {
         let x = &cx.real(x)?;
@@ -23,7 +35,7 @@ pub(super) fn experts(cx: &mut Ctx<'_>, place: &str, r: &Tensor, i: usize, work:
             return Err(Error::shape("gated", format!("{x:?} behind gates {r:?}")));
         }
         let bits = x.words()?;
-        for row in (0..x.rows()).filter(|row| gates[row * pitch + i / 32] >> (i % 32) & 1 == 0) {
+        for row in rows.iter().filter(closed) {
             for p in 0..planes {
                 let at = (p * x.rows() + row) * width;
                 sum += bits[at..at + width].iter().map(|w| u64::from(w.count_ones())).sum::<u64>() * *targets as u64;
@@ -86,7 +98,7 @@ mod tests {
         let r = spikes(&[1, 1, 2, 2], &[1., 1., 0., 0.]);
         let q = spikes(&[1, 1, 2, 3], &[1., 1., 1., 1., 0., 1.]);
         let x = Tensor::planes_from_f32(&Device::Cpu, &[1, 1, 2, 2], &[1., 0., 2., 1.]).unwrap();
-        experts(&mut cx, "a", &r, 1, &[(&q, 10), (&x, 100)]).unwrap();
+        experts(&mut cx, "a", &r, 1, None, &[(&q, 10), (&x, 100)]).unwrap();
         // One row of two channels of spikes; the gate of channel 0 is closed on the left, of channel 1 on the right.
         let e = spikes(&[1, 1, 1, 2, 2], &[1., 1., 1., 1.]);
         let g = spikes(&[1, 1, 1, 2, 2], &[0., 1., 1., 0.]);

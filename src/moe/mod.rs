@@ -1,6 +1,21 @@
 //! Spiking experts mixture (SEMM; Zhou et al., "Spiking Transformer with Experts Mixture", 2024): routers and experts both emit spikes, and
 //! a gate is a product of spikes. No softmax, no top-k: any number of experts, none included, may be open for a token at a step.
 //!
+//! # What closed gates save
+//! In inference over whole clips the router runs first, for all T, and then, with the same results to the bit:
+//! - rows of an expert's queries and attention are computed up to the last step at which their gate is open ([`Active`](crate::ops::active)):
+//!   before it a neuron's membrane needs every step, behind it nobody listens. On the CPU keys and values are computed up to the last step
+//!   at which any gate of the sample is open;
+//! - on the CPU, EMSP computes its gates first, and then the experts (columns of the first map, depth-wise channels) that some gate of the batch
+//!   opens. A channel that is open anywhere is computed everywhere: single places are too fine to save time.
+//!
+//! Not in training, where batch norms take their statistics from every row; nor in streams, where a gate may open in the next chunk.
+//! [`Skip::Lazy`] makes another network whose closed rows can always be left out, in streams too. [`Ctx::without_skipping`](crate::ctx::Ctx) computes
+//! everything.
+//!
+//! On a GPU the number of active rows stays on the device: launches are as large as if all were active, and groups beyond the count return at
+//! once. EMSP computes everything there.
+//!
 //! # How to add a router
 //! A file beside `router.rs` with a type that implements [`Router`], and a name for it in [`router::RouterKind`].
 
@@ -72,6 +87,18 @@ impl<'de> Deserialize<'de> for Hidden {
     }
 }
 
+/// What a closed gate of EMSA means for the expert behind it, and so what may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Skip {
+    /// The paper's: gates are products. The expert's neurons hear every step; what is left out is what nobody can hear any more: rows of
+    /// places whose gate does not open at this step or later. That is known for whole clips only, so that a stream skips nothing.
+    Exact,
+    /// A closed step is one without input: the expert's queries and attention neurons get no current but the norm's shift, and leak. It is
+    /// **another network** than the paper's, in training too. Every closed row is left out in inference, in streams as well.
+    Lazy,
+}
+
 /// The switches of SEMM.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -94,6 +121,10 @@ pub struct Semm {
     pub depthwise: bool,
     /// What decides about the gates.
     pub router: router::RouterKind,
+    /// What a closed gate of EMSA means.
+    pub skip: Skip,
+    /// Steps for which a router of EMSA decides at once, by its spikes at the first of them. Another network than the paper's unless it is 1.
+    pub gate_window: usize,
 }
 
 impl Default for Semm {
@@ -107,6 +138,8 @@ impl Default for Semm {
             hidden: Hidden::Parity,
             depthwise: true,
             router: router::RouterKind::Spiking,
+            skip: Skip::Exact,
+            gate_window: 1,
         }
     }
 }

@@ -9,12 +9,15 @@ pub mod fold;
 pub mod mlp;
 pub mod patch;
 
-use crate::ctx::Ctx;
+use crate::counts::Cost;
+use crate::ctx::{Ctx, Op};
 use crate::error::Result;
 use crate::kernel::norm::{Running, RunningU};
 use crate::neuron::Neuron;
+use crate::ops::active::{Active, ActiveLinear};
 use crate::ops::conv::Conv3x3;
 use crate::ops::depthwise::Depthwise3x3;
+use crate::ops::gate::RowGate;
 use crate::ops::linear::Linear;
 use crate::ops::neuron::{NeuronLayer, Norm, Wants};
 use crate::ops::norm::BatchNorm;
@@ -26,6 +29,23 @@ use crate::tensor::{Repr, Tensor, launch};
 const EPS: f32 = 1e-5;
 /// Weight of the newest batch in running statistics, as in PyTorch.
 const MOMENTUM: f32 = 0.1;
+
+/// What a layer is run for.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    All,
+    Rows(&'a Active),
+    Channels(&'a [u32]),
+}
+
+/// Some places of the last axis, in this order. By way of the host: for parameters.
+fn pick(t: &Tensor, channels: &[u32]) -> Result<Tensor> {
+    let v = t.to_vec()?;
+    let picked: Vec<f32> = v.chunks(t.channels().max(1)).flat_map(|row| channels.iter().map(|&c| row[c as usize])).collect();
+    let mut shape = t.shape().to_vec();
+    shape.last_mut().into_iter().for_each(|c| *c = channels.len());
+    Tensor::from_f32(t.device(), &shape, &picked)
+}
 
 /// A layer of neurons.
 pub struct Neurons {
@@ -46,14 +66,26 @@ impl Neurons {
         };
         Ok(Neurons { name: b.name(name), neuron, w })
     }
+    /// The path of the layer.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
     /// Currents `[T, .., C]` to spikes `[T, .., C]`.
     pub fn fire(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        self.run(x, None, cx)
+        self.run(x, None, Part::All, cx)
     }
-    fn run(&self, x: &Tensor, norm: Option<&BatchNormLayer>, cx: &mut Ctx<'_>) -> Result<Tensor> {
+    /// Currents of some rows, `[rows, C]`, to spikes of all, `[T, .., C]`.
+    pub fn fire_active(&self, x: &Tensor, active: &Active, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        self.run(x, None, Part::Rows(active), cx)
+    }
+    fn run(&self, x: &Tensor, norm: Option<&BatchNormLayer>, part: Part<'_>, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let mut inputs = vec![x.clone()];
         if let Some(n) = norm {
-            inputs.extend(n.params(cx));
+            let params = n.params(cx);
+            inputs.extend(match part {
+                Part::Channels(c) => params.iter().map(|p| pick(p, c)).collect::<Result<Vec<_>>>()?,
+                _ => params.to_vec(),
+            });
         }
         inputs.extend(self.w.map(|w| cx.param(w)));
         let v0 = cx.take_state(&self.name);
@@ -64,6 +96,11 @@ impl Neurons {
             norm: norm.map(|_| Norm { training, eps: EPS, padding: cx.padding().cloned() }),
             has_v0: v0.is_some(),
             wants: Wants { v: carries, v_seq: false },
+            active: match part {
+                Part::Rows(active) => Some(active.clone()),
+                _ => None,
+            },
+            is_part: matches!(part, Part::Channels(_)),
         };
         inputs.extend(v0);
         let outs = cx.apply(&self.name, op, &inputs.iter().collect::<Vec<_>>())?;
@@ -197,10 +234,61 @@ impl ConvBn {
     pub fn spikes(&self, x: &Tensor, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
         if self.norm_is_bias(cx) {
             let y = self.conv(x, Some(self.bn.bias), cx)?;
-            return neurons.run(&y, None, cx);
+            return neurons.run(&y, None, Part::All, cx);
         }
         let y = self.conv(x, self.bias, cx)?;
-        neurons.run(&y, Some(&self.bn), cx)
+        neurons.run(&y, Some(&self.bn), Part::All, cx)
+    }
+    /// [`ConvBn::spikes`] where nothing arrives in the rows that an expert's gate (of r, `[T, .., experts]`) closes.
+    pub fn gated_spikes(&self, x: &Tensor, r: &Tensor, expert: usize, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let y = self.conv(x, self.bias, cx)?;
+        let y = cx.apply1(&self.name, RowGate { expert }, &[r, &y])?;
+        neurons.run(&y, Some(&self.bn), Part::All, cx)
+    }
+    /// [`ConvBn::spikes`] of a pointwise convolution, for some rows of x alone; there are no spikes in the others.
+    pub fn active_spikes(&self, x: &Tensor, active: &Active, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        // A row that is left out gets the norm's shift too, where time passes there.
+        let folded = self.norm_is_bias(cx) && !active.idles();
+        let bias = if folded { Some(self.bn.bias) } else { self.bias };
+        let inputs: Vec<Tensor> = [Some(self.weight), bias].into_iter().flatten().map(|id| cx.param(id)).collect();
+        let inputs: Vec<&Tensor> = std::iter::once(x).chain(&inputs).collect();
+        let y = cx.apply1(&self.name, ActiveLinear(active.clone()), &inputs)?;
+        neurons.run(&y, (!folded).then_some(&self.bn), Part::Rows(active), cx)
+    }
+    /// [`ConvBn::spikes`] of some output channels alone: `[T, .., channels.len()]`. Of a depth-wise convolution x holds the same channels. The
+    /// layer's spikes are not counted here, for they are not all there: see [`Ctx::emitted`].
+    pub fn channel_spikes(&self, x: &Tensor, channels: &[u32], neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let folded = self.norm_is_bias(cx);
+        let bias = if folded { Some(self.bn.bias) } else { self.bias };
+        let params = [Some(self.weight), bias].into_iter().flatten().map(|id| pick(&cx.param(id), channels));
+        let params: Vec<Tensor> = params.collect::<Result<_>>()?;
+        let inputs: Vec<&Tensor> = std::iter::once(x).chain(&params).collect();
+        let y = match self.kind {
+            Kind::Depthwise => cx.apply1(&self.name, Depthwise3x3, &inputs)?,
+            Kind::Conv3x3 => cx.apply1(&self.name, Conv3x3, &inputs)?,
+            Kind::Pointwise | Kind::PointwiseBias => cx.apply1(&self.name, Linear::default(), &inputs)?,
+        };
+        neurons.run(&y, (!folded).then_some(&self.bn), Part::Channels(channels), cx)
+    }
+    /// Counts what these output channels would have cost as skipped. A depth-wise convolution was not given their spikes: of it only the
+    /// dense network's part is known.
+    pub fn skipped(&self, x: &Tensor, channels: &[u32], cx: &mut Ctx<'_>) -> Result<()> {
+        if cx.counts().is_none_or(|c| !c.keep.operations) || channels.is_empty() {
+            return Ok(());
+        }
+        let w = pick(&cx.param(self.weight), channels)?;
+        let (name, c) = match self.kind {
+            Kind::Depthwise => {
+                let shape = [&x.shape()[..x.shape().len() - 1], &[channels.len()]].concat();
+                let silent = Tensor::spikes_from_f32(x.device(), &shape, &vec![0.0; shape.iter().product()])?;
+                (Depthwise3x3.name(), Depthwise3x3.cost(&[&silent, &w])?)
+            }
+            Kind::Conv3x3 => (Conv3x3.name(), Conv3x3.cost(&[x, &w])?),
+            Kind::Pointwise | Kind::PointwiseBias => (Linear::default().name(), Linear::default().cost(&[x, &w])?),
+        };
+        let cost = Cost { skipped: c.acs, dense: c.dense, ..Cost::default() };
+        cx.counts().into_iter().for_each(|counts| counts.operation(&self.name, name, cost));
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use super::only;
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
 use crate::kernel::elementwise::{Interleave, InterleaveU, JoinColumns, SplitColumnsU};
+use crate::kernel::gate::{Hold as HoldKernel, HoldBackward, HoldU, Rows, RowsBackward};
 use crate::kernel::spike::{
     And, AndBackward, AndBackwardU, AndRow, AndRowBackward, AndRowU, AndU, Concat, ConcatU, Mask, MaskBackward, MaskU, Split,
     SplitU,
@@ -63,6 +64,93 @@ impl Op for Mixture {
         }
         grads.insert(0, Some(dr));
         Ok(grads)
+    }
+}
+
+/// r spikes `[.., m]` and x `[.., C]` -> the rows of x where expert `expert` of r is open, and zeros.
+pub struct RowGate {
+    /// The expert.
+    pub expert: usize,
+}
+
+impl RowGate {
+    fn uniform(&self, r: &Tensor, x: &Tensor) -> MaskU {
+        MaskU { rows: r.rows() as u32, c: x.channels() as u32, experts: r.channels() as u32, expert: self.expert as u32 }
+    }
+}
+
+impl Op for RowGate {
+    fn name(&self) -> &'static str {
+        "row_gate"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let &[r, x] = x else { return Err(Error::shape(self.name(), "two inputs expected")) };
+        spikes(self.name(), r)?;
+        x.expect_f32(self.name())?;
+        if r.rows() != x.rows() || self.expert >= r.channels() {
+            return Err(Error::shape(self.name(), format!("gate {} of {r:?} for {x:?}", self.expert)));
+        }
+        let y = launch1(&Rows, &self.uniform(r, x), &[r, x], x.shape(), Repr::F32)?;
+        Ok(Forward::one(y, vec![r.clone(), x.clone()]))
+    }
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let (r, x, dy) = (&saved[0], &saved[1], only(self.name(), dy)?);
+        let out = [(x.shape(), Repr::F32), (&[r.rows()][..], Repr::F32)];
+        let outs = launch(r.device(), &RowsBackward, &self.uniform(r, x), &[r, x, dy], &out)?;
+        let [dx, d]: [Tensor; 2] = outs.try_into().map_err(|_| Error::shape(self.name(), "no output"))?;
+        let u = InterleaveU { rows: r.rows() as u32, m: r.channels() as u32, i: self.expert as u32 };
+        let dr = launch1(&Interleave, &u, &[&Tensor::zeros(r.device(), r.shape())?, &d], r.shape(), Repr::F32)?;
+        Ok(vec![Some(dr), Some(dx)])
+    }
+}
+
+/// r spikes `[T, .., m]` -> the spikes of the first step of each window of `window` steps, for all of it, `[T, .., m]`.
+///
+/// Where a window began before, its gates come as a second input `[steps of it so far, .., m]`; such a tensor for the steps to come is the
+/// second output where it is wanted, with no steps where the last window is complete. Training starts at the beginning of a window.
+pub struct Hold {
+    /// Steps.
+    pub window: usize,
+    /// Whether the second output is wanted.
+    pub wants_open: bool,
+}
+
+impl Hold {
+    fn uniform(&self, r: &Tensor, before: usize, words: usize) -> HoldU {
+        let steps = r.shape().first().copied().unwrap_or(0);
+        HoldU {
+            steps: steps as u32,
+            size: words.checked_div(steps).unwrap_or(0) as u32,
+            window: self.window as u32,
+            before: before as u32,
+        }
+    }
+}
+
+impl Op for Hold {
+    fn name(&self) -> &'static str {
+        "hold"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let r = x[0];
+        spikes(self.name(), r)?;
+        let before = x.get(1).map_or(0, |e| e.shape()[0]);
+        let steps = r.shape().get(1..).unwrap_or_default();
+        if self.window == 0 || before >= self.window || x.get(1).is_some_and(|e| !e.is_bits() || e.shape()[1..] != *steps) {
+            return Err(Error::shape(self.name(), format!("windows of {} over {r:?} behind {:?}", self.window, x.get(1))));
+        }
+        let u = self.uniform(r, before, r.storage().len());
+        let empty = super::none(r.device())?;
+        let open = [&[u.after()], steps].concat();
+        let inputs = [r, x.get(1).copied().unwrap_or(&empty)];
+        let mut outputs = launch(r.device(), &HoldKernel, &u, &inputs, &[(r.shape(), SPIKES), (&open, SPIKES)])?;
+        outputs.truncate(1 + usize::from(self.wants_open));
+        Ok(Forward { outputs, saved: vec![r.clone()] })
+    }
+    fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let r = &saved[0];
+        let dr = launch1(&HoldBackward, &self.uniform(r, 0, r.len()), &[only(self.name(), dy)?], r.shape(), Repr::F32)?;
+        Ok(vec![Some(dr)])
     }
 }
 

@@ -4,6 +4,7 @@
 //! A struct that implements [`crate::ctx::Op`] over kernels, and cases for it in `tests/gradients.rs`, which compares backward with
 //! finite differences on every device.
 
+pub mod active;
 pub mod attention;
 pub mod conv;
 pub mod depthwise;

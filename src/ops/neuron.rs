@@ -1,10 +1,12 @@
 //! A layer of neurons over all T steps, with the batch norm before it fused in where there is one.
 
+use super::active::{Active, no_backward};
 use super::none;
 use super::norm::{Stats, backward_norm};
 use crate::counts::Cost;
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
+use crate::kernel::active::Fire;
 use crate::kernel::loss::{Sum, SumU};
 use crate::kernel::neuron::{Backward as BackwardKernel, Forward as ForwardKernel, NeuronU};
 use crate::neuron::Neuron;
@@ -36,6 +38,10 @@ pub struct NeuronLayer {
     pub has_v0: bool,
     /// Membranes wanted.
     pub wants: Wants,
+    /// The rows that x holds, where it does not hold all of them: x is `[rows, C]` then, and there is neither `v_seq` nor backward.
+    pub active: Option<Active>,
+    /// Whether these are not all channels of the layer, so that whoever asks counts its spikes.
+    pub is_part: bool,
 }
 
 /// How a batch norm takes its statistics.
@@ -59,7 +65,7 @@ struct Inputs<'a> {
 impl NeuronLayer {
     /// A plain layer of neurons.
     pub fn plain(neuron: Neuron) -> Self {
-        NeuronLayer { neuron, norm: None, has_v0: false, wants: Wants::default() }
+        NeuronLayer { neuron, norm: None, has_v0: false, wants: Wants::default(), active: None, is_part: false }
     }
     fn inputs<'a>(&self, x: &[&'a Tensor]) -> Result<Inputs<'a>> {
         let mut rest = x.iter().copied();
@@ -71,9 +77,15 @@ impl NeuronLayer {
             v0: if self.has_v0 { Some(next()?) } else { None },
         })
     }
+    /// `[T, .., C]`, whatever of it x holds.
+    fn shape(&self, x: &Tensor) -> Vec<usize> {
+        self.active.as_ref().map_or_else(|| x.shape().to_vec(), |a| a.shape(x.channels()))
+    }
     fn uniform(&self, x: &Tensor) -> NeuronU {
-        let steps = x.shape().first().copied().unwrap_or(0);
-        let rows = x.rows().checked_div(steps).unwrap_or(0);
+        let shape = self.shape(x);
+        let steps = shape.first().copied().unwrap_or(0);
+        let all: usize = shape[..shape.len().saturating_sub(1)].iter().product();
+        let rows = all.checked_div(steps).unwrap_or(0);
         NeuronU { affine: u32::from(self.norm.is_some()), ..NeuronU::new(&self.neuron, steps, rows, x.channels()) }
     }
 }
@@ -101,7 +113,8 @@ impl Op for NeuronLayer {
             }
             _ => (empty.clone(), empty.clone()),
         };
-        let one_step = &x.shape()[1.min(x.shape().len())..];
+        let shape = self.shape(x);
+        let one_step = &shape[1.min(shape.len())..];
         let sized = |on: bool, shape: &[usize]| if on { shape.to_vec() } else { vec![0] };
         if v0.is_some_and(|v| v.shape() != one_step) {
             return Err(Error::shape(self.name(), format!("state {:?} for input {:?}", v0.map(Tensor::shape), x.shape())));
@@ -112,15 +125,23 @@ impl Op for NeuronLayer {
             store_v_seq: u32::from(self.wants.v_seq),
             ..self.uniform(x)
         };
-        let (v, v_seq) = (sized(self.wants.v, one_step), sized(self.wants.v_seq, x.shape()));
-        let outs = launch(
-            device,
-            &ForwardKernel { kind: self.neuron.neuron },
-            &u,
-            &[x, &a, &b, w.unwrap_or(&empty), v0.unwrap_or(&empty)],
-            &[(x.shape(), Repr::Bits { planes: 1 }), (&v, Repr::F32), (&v_seq, Repr::F32)],
-        )?;
-        let mut saved = vec![x.clone(), a, b, w.unwrap_or(&empty).clone()];
+        let (v, v_seq) = (sized(self.wants.v, one_step), sized(self.wants.v_seq, &shape));
+        let kind = self.neuron.neuron;
+        let (w, v0) = (w.unwrap_or(&empty), v0.unwrap_or(&empty));
+        let outs = match &self.active {
+            None => {
+                let outputs = [(&shape[..], Repr::Bits { planes: 1 }), (&v, Repr::F32), (&v_seq, Repr::F32)];
+                launch(device, &ForwardKernel { kind }, &u, &[x, &a, &b, w, v0], &outputs)?
+            }
+            Some(active) => {
+                if self.wants.v_seq || self.norm.as_ref().is_some_and(|n| n.training) {
+                    return Err(Error::shape(self.name(), "every row is needed, some are given"));
+                }
+                let outputs = [(&shape[..], Repr::Bits { planes: 1 }), (&v, Repr::F32)];
+                launch(device, &Fire { kind }, &u, &[x, active.slots(), &a, &b, w, v0], &outputs)?
+            }
+        };
+        let mut saved = vec![x.clone(), a, b, w.clone()];
         if let (Some([gamma, ..]), [mean, var]) = (norm, stats.as_slice()) {
             saved.extend([gamma.clone(), mean.clone(), var.clone()]);
         }
@@ -131,6 +152,9 @@ impl Op for NeuronLayer {
         Ok(Forward { outputs, saved })
     }
     fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        if self.active.is_some() {
+            return Err(no_backward(self.name()));
+        }
         let (x, a, b, w) = (&saved[0], &saved[1], &saved[2], &saved[3]);
         let empty = none(x.device())?;
         let ds = match dy.first_mut().and_then(Option::take) {
@@ -164,7 +188,14 @@ impl Op for NeuronLayer {
         }
         Ok(grads)
     }
+    fn is_layer(&self) -> bool {
+        !self.is_part
+    }
     fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
-        Ok(Cost { neuron_updates: x[0].len() as u64, ..Cost::default() })
+        let updates = match &self.active {
+            None => x[0].len(),
+            Some(a) => a.updates()? * x[0].channels(),
+        };
+        Ok(Cost { neuron_updates: updates as u64, ..Cost::default() })
     }
 }

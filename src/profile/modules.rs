@@ -67,6 +67,8 @@ pub struct Operation {
     pub dense_macs: f64,
     /// Neuron updates.
     pub neuron_updates: f64,
+    /// Additions left out behind closed gates.
+    pub skipped_sops: f64,
     /// Operations whose results met a closed gate; they were done.
     pub gated_sops: f64,
     /// Bytes of the buffers that its kernels read and wrote.
@@ -122,6 +124,8 @@ pub struct Kernel {
 pub struct Timing {
     /// With seconds by operation ([`crate::counts::Keep::seconds`]); its `samples` are the divisor.
     pub counts: Counts,
+    /// Seconds of the same samples with everything behind closed gates computed, operation by operation like the others.
+    pub unskipped: f64,
     /// Batches.
     pub batches: u64,
     /// Kernel, launches, seconds ([`crate::device::Device::take_profile`]).
@@ -144,8 +148,6 @@ pub struct Profile {
     pub integer_acs: f64,
     /// Additions of attention products; part of `effective_acs`.
     pub attention_acs: f64,
-    /// Operations not done because a gate was closed. None are skipped so far: gates multiply afterwards.
-    pub skipped_sops: f64,
     /// Operations that were done and whose results met a closed gate: what skipping could at most leave out. Not a saving.
     pub gated_sops: f64,
     /// Bytes that kernels read and wrote.
@@ -164,6 +166,8 @@ pub struct Profile {
     pub kernels: Vec<Kernel>,
     /// Wall time of all operations.
     pub seconds_per_sample: f64,
+    /// The same with everything behind closed gates computed; measured in turns with the other.
+    pub seconds_unskipped: f64,
 }
 
 fn neuron_layer(row: &Row, samples: f64) -> Option<NeuronLayer> {
@@ -215,6 +219,7 @@ impl Profile {
                 attention_acs: if r.is_attention() { r.cost.acs as f64 / n } else { 0.0 },
                 dense_macs: r.cost.dense as f64 / n,
                 neuron_updates: r.cost.neuron_updates as f64 / n,
+                skipped_sops: r.cost.skipped as f64 / n,
                 gated_sops: counts.gated(&r.name, &r.op) as f64 / n,
                 bytes_moved: r.bytes as f64 / n,
                 energy_pj: convention.row_pj(r) / n,
@@ -257,10 +262,10 @@ impl Profile {
             neurons: counts.rows.iter().filter_map(|r| neuron_layer(r, n)).collect(),
             integer_acs: sum(|m| m.integer_acs),
             attention_acs: sum(|m| m.attention_acs),
-            skipped_sops: 0.0,
             gated_sops: sum(|m| m.gated_sops),
             bytes_moved: sum(|m| m.bytes_moved),
             seconds_per_sample: sum(|m| m.seconds),
+            seconds_unskipped: timing.unskipped / timed,
             modules,
             routers_by_step: counts
                 .routers
@@ -304,11 +309,11 @@ pub const HOW: &[(&str, &str)] = &[
     ("neuron updates", "one for each neuron and step; in no energy."),
     (
         "skipped",
-        "operations not done because a gate was closed. 0: gates are products of spikes here, applied after the work was done.",
+        "additions not done because a gate was closed, counted from the spikes they would have been for: rows of X for an expert's queries that no open gate at that step or later asks for (for keys and values behind the last open gate of the sample), and columns of EMSP's first map whose gate never opens in the batch. What spikes that were never computed would have added is not in it. Skipped neurons count as silent in firing rates, not in neuron updates. Results are the same to the bit.",
     ),
     (
         "gated",
-        "operations that were done and whose result met a closed gate: the query and attention row of a closed expert, the depth-wise sum of a closed channel. What skipping could at most leave out at these places; nothing was saved.",
+        "operations that were done and whose result met a closed gate: the query and attention row of a closed expert, the depth-wise sum of a closed channel. Neurons behind it need those inputs for a later step at which the gate is open, or the gate comes channel by channel. Nothing was saved.",
     ),
     (
         "bytes moved",

@@ -27,6 +27,8 @@ pub struct OperationRow {
     pub effective_macs: f64,
     /// Effective ACs a sample.
     pub effective_acs: f64,
+    /// Additions left out behind closed gates a sample; not part of the effective ones.
+    pub skipped_sops: f64,
     /// Multiply-adds a sample of a dense network.
     pub dense_macs: f64,
 }
@@ -75,6 +77,9 @@ pub struct Activity {
     pub effective_macs: f64,
     /// Additions that a spike caused; an integer spike of value k causes k.
     pub effective_acs: f64,
+    /// Additions that were not done because a gate was closed, counted from the spikes that they would have been for. Not part of
+    /// `effective_acs`. What skipped queries and keys would have added is not in it: their spikes are not known.
+    pub skipped_sops: f64,
     /// Multiply-adds of a dense network of that shape.
     pub dense_macs: f64,
     /// Neuron updates; not in the energy.
@@ -106,6 +111,7 @@ impl Activity {
             experts_active_per_token: counts.experts_active_per_token(),
             effective_macs: total.macs as f64 / n,
             effective_acs: total.acs as f64 / n,
+            skipped_sops: total.skipped as f64 / n,
             dense_macs: total.dense as f64 / n,
             neuron_updates: total.neuron_updates as f64 / n,
             energy_pj: HOROWITZ45_FP32.energy_pj(&total) / n,
@@ -126,6 +132,7 @@ impl Activity {
                     op: r.op.clone(),
                     effective_macs: r.cost.macs as f64 / n,
                     effective_acs: r.cost.acs as f64 / n,
+                    skipped_sops: r.cost.skipped as f64 / n,
                     dense_macs: r.cost.dense as f64 / n,
                 })
                 .collect(),
@@ -180,6 +187,9 @@ impl Activity {
             joules(self.dense_energy_pj),
         );
         let _ = writeln!(s, "  {}", HOROWITZ45_FP32.about);
+        if self.skipped_sops > 0.0 {
+            let _ = writeln!(s, "  left out behind closed gates: {} AC", count(self.skipped_sops));
+        }
         let _ = writeln!(
             s,
             "  counted on {} samples, all steps of a clip; dense: every multiply-add at every step, zeros included",

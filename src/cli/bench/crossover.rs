@@ -3,7 +3,7 @@
 use crate::cli::{Place, print, print_json, table};
 use crate::error::{Error, Result};
 use crate::kernel::conv::{ConvU, forward_by, walk_below, weight_by};
-use crate::kernel::product::{BitMatrix, Way};
+use crate::kernel::product::{BitMatrix, Pick, Way};
 use crate::kernel::words;
 use crate::rng::Rng;
 use clap::Args;
@@ -142,7 +142,7 @@ fn measure(a: &CrossoverArgs, u: &ConvU, rate: f64) -> Row {
     }
     let mut floats = |n: usize| (0..n).map(|_| rng.uniform(-1.0, 1.0) as f32).collect::<Vec<_>>();
     let (w, dy) = (floats(9 * a.cin * a.cout), floats(pixels * a.cout));
-    let x = BitMatrix { x: &x, rows: pixels, c: a.cin, planes: 1, image: Some((a.size, a.size)) };
+    let x = BitMatrix { x: &x, rows: pixels, c: a.cin, planes: 1, pick: Pick::Neighbours(a.size, a.size) };
     let (mut y, mut dw) = (vec![0.0; pixels * a.cout], vec![0.0; u.splits as usize * 9 * a.cin * a.cout]);
     let mut forward = |way| best(a.runs, || forward_by(way, u, &x, &w, &mut y));
     let (forward_walk_ms, forward_dense_ms) = (forward(Way::Walk), forward(Way::Dense));

@@ -2,6 +2,7 @@
 
 mod crossover;
 mod decode;
+mod gates;
 mod memory;
 mod net;
 mod neuron;
@@ -23,6 +24,8 @@ pub(super) enum BenchCommand {
     Neuron(neuron::NeuronArgs),
     /// Time the decoders of event files, from memory, on one thread.
     Decode(decode::DecodeArgs),
+    /// Time expert mixtures by the share of open gates, with and without skipping.
+    Gates(gates::GatesArgs),
 }
 
 /// Runs the command.
@@ -33,5 +36,6 @@ pub(super) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Memory(a) => memory::run(a),
         BenchCommand::Neuron(a) => neuron::run(a),
         BenchCommand::Decode(a) => decode::run(a),
+        BenchCommand::Gates(a) => gates::run(a),
     }
 }

@@ -1,0 +1,389 @@
+//! Work for the rows that a gate needs, and for no others.
+//!
+//! [`List`] numbers the rows that are needed; the other kernels read their count from its buffer, so that nobody waits for it. What they
+//! write for rows is compact, `[count, c]`. A buffer may be longer than the count (on a GPU the host does not know it): **what lies behind
+//! is left as it was**, and nobody reads it. Packed spikes stay where they were, a bit each, and are zero where nothing was computed.
+
+use super::neuron::{NeuronU, step_row};
+use super::par::Shared;
+use super::product::{BitMatrix, Pick, WALK_BELOW, Way, bit_density, product};
+use super::{AnyKernel, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
+use crate::neuron::{Model, Neuron, NeuronKind};
+use crate::{uniform, with_model};
+use rayon::prelude::*;
+
+/// In `slots`: nothing happens there, the neuron's spikes and membrane are nobody's concern any more.
+pub const SKIP: u32 = u32::MAX;
+/// In `slots`: no input arrives, but time passes.
+pub const IDLE: u32 = u32::MAX - 1;
+
+uniform! {
+    /// Uniform of [`List`].
+    pub struct ListU {
+        /// T.
+        steps: u32,
+        /// Places x samples.
+        rows: u32,
+        /// Channels of the router.
+        experts: u32,
+        /// The expert whose rows these are.
+        expert: u32,
+        /// Whether a closed step is one without input; else neurons hear everything until the last open step.
+        idle: u32
+    }
+}
+
+/// r bits\[T, rows, experts\] -> slots\[T rows\], list\[T rows\], count\[1\].
+///
+/// A row (step, place) is needed while the expert's gate at that place is open then or later, and with `idle` where it is open then. `list`
+/// holds the numbers of the needed rows in order, and [`SKIP`] behind them; `slots` the place of each row in it, or [`SKIP`] or [`IDLE`].
+pub struct List;
+
+impl Kernel for List {
+    head!("active/list", ListU, [r: ReadU32, slots: WriteU32, list: WriteU32, count: WriteU32]);
+    fn workgroup(&self) -> u32 {
+        256
+    }
+    fn threads(&self, _: &ListU) -> usize {
+        256
+    }
+    fn cpu(&self, u: &ListU, args: &mut Args<'_>) {
+        let (r, slots, list, count) = (args.u32(0), args.out_u32(0), args.out_u32(1), args.out_u32(2));
+        let (rows, nw, e) = (u.rows as usize, words(u.experts as usize), u.expert as usize);
+        let open = |i: usize| r[i * nw + e / 32] >> (e % 32) & 1 != 0;
+        // From each place's last step back: whether the gate opens from there on. `slots` holds that for now.
+        for i in (0..slots.len()).rev() {
+            let later = u.idle == 0 && i + rows < slots.len() && slots[i + rows] != 0;
+            slots[i] = u32::from(later || open(i));
+        }
+        let mut n = 0;
+        for (i, slot) in slots.iter_mut().enumerate() {
+            *slot = match (*slot, u.idle) {
+                (0, 0) => SKIP,
+                (0, _) => IDLE,
+                _ => {
+                    list[n as usize] = i as u32;
+                    n += 1;
+                    n - 1
+                }
+            };
+        }
+        list[n as usize..].fill(SKIP);
+        count[0] = n;
+    }
+    fn cases(&self) -> Vec<Case<ListU>> {
+        let mut g = Gen::new("active/list");
+        let mut out = Vec::new();
+        for (steps, rows, experts, expert, rate) in [
+            (4, 5, 3, 1, 0.2),
+            (1, 9, 1, 0, 0.5),
+            (16, 70, 33, 32, 0.05),
+            (3, 300, 4, 2, 0.0),
+            (5, 61, 2, 0, 1.0),
+            (2, 0, 4, 0, 0.5),
+        ] {
+            for idle in [0, 1] {
+                let u = ListU { steps, rows, experts, expert, idle };
+                let n = (steps * rows) as usize;
+                let name = format!("[{steps}, {rows}], expert {expert} of {experts} at {rate}, idle {idle}");
+                out.push(Case::new(name, u, vec![g.bits(n, experts as usize, rate)], vec![n, n, 1]));
+            }
+        }
+        out
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Exact
+    }
+}
+
+/// `slots`, `list` and `count` of [`List`] for random gates, and the count.
+fn listed(g: &mut Gen, steps: u32, rows: u32, rate: f32, idle: u32) -> ([Data; 3], usize) {
+    let n = (steps * rows) as usize;
+    let r = g.bits(n, 1, rate);
+    let (mut slots, mut list, mut count) = (vec![0; n], vec![0; n], [0]);
+    let u = ListU { steps, rows, experts: 1, expert: 0, idle };
+    Kernel::cpu(&List, &u, &mut Args::new(vec![r.words()], vec![&mut slots, &mut list, &mut count]));
+    let active = count[0] as usize;
+    ([Data::U32(slots), Data::U32(list), Data::U32(count.to_vec())], active)
+}
+
+uniform! {
+    /// Uniform of [`Linear`].
+    pub struct LinearU {
+        /// Rows of x.
+        rows: u32,
+        /// Planes of spikes.
+        planes: u32,
+        /// Input channels.
+        cin: u32,
+        /// Output channels.
+        cout: u32,
+        /// Whether `bias` is added.
+        has_bias: u32
+    }
+}
+
+/// x bits\[planes, rows, cin\], list, count, w\[cin, cout\], bias\[cout\] (or empty) -> y\[count, cout\].
+pub struct Linear;
+
+impl Kernel for Linear {
+    head!(
+        "active/linear",
+        LinearU,
+        [x: ReadU32, list: ReadU32, count: ReadU32, w: ReadF32, bias: ReadF32, y: WriteF32]
+    );
+    fn workgroup(&self) -> u32 {
+        256
+    }
+    fn threads(&self, u: &LinearU) -> usize {
+        super::matmul::tiles(u.rows, u.cout, 1)
+    }
+    fn cpu(&self, u: &LinearU, args: &mut Args<'_>) {
+        let (x, list, n, w, bias, y) = (args.u32(0), args.u32(1), args.u32(2)[0], args.f32(3), args.f32(4), args.out_f32(0));
+        let (rows, c, planes) = (u.rows as usize, u.cin as usize, u.planes as usize);
+        let listed = |list| BitMatrix { x, rows, c, planes, pick: Pick::Listed(list) };
+        let list = &list[..n as usize];
+        // As full as the whole, so that a row's product is done in the same way wherever it stands.
+        let way = Way::of(listed(list).density(), WALK_BELOW);
+        let n = u.cout as usize;
+        // Blocks of rows are multiples of 16 long, and a matrix product of one row rounds in another way than one of many.
+        if list.len() % 16 == 1 && u.rows > 1 {
+            let twice = [list, &list[list.len() - 1..]].concat();
+            let mut rows = vec![0.0; twice.len() * n];
+            product(way, &listed(&twice), w, bias, &mut rows);
+            return y[..list.len() * n].copy_from_slice(&rows[..list.len() * n]);
+        }
+        product(way, &listed(list), w, bias, &mut y[..list.len() * n]);
+    }
+    fn cases(&self) -> Vec<Case<LinearU>> {
+        let mut g = Gen::new("active/linear");
+        let mut out = Vec::new();
+        for (rows, planes, cin, cout, rate, has_bias, open) in [
+            (3, 1, 5, 7, 0.5, 1, 0.5),
+            (70, 2, 64, 130, 0.05, 0, 0.3),
+            (300, 3, 100, 65, 0.4, 1, 0.7),
+            (40, 1, 40, 42, 0.04, 1, 0.0),
+            (65, 1, 33, 64, 0.3, 0, 1.0),
+        ] {
+            let u = LinearU { rows, planes, cin, cout, has_bias };
+            let ([_, list, count], n) = listed(&mut g, 1, rows, open, 0);
+            let x = g.bits((planes * rows) as usize, cin as usize, rate);
+            let (w, bias, y) = ((cin * cout) as usize, (cout * has_bias) as usize, n * cout as usize);
+            let name = format!("{n} of {planes} x [{rows}, {cin}] at {rate} to {cout}");
+            let inputs = |w, bias| vec![x.clone(), list.clone(), count.clone(), w, bias];
+            out.push(Case::new(format!("{name}, dyadic"), u, inputs(g.dyadic(w), g.dyadic(bias)), vec![y]).exact());
+            out.push(Case::new(name, u, inputs(g.f32s(w), g.f32s(bias)), vec![y]));
+        }
+        out
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Relative(2e-6)
+    }
+}
+
+uniform! {
+    /// Uniform of [`Query`].
+    pub struct QueryU {
+        /// Rows of q: groups x tokens.
+        rows: u32,
+        /// Tokens of a group.
+        tokens: u32,
+        /// Channels of q.
+        dk: u32,
+        /// Channels of a value.
+        dv: u32,
+        /// Factor.
+        scale: f32
+    }
+}
+
+/// q bits\[groups, tokens, dk\], list, count, kv\[groups, dk, dv\] (integers) -> y\[count, dv\] = scale q kv.
+pub struct Query;
+
+impl Kernel for Query {
+    head!("active/query", QueryU, [q: ReadU32, list: ReadU32, count: ReadU32, kv: ReadF32, y: WriteF32]);
+    fn threads(&self, u: &QueryU) -> usize {
+        u.rows as usize * u.dv as usize
+    }
+    fn cpu(&self, u: &QueryU, args: &mut Args<'_>) {
+        let (q, list, n, kv, y) = (args.u32(0), args.u32(1), args.u32(2)[0] as usize, args.f32(3), args.out_f32(0));
+        let (rows, tokens, dk, dv) = (u.rows as usize, u.tokens as usize, u.dk as usize, u.dv as usize);
+        let list = &list[..n];
+        // Sums of integers are the same either way.
+        let way = Way::of(bit_density(q, n * dk), WALK_BELOW);
+        // The list is in order, so that each group's rows are a run of it.
+        let mut runs = Vec::new();
+        let mut rest = &mut y[..n * dv];
+        let mut first = 0;
+        while first < n && dv > 0 {
+            let group = list[first] as usize / tokens;
+            let end = first + list[first..].partition_point(|&row| (row as usize) < (group + 1) * tokens);
+            let (run, behind) = std::mem::take(&mut rest).split_at_mut((end - first) * dv);
+            runs.push((group, &list[first..end], run));
+            (rest, first) = (behind, end);
+        }
+        runs.into_par_iter().for_each(|(group, list, y)| {
+            let listed = BitMatrix { x: q, rows, c: dk, planes: 1, pick: Pick::Listed(list) };
+            product(way, &listed, &kv[group * dk * dv..(group + 1) * dk * dv], &[], y);
+            y.iter_mut().for_each(|y| *y *= u.scale);
+        });
+    }
+    fn cases(&self) -> Vec<Case<QueryU>> {
+        let mut g = Gen::new("active/query");
+        let mut out = Vec::new();
+        for (groups, tokens, dk, dv, rate, open) in
+            [(2, 5, 7, 9, 0.3, 0.5), (3, 64, 40, 70, 0.1, 0.3), (4, 9, 33, 130, 0.5, 1.0), (2, 3, 4, 4, 0.5, 0.0)]
+        {
+            let rows = groups * tokens;
+            let u = QueryU { rows, tokens, dk, dv, scale: 0.125 };
+            let ([_, list, count], n) = listed(&mut g, 1, rows, open, 0);
+            let q = g.bits(rows as usize, dk as usize, rate);
+            let Data::U32(kv) = g.below((groups * dk * dv) as usize, 50) else { continue };
+            let kv = Data::F32(kv.into_iter().map(|v| v as f32).collect());
+            let name = format!("{n} of [{groups}, {tokens}, {dk}] to {dv}");
+            out.push(Case::new(name, u, vec![q, list, count, kv], vec![n * dv as usize]).exact());
+        }
+        out
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Exact
+    }
+}
+
+/// x\[count, C\], slots\[T rows\], a\[C\], b\[C\], w\[1\], v0\[rows, C\] -> s bits\[T, rows, C\], v\[rows, C\].
+///
+/// As [`super::neuron::Forward`] where a row has a slot. Where `slots` says [`IDLE`] the input is zero (the current is `b`), and where it
+/// says [`SKIP`] there are no spikes and the membrane stays. `store_v_seq` of the uniform is not heard.
+pub struct Fire {
+    /// Charge function.
+    pub kind: NeuronKind,
+}
+
+impl Fire {
+    fn run<M: Model>(u: &NeuronU, args: &mut Args<'_>) {
+        let (x, slots, a, b, w, v0) = (args.f32(0), args.u32(1), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
+        let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
+        let (nw, tile, charging) = (words(c), u.tile(), u.charging(w));
+        let (s, v_end) = (Shared::new(args.out_u32(0)), Shared::new(args.out_f32(1)));
+        let nothing = vec![0.0; c];
+        (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
+            let (r0, n) = (i * tile, tile.min(rows - i * tile));
+            let mut v = vec![u.rest; n * c];
+            if u.has_v0 != 0 {
+                v.copy_from_slice(&v0[r0 * c..(r0 + n) * c]);
+            }
+            for t in 0..steps {
+                let at = t * rows + r0;
+                // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
+                let s = unsafe { s.slice(at * nw, n * nw) };
+                simd(
+                    #[inline(always)]
+                    || {
+                        for r in 0..n {
+                            let (s, v) = (&mut s[r * nw..(r + 1) * nw], &mut v[r * c..(r + 1) * c]);
+                            let x = match slots[at + r] {
+                                SKIP => {
+                                    s.fill(0);
+                                    continue;
+                                }
+                                IDLE => &nothing[..],
+                                slot => &x[slot as usize * c..(slot as usize + 1) * c],
+                            };
+                            step_row::<M>(x, a, b, v, s, charging, u);
+                        }
+                    },
+                );
+            }
+            if u.store_v != 0 {
+                // SAFETY: as above.
+                unsafe { v_end.slice(r0 * c, n * c) }.copy_from_slice(&v);
+            }
+        });
+    }
+}
+
+impl Kernel for Fire {
+    head!(
+        "active/fire",
+        NeuronU,
+        [x: ReadF32, slots: ReadU32, a: ReadF32, b: ReadF32, w: ReadF32, v0: ReadF32, s: WriteU32, v: WriteF32]
+    );
+    fn variant(&self) -> String {
+        self.kind.key().into()
+    }
+    fn imports(&self) -> Vec<(&'static str, String)> {
+        vec![("model", self.kind.wgsl().into())]
+    }
+    fn threads(&self, u: &NeuronU) -> usize {
+        // One invocation a channel, rows padded to whole words.
+        u.rows as usize * words(u.c as usize) * 32
+    }
+    fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
+        with_model!(self.kind, M => Self::run::<M>(u, args));
+    }
+    fn cases(&self) -> Vec<Case<NeuronU>> {
+        let mut g = Gen::new("active/fire");
+        let mut out = Vec::new();
+        let soft = Neuron { v_reset: None, decay_input: false, ..Neuron::default() };
+        for n in [Neuron::default(), soft] {
+            let n = Neuron { neuron: self.kind, v_threshold: 0.5, ..n };
+            for (steps, rows, c, open) in [(4, 3, 32, 0.3), (5, 7, 41, 0.4), (1, 2, 1, 0.5), (3, 70, 100, 0.0), (6, 5, 65, 1.0)] {
+                let mut u = NeuronU::new(&n, steps, rows, c);
+                let on = rows % 2 == 1;
+                [u.affine, u.has_v0, u.store_v] = [u32::from(on); 3];
+                let len = |n: usize| if on { n } else { 0 };
+                let ([slots, ..], count) = listed(&mut g, steps as u32, rows as u32, open, u32::from(steps % 2 == 1));
+                let inputs = vec![
+                    g.dyadic(count * c),
+                    slots,
+                    g.dyadic(len(c)),
+                    g.dyadic(len(c)),
+                    Data::F32(vec![-0.3; usize::from(self.kind.learns_tau())]),
+                    g.dyadic(len(rows * c)),
+                ];
+                let outputs = vec![steps * rows * words(c), len(rows * c)];
+                let case = Case::new(format!("{count} of [{steps}, {rows}, {c}]"), u, inputs, outputs);
+                out.push(if self.kind.learns_tau() { case } else { case.exact() });
+            }
+        }
+        out
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Relative(1e-5)
+    }
+}
+
+/// All of them.
+pub fn all() -> Vec<Box<dyn AnyKernel>> {
+    let mut v: Vec<Box<dyn AnyKernel>> = vec![Box::new(List), Box::new(Linear), Box::new(Query)];
+    v.extend(NeuronKind::ALL.iter().map(|&kind| Box::new(Fire { kind }) as Box<dyn AnyKernel>));
+    v
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::matmul::{Bits, BitsU};
+    use super::*;
+
+    /// A listed row is the row of the whole product to the bit, whatever the weights, however full, and however many are listed.
+    #[test]
+    fn rows_of_the_whole() {
+        let mut g = Gen::new("rows_of_the_whole");
+        let (rows, cin, cout) = (96, 200, 70);
+        for (planes, rate) in [(1, 0.1), (1, 0.6), (3, 0.05), (3, 0.4)] {
+            let x = g.bits((planes * rows) as usize, cin as usize, rate);
+            let (Data::F32(w), Data::F32(b)) = (g.f32s((cin * cout) as usize), g.f32s(cout as usize)) else { unreachable!() };
+            let (bits, floats) = (x.words(), [&w[..], &b[..]].map(bytemuck::cast_slice));
+            let mut want = vec![0u32; (rows * cout) as usize];
+            let u = BitsU { rows, planes, cin, cout, has_bias: 1, splits: 1 };
+            Kernel::cpu(&Bits, &u, &mut Args::new(vec![bits, floats[0], floats[1]], vec![&mut want]));
+            for n in [0, 1, 2, 16, 17, 33, 80, 96] {
+                let list: Vec<u32> = (rows - n..rows).collect();
+                let mut got = vec![0u32; (n * cout) as usize];
+                let u = LinearU { rows, planes, cin, cout, has_bias: 1 };
+                Kernel::cpu(&Linear, &u, &mut Args::new(vec![bits, &list, &[n], floats[0], floats[1]], vec![&mut got]));
+                assert_eq!(got, want[((rows - n) * cout) as usize..], "{n} rows, {planes} planes at {rate}");
+            }
+        }
+    }
+}

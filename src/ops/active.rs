@@ -1,0 +1,191 @@
+//! Rows that a gate needs, and maps of those rows alone. For inference: batch norms in training take their statistics from every row.
+
+use super::none;
+use crate::counts::Cost;
+use crate::ctx::{Forward, Op};
+use crate::error::{Error, Result};
+use crate::kernel::active::{Linear, LinearU, List, ListU, Query, QueryU};
+use crate::kernel::words;
+use crate::tensor::{Repr, Tensor, launch, launch1};
+
+const WORDS: Repr = Repr::Bits { planes: 1 };
+
+/// The rows (step, sample, token) that the gate of one expert needs; made on the device, where their number stays on a GPU.
+#[derive(Clone)]
+pub struct Active {
+    /// `[T, B, N..]`
+    lead: Vec<usize>,
+    /// Of each row its number among the active ones, or why it has none: words, which are rows of 32 bits.
+    slots: Tensor,
+    /// The active rows in order, words.
+    list: Tensor,
+    /// How many: one word.
+    count: Tensor,
+    /// Rows to make room for: their number where it is at hand, else all rows.
+    room: usize,
+    /// Whether neurons leak through the steps that are left out; else nothing comes after them.
+    idle: bool,
+}
+
+impl Active {
+    /// Of the gates r `[T, B, N.., experts]` those of one expert. A row is active while its gate is open at this step or a later one: what
+    /// is left out can be heard by nobody, and results are the same to the bit. With `idle` only open rows are active, and a closed step is
+    /// one without input.
+    ///
+    /// # Errors
+    /// Gates that are no spikes.
+    pub fn of(r: &Tensor, expert: usize, idle: bool) -> Result<Self> {
+        if r.expect_bits("active")? != 1 || expert >= r.channels() || r.shape().len() < 2 {
+            return Err(Error::shape("active", format!("expert {expert} of gates {r:?}")));
+        }
+        let lead = r.shape()[..r.shape().len() - 1].to_vec();
+        let (all, steps) = (r.rows(), lead[0]);
+        let u = ListU {
+            steps: steps as u32,
+            rows: all.checked_div(steps).unwrap_or(0) as u32,
+            experts: r.channels() as u32,
+            expert: expert as u32,
+            idle: u32::from(idle),
+        };
+        let outs = launch(r.device(), &List, &u, &[r], &[(&[all, 32], WORDS), (&[all, 32], WORDS), (&[1, 32], WORDS)])?;
+        let [slots, list, count]: [Tensor; 3] = outs.try_into().map_err(|_| Error::shape("active", "no output"))?;
+        let room = r.device().at_hand(count.storage()).map_or(all, |n| n as usize);
+        Ok(Active { lead, slots, list, count, room, idle })
+    }
+    /// All rows of each sample up to the last step at which any of its gates is open: what keys and values are needed for. None where the
+    /// host would have to wait for the gates (on a GPU), and where all rows are active.
+    ///
+    /// # Errors
+    /// Gates that are no spikes.
+    pub fn of_samples(r: &Tensor) -> Result<Option<Self>> {
+        let (device, shape) = (r.device(), r.shape());
+        if device.at_hand(r.storage()).is_none() || shape.len() < 2 {
+            return Ok(None);
+        }
+        let samples = shape[0] * shape[1];
+        let bits = r.words()?;
+        let tokens = r.rows() / samples;
+        let open = bits.chunks_exact(bits.len() / samples).flat_map(|s| vec![u32::from(s.iter().any(|w| *w != 0)); tokens]);
+        let lead = [&shape[..shape.len() - 1], &[1]].concat();
+        let open = Tensor::new(device, &lead, WORDS, device.upload(&open.collect::<Vec<_>>())?)?;
+        Ok(Some(Active::of(&open, 0, false)?).filter(|a| a.room < r.rows()))
+    }
+    /// Whether it is known without waiting that no row is active.
+    pub fn is_empty(&self) -> bool {
+        self.room == 0
+    }
+    /// `[T, B, N.., c]`
+    pub fn shape(&self, c: usize) -> Vec<usize> {
+        self.lead.iter().copied().chain([c]).collect()
+    }
+    /// Where each row's current stands.
+    pub(super) fn slots(&self) -> &Tensor {
+        &self.slots
+    }
+    /// Whether time passes in the rows that are left out.
+    pub fn idles(&self) -> bool {
+        self.idle
+    }
+    /// Rows in which neurons are updated.
+    pub(super) fn updates(&self) -> Result<usize> {
+        if self.idle { Ok(self.lead.iter().product()) } else { Ok(self.rows()?.len()) }
+    }
+    /// The active rows; reads them back.
+    pub fn rows(&self) -> Result<Vec<u32>> {
+        let n = self.count.words()?.first().copied().unwrap_or(0) as usize;
+        let mut list = self.list.words()?;
+        list.truncate(n);
+        Ok(list)
+    }
+    fn expect(&self, op: &str, x: &Tensor) -> Result<()> {
+        match x.is_bits() && x.shape()[..x.shape().len() - 1] == self.lead {
+            true => Ok(()),
+            false => Err(Error::shape(op, format!("{x:?} for rows of {:?}", self.lead))),
+        }
+    }
+}
+
+/// What backward says where some rows are missing.
+pub(super) fn no_backward(op: &str) -> Error {
+    Error::shape(op, "active rows have no backward")
+}
+
+/// x spikes `[T, B, N.., Ci]`, w `[Ci, Co]`, and optionally bias `[Co]` -> y `[rows, Co]` of the active rows alone.
+pub struct ActiveLinear(pub Active);
+
+impl Op for ActiveLinear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let (input, w) = (x[0], x[1]);
+        self.0.expect(self.name(), input)?;
+        let cin = input.channels();
+        let &[wi, cout] = w.shape() else { return Err(Error::shape(self.name(), format!("weight {:?}", w.shape()))) };
+        if wi != cin {
+            return Err(Error::shape(self.name(), format!("input {:?} for weight [{wi}, {cout}]", input.shape())));
+        }
+        let empty = none(input.device())?;
+        let bias = x.get(2).copied().unwrap_or(&empty);
+        let u = LinearU {
+            rows: input.rows() as u32,
+            planes: input.planes() as u32,
+            cin: cin as u32,
+            cout: cout as u32,
+            has_bias: u32::from(x.len() > 2),
+        };
+        let a = &self.0;
+        let y = launch1(&Linear, &u, &[input, &a.list, &a.count, w, bias], &[a.room, cout], Repr::F32)?;
+        Ok(Forward::one(y, Vec::new()))
+    }
+    fn backward(&self, _: &[Tensor], _: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        Err(no_backward(self.name()))
+    }
+    fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
+        let (input, cout) = (x[0], x[1].shape()[1] as u64);
+        let (bits, rows, nw) = (input.words()?, input.rows(), words(input.channels()));
+        let ones = |row: usize| -> u64 {
+            (0..input.planes()).flat_map(|p| &bits[(p * rows + row) * nw..][..nw]).map(|w| u64::from(w.count_ones())).sum()
+        };
+        let done: u64 = self.0.rows()?.iter().map(|&row| ones(row as usize)).sum();
+        let all: u64 = (0..rows).map(ones).sum();
+        Ok(Cost { acs: done * cout, skipped: (all - done) * cout, dense: input.len() as u64 * cout, ..Cost::default() })
+    }
+}
+
+/// q spikes `[T, B, N.., dk]`, kv `[T, B, 1, dk, dv]` -> scale Q (K^T V) `[rows, dv]` of the active rows alone. Where there are none, kv is not
+/// looked at and may be empty, `[0, dv]`.
+pub struct ActiveQuery {
+    /// The rows.
+    pub active: Active,
+    /// Factor.
+    pub scale: f32,
+}
+
+impl Op for ActiveQuery {
+    fn name(&self) -> &'static str {
+        "query"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let (q, kv, a) = (x[0], x[1], &self.active);
+        a.expect(self.name(), q)?;
+        let (dk, dv, groups) = (q.channels(), kv.channels(), a.lead[0] * a.lead[1]);
+        if !a.is_empty() && kv.shape() != [a.lead[0], a.lead[1], 1, dk, dv] {
+            return Err(Error::shape(self.name(), format!("queries {q:?} for {kv:?}")));
+        }
+        let rows = q.rows();
+        let tokens = rows.checked_div(groups).unwrap_or(0);
+        let u = QueryU { rows: rows as u32, tokens: tokens as u32, dk: dk as u32, dv: dv as u32, scale: self.scale };
+        let y = launch1(&Query, &u, &[q, &a.list, &a.count, kv], &[a.room, dv], Repr::F32)?;
+        Ok(Forward::one(y, Vec::new()))
+    }
+    fn backward(&self, _: &[Tensor], _: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        Err(no_backward(self.name()))
+    }
+    fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
+        // Each query spike adds a row of dv integers; rows that are not active have none.
+        let dv = x[1].channels() as u64;
+        let spikes = crate::counts::set_bits(&x[..1])?;
+        Ok(Cost { acs: spikes * dv, dense: x[0].len() as u64 * dv, ..Cost::default() })
+    }
+}

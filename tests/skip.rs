@@ -1,0 +1,236 @@
+//! Closed gates cost nothing and change nothing: networks that skip against the same networks that do not.
+
+use crate::gpu;
+use crate::infer::random_norms;
+use crate::networks::{dyadic, expect, logits, name, specs};
+use libtest_mimic::{Failed, Trial};
+use spikemix::counts::{Counts, Keep};
+use spikemix::ctx::{Ctx, Module};
+use spikemix::device::Device;
+use spikemix::infer::Session;
+use spikemix::model::{self, Spec};
+use spikemix::moe::emsa::{Attention, Emsa};
+use spikemix::moe::router::RouterKind;
+use spikemix::moe::{Router, Semm, Skip};
+use spikemix::neuron::Neuron;
+use spikemix::nn::attention::Residual;
+use spikemix::nn::fold::fold;
+use spikemix::params::{Build, Params};
+use spikemix::rng::Rng;
+use spikemix::tensor::Tensor;
+use std::collections::HashMap;
+
+type Outcome = Result<(), Failed>;
+
+/// What the gates are made to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Gates {
+    AsTheyAre,
+    Shut,
+    Open,
+    /// Expert 1 and every third channel are shut.
+    Some,
+}
+
+/// Moves the shifts of the routers' norms, and of the gate half of EMSP, so far that nothing else matters.
+fn force(params: &mut Params, gates: Gates) -> Outcome {
+    if gates == Gates::AsTheyAre {
+        return Ok(());
+    }
+    let mut new = Vec::new();
+    for (id, p) in params.iter().filter(|(_, p)| p.name.ends_with("router.bn.bias") || p.name.ends_with("fc1.bn.bias")) {
+        let n = p.value.len();
+        let (first, every) = if p.name.contains("router") { (0, 1) } else { (n / 2, 3) };
+        let mut v = p.value.to_vec()?;
+        for (i, v) in v[first..].iter_mut().enumerate() {
+            *v = match gates {
+                Gates::Open => 64.0,
+                Gates::Some if i % every != every - 1 && (every > 1 || i != 1) => *v,
+                _ => -64.0,
+            };
+        }
+        new.push((id, Tensor::from_f32(params.device(), p.value.shape(), &v)?));
+    }
+    params.update(new);
+    Ok(())
+}
+
+/// Every network with experts: as in the paper, with lazy gates, and with lazy gates decided for windows.
+fn semm_specs() -> Vec<Spec> {
+    let with = |s: Spec, skip, gate_window| Some(Spec { semm: s.semm.map(|m| Semm { skip, gate_window, ..m }), ..s.clone() });
+    let all = specs().into_iter().filter(|s| s.semm.is_some());
+    all.flat_map(|s| {
+        [(Skip::Exact, 1), (Skip::Lazy, 1), (Skip::Lazy, 4)].into_iter().filter_map(move |(k, w)| with(s.clone(), k, w))
+    })
+    .collect()
+}
+
+/// Event counts, `[T, B, 16, 16, 2]`.
+fn input(steps: usize) -> Vec<f32> {
+    let mut rng = Rng::new(3);
+    (0..steps * 2 * 512).map(|_| if rng.f32() < 0.3 { 1.0 + rng.below(2) as f32 } else { 0.0 }).collect()
+}
+
+fn counted(net: &dyn Module, params: &Params, x: &Tensor, skips: bool) -> Result<(Vec<f32>, Counts), Failed> {
+    let mut cx = Ctx::infer(params).with_counts(Counts::keeping(Keep { detail: true, ..Keep::default() }));
+    if !skips {
+        cx = cx.without_skipping();
+    }
+    let y = net.forward(x, &mut cx)?.to_vec()?;
+    Ok((y, cx.finish().1.ok_or("no counts")?))
+}
+
+/// Skipping changes no bit of any result, and what it leaves out is what is counted.
+fn same(spec: &Spec, device: &Device) -> Outcome {
+    let on_cpu = matches!(device, Device::Cpu);
+    for (gates, random) in [
+        (Gates::AsTheyAre, false),
+        (Gates::AsTheyAre, true),
+        (Gates::Shut, true),
+        (Gates::Open, true),
+        (Gates::Some, false),
+        (Gates::Some, true),
+    ] {
+        let (net, mut params) = model::fresh(spec, &Device::Cpu, 7)?;
+        if random {
+            random_norms(&mut params)?
+        } else {
+            dyadic(&mut params)?
+        }
+        force(&mut params, gates)?;
+        for steps in if on_cpu { vec![6, 1] } else { vec![3] } {
+            for folded in if on_cpu { vec![false, true] } else { vec![true] } {
+                let params = if folded { fold(&params)? } else { params.clone() }.to_device(device)?;
+                let what = format!("{gates:?}, random {random}, T {steps}, folded {folded}");
+                let x = Tensor::planes_from_f32(device, &[steps, 2, 16, 16, 2], &input(steps))?;
+                let (want, all) = counted(net.as_ref(), &params, &x, false)?;
+                let (got, some) = counted(net.as_ref(), &params, &x, true)?;
+                expect(&what, &got, &want)?;
+                expect(&what, &logits(net.as_ref(), &params, &x)?, &want)?;
+                balance(&what, &all, &some, gates, on_cpu)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Done and skipped add up to what is done without skipping, wherever the input is the same.
+fn balance(what: &str, all: &Counts, some: &Counts, gates: Gates, on_cpu: bool) -> Outcome {
+    let (a, s) = (all.total(), some.total());
+    if a.skipped != 0 || a.dense != s.dense || s.acs + s.skipped > a.acs {
+        return Err(format!("{what}: {s:?} with skipping, {a:?} without").into());
+    }
+    for row in &some.rows {
+        let without = all.rows.iter().find(|r| r.name == row.name && r.op == row.op).ok_or("a row more")?;
+        if row.cost.skipped > 0 && row.cost.acs + row.cost.skipped != without.cost.acs {
+            return Err(format!("{what}: {row:?} with skipping, {without:?} without").into());
+        }
+    }
+    let work = |c: &Counts, stem: &str| -> u64 { c.rows.iter().filter(|r| r.name.contains(stem)).map(|r| r.cost.acs).sum() };
+    match gates {
+        // Keys and values are left out where the host sees that nobody asks for them, and so are EMSP's experts.
+        Gates::Shut
+            if work(some, ".q.") > 0 || s.skipped == 0 || on_cpu && [".k.", ".v.", ".dw."].iter().any(|m| work(some, m) > 0) =>
+        {
+            Err(format!("{what}: all gates are shut, and {s:?} was done").into())
+        }
+        Gates::Open if s != a => Err(format!("{what}: all gates are open, {s:?} with skipping, {a:?} without").into()),
+        Gates::Some if work(some, ".q.1") > 0 || work(all, ".q.1") == 0 => Err(format!("{what}: expert 1 was computed").into()),
+        _ => Ok(()),
+    }
+}
+
+/// A session gives what the whole clip gives with skipping, in chunks of any length: chunks cannot know what opens later and skip nothing,
+/// but lazy experts skip there too.
+fn session(spec: &Spec) -> Outcome {
+    let (net, mut params) = model::fresh(spec, &Device::Cpu, 7)?;
+    dyadic(&mut params)?;
+    let params = fold(&params)?;
+    let x = input(6);
+    let want = logits(net.as_ref(), &params, &Tensor::from_f32(&Device::Cpu, &[6, 2, 16, 16, 2], &x)?)?;
+    let mut session = Session::new(net, params);
+    for chunks in [&[6][..], &[1; 6], &[2, 4]] {
+        session.reset();
+        let (mut at, mut got) = (0, Vec::new());
+        for &n in chunks {
+            let part = Tensor::from_f32(&Device::Cpu, &[n, 2, 16, 16, 2], &x[at * 1024..(at + n) * 1024])?;
+            got.extend(session.push(&part)?.to_vec()?);
+            at += n;
+        }
+        expect(&format!("chunks {chunks:?}"), &got, &want)?;
+    }
+    let (net, mut params) = model::fresh(spec, &Device::Cpu, 7)?;
+    dyadic(&mut params)?;
+    force(&mut params, Gates::Some)?;
+    let mut cx = Ctx::stream(&params, HashMap::new()).with_counts(Counts::default());
+    net.forward(&Tensor::from_f32(&Device::Cpu, &[6, 2, 16, 16, 2], &x)?, &mut cx)?;
+    let skipped = cx.finish().1.ok_or("no counts")?.total().skipped;
+    let lazy = spec.semm.is_some_and(|m| m.skip == Skip::Lazy);
+    if (skipped > 0) != lazy { Err(format!("{skipped} additions skipped in a stream").into()) } else { Ok(()) }
+}
+
+/// Gates that are given.
+struct Given(Tensor);
+
+impl Router for Given {
+    fn route(&self, _: &Tensor, _: &mut Ctx<'_>) -> spikemix::Result<Tensor> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Of three samples one opens a gate at its second step, one never, one at its last: what is computed for each, counted.
+fn samples() -> Outcome {
+    let cpu = Device::Cpu;
+    let (steps, dim) = (5, 32);
+    for attention in [Attention::Ssa(0.25), Attention::Sdsa] {
+        let mut params = Params::new(&cpu);
+        let semm = Semm::default();
+        let net = Emsa::new(&mut Build::new(&mut params, 3), Residual::Spikes, attention, dim, &semm, Neuron::default())?;
+        random_norms(&mut params)?;
+        let (shape, gates) = ([steps, 3, 2, 2, dim], [steps, 3, 2, 2, 4]);
+        let mut r = vec![0.0; gates.iter().product()];
+        // Token 1, expert 2 of sample 0; token 3, expert 0 of sample 2.
+        r[3 * 16 + 4 + 2] = 1.0;
+        r[(4 * 3 + 2) * 16 + 12] = 1.0;
+        let net = net.with_router(Box::new(Given(Tensor::spikes_from_f32(&cpu, &gates, &r)?)));
+        // One spike in every row, so that operations count rows.
+        let x: Vec<f32> = (0..shape.iter().product()).map(|i| f32::from(u8::from(i % dim == i / dim % dim))).collect();
+        let x = Tensor::spikes_from_f32(&cpu, &shape, &x)?;
+        let ((want, all), (got, some)) = (counted(&net, &params, &x, false)?, counted(&net, &params, &x, true)?);
+        expect(&format!("{attention:?}"), &got, &want)?;
+        let acs = |c: &Counts, name: &str| c.rows.iter().find(|r| r.name == name).map_or(0, |r| r.cost.acs / 8);
+        let width = if attention == Attention::Sdsa { 1 } else { 4 };
+        // Rows of keys and values: two steps of sample 0 and five of sample 2, four tokens each; of queries: one token each.
+        let got = ["k.conv", "v.conv", "q.0.conv", "q.1.conv", "q.2.conv"].map(|name| acs(&some, name));
+        if got != [28, 28 * width, 5, 0, 2] || acs(&all, "q.1.conv") != 60 {
+            return Err(format!("{attention:?}: rows {got:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Without a router nothing can be skipped.
+fn open_router() -> Outcome {
+    let Some(mut spec) = semm_specs().pop() else { return Err("no networks".into()) };
+    spec.semm = Some(Semm { router: RouterKind::Open, ..spec.semm.unwrap_or_default() });
+    let (net, mut params) = model::fresh(&spec, &Device::Cpu, 7)?;
+    random_norms(&mut params)?;
+    let x = Tensor::planes_from_f32(&Device::Cpu, &[3, 2, 16, 16, 2], &input(3))?;
+    let ((want, all), (got, some)) = (counted(net.as_ref(), &params, &x, false)?, counted(net.as_ref(), &params, &x, true)?);
+    expect("open", &got, &want)?;
+    if all.total() != some.total() { Err("something was skipped".into()) } else { Ok(()) }
+}
+
+/// Every network with experts.
+pub fn trials() -> Vec<Trial> {
+    let mut out = vec![Trial::test("skip::open_router", open_router), Trial::test("skip::samples", samples)];
+    for spec in semm_specs() {
+        let semm = spec.semm.unwrap_or_default();
+        let name = format!("{} {:?} {}", name(&spec), semm.skip, semm.gate_window);
+        let (s, g) = (spec.clone(), spec.clone());
+        out.push(Trial::test(format!("skip::same::cpu::{name}"), move || same(&spec, &Device::Cpu)));
+        out.push(gpu::trial(format!("skip::same::gpu::{name}"), move |d| same(&g, d)));
+        out.push(Trial::test(format!("skip::session::{name}"), move || session(&s)));
+    }
+    out
+}
