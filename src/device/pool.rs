@@ -37,7 +37,10 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 struct Slab {
+    /// Where its words begin: a multiple of a cache line, so that no vector straddles two.
     base: usize,
+    /// What the allocator gave: `words` and a line.
+    origin: usize,
     words: usize,
     /// Start to length of each free range; neighbours are always joined.
     free: BTreeMap<usize, usize>,
@@ -115,7 +118,8 @@ impl Block {
         let found = slabs.iter_mut().find_map(|s| Some((s.base, s.take(words)?)));
         let (base, start) = found.unwrap_or_else(|| {
             let size = words.max(SLAB);
-            let base = zeroed(size) as usize;
+            let origin = zeroed(size + GRAIN) as usize;
+            let base = origin.next_multiple_of(4 * GRAIN);
             #[cfg(target_os = "linux")]
             // SAFETY: advice about a range that was just allocated; a kernel that does not take it changes nothing.
             unsafe {
@@ -123,7 +127,7 @@ impl Block {
                 libc::madvise(base as *mut libc::c_void, size * 4, libc::MADV_HUGEPAGE);
             }
             let free = BTreeMap::from([(words, size - words)]);
-            slabs.push(Slab { base, words: size, free: if size > words { free } else { BTreeMap::new() } });
+            slabs.push(Slab { base, origin, words: size, free: if size > words { free } else { BTreeMap::new() } });
             (base, 0)
         });
         // SAFETY: the range lies inside the slab.
@@ -159,7 +163,7 @@ impl Drop for Block {
                 if let [_, .., last] = empty[..] {
                     let s = slabs.swap_remove(last);
                     // SAFETY: allocated by `zeroed` with this layout; no block of it is left.
-                    unsafe { dealloc(s.base as *mut u8, layout(s.words)) };
+                    unsafe { dealloc(s.origin as *mut u8, layout(s.words + GRAIN)) };
                 }
             }
         }
@@ -172,7 +176,7 @@ mod tests {
 
     #[test]
     fn ranges_split_and_join() {
-        let mut s = Slab { base: 0, words: 100, free: BTreeMap::from([(0, 100)]) };
+        let mut s = Slab { base: 0, origin: 0, words: 100, free: BTreeMap::from([(0, 100)]) };
         assert_eq!((s.take(30), s.take(30), s.take(30), s.take(30)), (Some(0), Some(30), Some(60), None));
         s.give(30, 30);
         assert_eq!(s.take(20), Some(30));
