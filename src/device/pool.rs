@@ -2,7 +2,8 @@
 //!
 //! Memory fresh from the system costs a page fault every 4 KiB, more than most kernels cost, and a training step needs the same memory each
 //! time. So buffers are cut from slabs that stay: the lowest free range that is long enough, joined with its neighbours again when it is
-//! given back. What a slab never lent was never touched and takes no memory. Small buffers are left to the system's allocator.
+//! given back. Long buffers and short ones have slabs of their own: gradients, which stay until the optimiser has run, would else be
+//! strewn over the room that the longest tensors of backward need. What a slab never lent was never touched and takes no memory. Small buffers are left to the system's allocator.
 
 use super::Held;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -14,6 +15,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const SLAB: usize = 1 << 28;
 /// Ranges are multiples of this many words: a cache line.
 const GRAIN: usize = 16;
+/// Words from which a buffer is a long one.
+const LONG: usize = 1 << 20;
 /// Words below which a buffer comes from the system's allocator.
 const SMALL: usize = 1 << 14;
 
@@ -37,8 +40,13 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 struct Slab {
+    /// Where its words begin: a multiple of a cache line, so that no vector straddles two.
     base: usize,
+    /// What the allocator gave: `words` and a line.
+    origin: usize,
     words: usize,
+    /// Whether it is for long buffers.
+    long: bool,
     /// Start to length of each free range; neighbours are always joined.
     free: BTreeMap<usize, usize>,
 }
@@ -80,7 +88,7 @@ fn zeroed(words: usize) -> *mut u32 {
 
 impl Slab {
     fn take(&mut self, words: usize) -> Option<usize> {
-        let (&start, &len) = self.free.iter().filter(|(_, len)| **len >= words).min_by_key(|(_, len)| **len)?;
+        let (&start, &len) = self.free.iter().find(|(_, len)| **len >= words)?;
         self.free.remove(&start);
         if len > words {
             self.free.insert(start + words, len - words);
@@ -112,10 +120,12 @@ impl Block {
             return Block { ptr: zeroed(words), len, home: Home::Own(layout(words)) };
         }
         let mut slabs = slabs();
-        let found = slabs.iter_mut().find_map(|s| Some((s.base, s.take(words)?)));
+        let long = words >= LONG;
+        let found = slabs.iter_mut().filter(|s| s.long == long).find_map(|s| Some((s.base, s.take(words)?)));
         let (base, start) = found.unwrap_or_else(|| {
             let size = words.max(SLAB);
-            let base = zeroed(size) as usize;
+            let origin = zeroed(size + GRAIN) as usize;
+            let base = origin.next_multiple_of(4 * GRAIN);
             #[cfg(target_os = "linux")]
             // SAFETY: advice about a range that was just allocated; a kernel that does not take it changes nothing.
             unsafe {
@@ -123,7 +133,7 @@ impl Block {
                 libc::madvise(base as *mut libc::c_void, size * 4, libc::MADV_HUGEPAGE);
             }
             let free = BTreeMap::from([(words, size - words)]);
-            slabs.push(Slab { base, words: size, free: if size > words { free } else { BTreeMap::new() } });
+            slabs.push(Slab { base, origin, words: size, long, free: if size > words { free } else { BTreeMap::new() } });
             (base, 0)
         });
         // SAFETY: the range lies inside the slab.
@@ -151,15 +161,16 @@ impl Drop for Block {
             Home::Own(layout) => unsafe { dealloc(self.ptr.cast(), layout) },
             Home::Slab { base, start } => {
                 let mut slabs = slabs();
+                let long = words >= LONG;
                 if let Some(s) = slabs.iter_mut().find(|s| s.base == base) {
                     s.give(start, words);
                 }
-                // One empty slab is kept for the next step, a second goes back.
-                let empty: Vec<usize> = (0..slabs.len()).filter(|&i| slabs[i].is_free()).collect();
+                // One empty slab of a kind is kept for the next step, a second goes back.
+                let empty: Vec<usize> = (0..slabs.len()).filter(|&i| slabs[i].long == long && slabs[i].is_free()).collect();
                 if let [_, .., last] = empty[..] {
                     let s = slabs.swap_remove(last);
                     // SAFETY: allocated by `zeroed` with this layout; no block of it is left.
-                    unsafe { dealloc(s.base as *mut u8, layout(s.words)) };
+                    unsafe { dealloc(s.origin as *mut u8, layout(s.words + GRAIN)) };
                 }
             }
         }
@@ -172,7 +183,7 @@ mod tests {
 
     #[test]
     fn ranges_split_and_join() {
-        let mut s = Slab { base: 0, words: 100, free: BTreeMap::from([(0, 100)]) };
+        let mut s = Slab { base: 0, origin: 0, words: 100, long: true, free: BTreeMap::from([(0, 100)]) };
         assert_eq!((s.take(30), s.take(30), s.take(30), s.take(30)), (Some(0), Some(30), Some(60), None));
         s.give(30, 30);
         assert_eq!(s.take(20), Some(30));

@@ -94,8 +94,21 @@ fn spikes<'a>(u: &ConvU, x: &'a [u32]) -> BitMatrix<'a> {
 /// Share of nonzeros below which a convolution (its weight gradient, where `weight` is set) walks them.
 pub fn walk_below(u: &ConvU, weight: bool) -> f64 {
     match (winograd::suits(u), weight) {
-        (true, false) => 0.14,
-        (true, true) => 0.18,
+        // With few channels the transforms of tiles weigh more.
+        (true, false) => {
+            if u.cin < 64 {
+                0.3
+            } else {
+                0.19
+            }
+        }
+        (true, true) => {
+            if u.cin < 64 {
+                0.3
+            } else {
+                0.18
+            }
+        }
         (false, false) => WALK_BELOW,
         (false, true) => WALK_WEIGHT_BELOW,
     }

@@ -139,6 +139,10 @@ impl Forward {
         let (x, a, b, w, v0) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4));
         let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
         let (nw, tile, charging) = (words(c), u.tile(), u.charging(w));
+        // Rows of whole words are one long row.
+        let joined = if c.is_multiple_of(32) { tile } else { 1 };
+        let spread = |p: &[f32]| if u.affine != 0 { p.repeat(joined) } else { Vec::new() };
+        let (a, b) = (spread(a), spread(b));
         let s = Shared::new(args.out_u32(0));
         let v_end = Shared::new(args.out_f32(1));
         let v_seq = Shared::new(args.out_f32(2));
@@ -157,9 +161,10 @@ impl Forward {
                     || {
                         // The next tile's.
                         prefetch(&x[(at + n) * c..(at + 2 * n).min((t + 1) * rows) * c]);
-                        for r in 0..n {
-                            let (x, v) = (&x[(at + r) * c..(at + r + 1) * c], &mut v[r * c..(r + 1) * c]);
-                            step_row::<M>(x, a, b, v, &mut s[r * nw..(r + 1) * nw], charging, u);
+                        for r in (0..n).step_by(joined) {
+                            let end = (r + joined).min(n);
+                            let (x, v) = (&x[(at + r) * c..(at + end) * c], &mut v[r * c..end * c]);
+                            step_row::<M>(x, &a, &b, v, &mut s[r * nw..end * nw], charging, u);
                         }
                     },
                 );

@@ -3,6 +3,9 @@
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
+/// Floats of a cache line.
+const LINE: usize = 16;
+
 thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = RefCell::default();
 }
@@ -10,8 +13,10 @@ thread_local! {
 /// Lends this thread's scratch of `len` floats, which hold anything; not to be asked for again inside `f`.
 pub fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     SCRATCH.with_borrow_mut(|s| {
-        s.resize(len.max(s.len()), 0.0);
-        f(&mut s[..len])
+        s.resize((len + LINE).max(s.len()), 0.0);
+        // From the start of a cache line, so that no vector straddles two.
+        let start = s.as_ptr().align_offset(4 * LINE).min(LINE);
+        f(&mut s[start..start + len])
     })
 }
 
