@@ -4,6 +4,7 @@
 //! looks at every step: mean over t of CE(y\[t\]), mixed with a mean-square pull of all scores towards `means`:
 //! loss = (1 - lambda) mean_t CE(y\[t\]) + lambda mean((y - means)^2).
 
+use crate::data::NO_CLASS;
 use crate::device::{Device, Storage};
 use crate::error::{Error, Result};
 use crate::kernel::elementwise::{Add, AddU};
@@ -17,6 +18,11 @@ pub enum Loss {
     /// Cross entropy of the mean over steps, labels mixed with `label_smoothing` / classes for every class.
     CrossEntropy {
         /// Share of the label that is spread over all classes.
+        label_smoothing: f32,
+    },
+    /// Cross entropy of every step with a label of its own, the mean over all steps that have one.
+    CrossEntropyPerStep {
+        /// As in cross entropy.
         label_smoothing: f32,
     },
     /// Temporal efficient training.
@@ -36,39 +42,49 @@ pub struct LossOut {
     pub loss: Tensor,
     /// Gradient of that mean by the scores, `[T, B, classes]`.
     pub grad: Tensor,
-    /// How many samples have their largest mean score at their label: one element.
+    /// How many samples have their largest mean score at their label (per step: how many steps their largest score): one element.
     pub correct: Tensor,
 }
 
 impl Loss {
-    /// Loss and gradient for per-step scores `logits` `[T, B, classes]`.
+    /// Whether labels are those of steps, `[T, B]` with [`NO_CLASS`] where a step has none, instead of those of samples, `[B]`.
+    pub fn per_step(&self) -> bool {
+        matches!(self, Loss::CrossEntropyPerStep { .. })
+    }
+    /// Loss and gradient for per-step scores `logits` `[T, B, classes]` and `labels` `[B]`, or `[T, B]` if [`Loss::per_step`].
     ///
     /// # Errors
-    /// Scores of another shape, a label that is no class, a number of labels other than B.
+    /// Scores of another shape, a label that is no class, labels of another number.
     pub fn compute(&self, logits: &Tensor, labels: &[u32]) -> Result<LossOut> {
         let &[t, b, k] = logits.shape() else {
             return Err(Error::shape("loss", format!("scores are {:?}, expected [T, B, classes]", logits.shape())));
         };
-        if labels.len() != b {
-            return Err(Error::shape("loss", format!("{} labels for {b} samples", labels.len())));
+        let per_step = self.per_step();
+        if labels.len() != if per_step { t * b } else { b } {
+            let steps = if per_step { format!(" of {t} steps") } else { String::new() };
+            return Err(Error::shape("loss", format!("{} labels for {b} samples{steps}", labels.len())));
         }
-        if let Some(l) = labels.iter().find(|&&l| l as usize >= k) {
+        if let Some(l) = labels.iter().find(|&&l| l as usize >= k && !(per_step && l == NO_CLASS)) {
             return Err(Error::shape("loss", format!("label {l} is none of the {k} classes")));
         }
         let d = logits.device();
+        if let Loss::CrossEntropyPerStep { label_smoothing } = *self {
+            let (loss, grad, right) = cross_entropy(&logits.reshape(&[t * b, k])?, labels, label_smoothing, 1.0)?;
+            return Ok(LossOut { loss, grad: grad.reshape(&[t, b, k])?, correct: count(d, right, t * b)? });
+        }
         let u = MeanU { groups: 1, n: t as u32, c: (b * k) as u32, scale: 1.0 / t.max(1) as f32 };
         let mean = launch1(&Mean, &u, &[logits], &[b, k], Repr::F32)?;
         let (lambda, means, label_smoothing) = match *self {
             Loss::Tet { lambda, means, label_smoothing } => (lambda, means, label_smoothing),
-            Loss::CrossEntropy { label_smoothing } => {
-                let (loss, grad, right) = cross_entropy(&mean, &d.upload(labels)?, label_smoothing, 1.0)?;
+            Loss::CrossEntropy { label_smoothing } | Loss::CrossEntropyPerStep { label_smoothing } => {
+                let (loss, grad, right) = cross_entropy(&mean, labels, label_smoothing, 1.0)?;
                 let grad = launch1(&MeanBackward, &u, &[&grad], &[t, b, k], Repr::F32)?;
                 return Ok(LossOut { loss, grad, correct: count(d, right, b)? });
             }
         };
-        let (_, _, right) = cross_entropy(&mean, &d.upload(labels)?, 0.0, 0.0)?;
+        let (_, _, right) = cross_entropy(&mean, labels, 0.0, 0.0)?;
         let every: Vec<u32> = (0..t).flat_map(|_| labels).copied().collect();
-        let (ce, ce_grad, _) = cross_entropy(&logits.reshape(&[t * b, k])?, &d.upload(&every)?, label_smoothing, 1.0 - lambda)?;
+        let (ce, ce_grad, _) = cross_entropy(&logits.reshape(&[t * b, k])?, &every, label_smoothing, 1.0 - lambda)?;
         let n = logits.len();
         let u = MeanSquareU { n: n as u32, goal: means, scale: lambda / n.max(1) as f32 };
         let shapes: &[(&[usize], Repr)] = &[(&[n], Repr::F32), (&[t, b, k], Repr::F32)];
@@ -86,18 +102,23 @@ fn add(a: &Tensor, b: &Tensor, shape: &[usize]) -> Result<Tensor> {
     launch1(&Add, &AddU { n: a.len() as u32 }, &[a, b], shape, Repr::F32)
 }
 
-/// Weighted mean loss over rows, its gradient, and a word for each row that is 1 where the answer is right.
-fn cross_entropy(y: &Tensor, labels: &Storage, smoothing: f32, weight: f32) -> Result<(Tensor, Tensor, Storage)> {
+/// Weighted mean loss over rows that have a class, its gradient, and a word for each row that is 1 where the answer is right.
+fn cross_entropy(y: &Tensor, labels: &[u32], smoothing: f32, weight: f32) -> Result<(Tensor, Tensor, Storage)> {
     let (d, rows, classes) = (y.device(), y.rows(), y.channels());
-    let scale = weight / rows.max(1) as f32;
+    let scale = weight / scored(labels).max(1) as f32;
     let u = CrossEntropyU { rows: rows as u32, classes: classes as u32, smoothing, scale };
-    let outputs = d.launch(&CrossEntropy, &u, &[y.storage(), labels], &[rows, rows * classes, rows])?;
+    let outputs = d.launch(&CrossEntropy, &u, &[y.storage(), &d.upload(labels)?], &[rows, rows * classes, rows])?;
     let Ok([loss, grad, right]) = <[Storage; 3]>::try_from(outputs) else {
         return Err(Error::shape("loss", "the kernel has three outputs"));
     };
     let loss = Tensor::new(d, &[rows], Repr::F32, loss)?;
     let loss = launch1(&Sum, &SumU { n: rows as u32, scale }, &[&loss], &[1], Repr::F32)?;
     Ok((loss, Tensor::new(d, y.shape(), Repr::F32, grad)?, right))
+}
+
+/// How many labels are of a class.
+pub fn scored(labels: &[u32]) -> usize {
+    labels.iter().filter(|l| **l != NO_CLASS).count()
 }
 
 /// The number of words that are 1: read as spikes of one channel, their sum over the rows.
@@ -125,17 +146,20 @@ mod tests {
     fn gradients_are_those_of_the_loss() {
         let shape = [3, 4, 5];
         let (y, labels) = data(3, 4, 5);
+        let steps: Vec<u32> = (0..12).map(|i| if i % 4 == 1 { NO_CLASS } else { i % 5 }).collect();
         for loss in [
+            Loss::CrossEntropyPerStep { label_smoothing: 0.1 },
             Loss::CrossEntropy { label_smoothing: 0.0 },
             Loss::CrossEntropy { label_smoothing: 0.1 },
             Loss::Tet { lambda: 0.05, means: 1.0, label_smoothing: 0.1 },
         ] {
-            let grad = compute(loss, shape, &y, &labels).grad.to_vec().unwrap();
+            let labels = if loss.per_step() { &steps } else { &labels };
+            let grad = compute(loss, shape, &y, labels).grad.to_vec().unwrap();
             for i in 0..y.len() {
                 let at = |d: f32| {
                     let mut y = y.clone();
                     y[i] += d;
-                    compute(loss, shape, &y, &labels).loss.item().unwrap()
+                    compute(loss, shape, &y, labels).loss.item().unwrap()
                 };
                 let slope = (at(0.02) - at(-0.02)) / 0.04;
                 assert!((slope - grad[i]).abs() < 2e-4, "{loss:?} [{i}]: {slope} and {}", grad[i]);
@@ -150,6 +174,13 @@ mod tests {
         for loss in [Loss::CrossEntropy { label_smoothing: 0.1 }, Loss::Tet { lambda: 0.0, means: 0.0, label_smoothing: 0.0 }] {
             assert_eq!(compute(loss, [2, 3, 2], &y, &[0, 0, 1]).correct.item().unwrap(), 2.0);
         }
+        let per_step = Loss::CrossEntropyPerStep { label_smoothing: 0.0 };
+        let labels = [0, 1, NO_CLASS, 1, 1, NO_CLASS];
+        assert_eq!(compute(per_step, [2, 3, 2], &y, &labels).correct.item().unwrap(), 2.0);
+        // Steps without a class count for nothing, whatever their scores.
+        let mut other = y;
+        (other[4], other[10]) = (-7.0, 70.0);
+        assert_eq!(compute(per_step, [2, 3, 2], &y, &labels).loss.item(), compute(per_step, [2, 3, 2], &other, &labels).loss.item());
     }
 
     #[test]
@@ -159,6 +190,9 @@ mod tests {
         let said = |labels: &[u32]| loss.compute(&y, labels).err().unwrap().to_string();
         assert_eq!(said(&[0]), "loss: 1 labels for 2 samples");
         assert_eq!(said(&[0, 3]), "loss: label 3 is none of the 3 classes");
+        assert_eq!(said(&[0, NO_CLASS]), "loss: label 4294967295 is none of the 3 classes");
+        let per_step = Loss::CrossEntropyPerStep { label_smoothing: 0.0 };
+        assert_eq!(per_step.compute(&y, &[0]).err().unwrap().to_string(), "loss: 1 labels for 2 samples of 1 steps");
         assert!(loss.compute(&y.reshape(&[2, 3]).unwrap(), &[0, 0]).is_err());
     }
 }

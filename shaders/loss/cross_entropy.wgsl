@@ -1,5 +1,5 @@
 // Cross-entropy with label smoothing, its gradient, and whether the largest logit (the first of equals) is the label's.
-// One invocation a row: there are few classes.
+// A row whose label is no class has no loss and no gradient. One invocation a row: there are few classes.
 struct U { rows: u32, classes: u32, smoothing: f32, scale: f32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
@@ -15,6 +15,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let row = index(id, groups);
     if (row >= u.rows) { return; }
     let at = row * u.classes;
+    let label = labels[row];
+    if (label >= u.classes) {
+        loss[row] = 0.0;
+        correct[row] = 0u;
+        for (var k = 0u; k < u.classes; k++) { grad[at + k] = 0.0; }
+        return;
+    }
     var best = 0u;
     for (var k = 1u; k < u.classes; k++) {
         if (logits[at + k] > logits[at + best]) { best = k; }
@@ -30,7 +37,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     }
     let log_total = log(total);
     let n = f32(u.classes);
-    let label = labels[row];
     let nll = log_total - (logits[at + label] - top);
     loss[row] = (1.0 - u.smoothing) * nll + u.smoothing * (log_total - below / n);
     for (var k = 0u; k < u.classes; k++) {

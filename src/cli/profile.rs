@@ -190,7 +190,7 @@ fn timing(net: &dyn Module, params: &Params, samples: &Arc<Samples>, batch: usiz
         let mut cx = Ctx::infer(params).with_counts(std::mem::take(&mut counts));
         let done = net.forward(&x, &mut cx);
         counts = cx.finish().1.unwrap_or_default();
-        counts.samples += b.labels.len() as u64;
+        counts.samples += b.indices.len() as u64;
         done.map(|_| ())
     });
     device.profile(false);

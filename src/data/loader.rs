@@ -21,6 +21,8 @@ pub struct LoaderOptions {
     pub shuffle: bool,
     /// Whether an incomplete last batch is left out.
     pub drop_last: bool,
+    /// Whether every step has its label; see [`super::Dataset::step_labels`].
+    pub per_step: bool,
     /// Threads that make batches; with 0 the reader's own does when it asks.
     pub threads: usize,
     /// Batches each thread may be ahead.
@@ -29,7 +31,7 @@ pub struct LoaderOptions {
 
 impl Default for LoaderOptions {
     fn default() -> Self {
-        LoaderOptions { batch: 16, seed: 0, shuffle: true, drop_last: false, threads: 2, prefetch: 2 }
+        LoaderOptions { batch: 16, seed: 0, shuffle: true, drop_last: false, per_step: false, threads: 2, prefetch: 2 }
     }
 }
 
@@ -40,7 +42,7 @@ pub struct Batch {
     pub x: Vec<f32>,
     /// T, B, H, W, C.
     pub shape: [usize; 5],
-    /// The classes of the B samples.
+    /// The classes of the B samples; of their steps, `[T, B]`, where [`LoaderOptions::per_step`] asks for them.
     pub labels: Vec<u32>,
     /// Their numbers in [`Samples`].
     pub indices: Vec<usize>,
@@ -57,10 +59,14 @@ impl Loader {
     /// A loader of `samples`.
     ///
     /// # Errors
-    /// A batch of no samples.
+    /// A batch of no samples, or labels of steps where there are none.
     pub fn new(samples: Arc<Samples>, options: LoaderOptions) -> Result<Self> {
         if options.batch == 0 {
             return Err(Error::config("train.batch", "a batch of no samples"));
+        }
+        if options.per_step && !samples.is_empty() && samples.dataset().step_labels(0).is_none() {
+            let what = format!("samples of {} have one class, not one for each step", samples.dataset().name());
+            return Err(Error::config("train.loss", what));
         }
         Ok(Loader { samples, options })
     }
@@ -82,7 +88,7 @@ impl Loader {
         if self.options.shuffle {
             Rng::new(self.options.seed).stream("shuffle").stream(epoch).shuffle(&mut order);
         }
-        let work = Arc::new(Work { samples: self.samples.clone(), order, batch: self.options.batch, epoch });
+        let work = Arc::new(Work { samples: self.samples.clone(), order, options: self.options.clone(), epoch });
         let end = self.batches();
         let threads = self.options.threads.min(end.saturating_sub(first));
         let (mut queues, mut workers) = (Vec::new(), Vec::new());
@@ -116,21 +122,31 @@ impl Loader {
 struct Work {
     samples: Arc<Samples>,
     order: Vec<usize>,
-    batch: usize,
+    options: LoaderOptions,
     epoch: u64,
 }
 
 impl Work {
     fn make(&self, number: usize) -> Result<Batch> {
-        let from = number * self.batch;
-        let indices = self.order[from..self.order.len().min(from + self.batch)].to_vec();
+        let from = number * self.options.batch;
+        let indices = self.order[from..self.order.len().min(from + self.options.batch)].to_vec();
         let [t, h, w, c] = self.samples.shape();
         let shape = [t, indices.len(), h, w, c];
         let mut x = vec![0.0; shape.iter().product()];
         for (b, &i) in indices.iter().enumerate() {
             self.samples.scatter(i, self.epoch, &mut x, b, indices.len())?;
         }
-        let labels = indices.iter().map(|&i| self.samples.dataset().label(i)).collect();
+        let dataset = self.samples.dataset();
+        let labels = if self.options.per_step {
+            let rows: Vec<_> = indices.iter().map(|&i| dataset.step_labels(i).unwrap_or_default()).collect();
+            if let Some((i, row)) = indices.iter().zip(&rows).find(|(_, r)| r.len() != t) {
+                let what = format!("{}: {} labels for {t} steps", dataset.describe(*i), row.len());
+                return Err(Error::shape(dataset.name(), what));
+            }
+            (0..t).flat_map(|step| rows.iter().map(move |r| r[step])).collect()
+        } else {
+            indices.iter().map(|&i| dataset.label(i)).collect()
+        };
         Ok(Batch { x, shape, labels, indices })
     }
 }

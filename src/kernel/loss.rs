@@ -13,14 +13,15 @@ uniform! {
         classes: u32,
         /// Share of the target that is spread over all classes.
         smoothing: f32,
-        /// What the gradient is multiplied by: 1 / rows where the mean is the loss.
+        /// What the gradient is multiplied by: 1 / (rows with a class) where the mean is the loss.
         scale: f32
     }
 }
 
 /// logits\[rows, classes\], labels\[rows\] -> loss\[rows\], grad\[rows, classes\], correct\[rows\].
 ///
-/// PyTorch's `cross_entropy` with `label_smoothing`; a row is correct when the first of its largest logits is the label's.
+/// PyTorch's `cross_entropy` with `label_smoothing`; a row is correct when the first of its largest logits is the label's. A row whose
+/// label is no class (PyTorch's `ignore_index`) has no loss and no gradient.
 pub struct CrossEntropy;
 
 impl Kernel for CrossEntropy {
@@ -39,6 +40,10 @@ impl Kernel for CrossEntropy {
         let (loss, grad, correct) = (args.out_f32(0), args.out_f32(1), args.out_u32(2));
         let rows = loss.par_iter_mut().zip(grad.par_chunks_mut(k)).zip(correct).zip(logits.par_chunks(k)).zip(labels);
         rows.with_min_len(16).for_each(|((((loss, grad), correct), logits), &label)| {
+            if label >= u.classes {
+                (*loss, *correct) = (0.0, 0);
+                return grad.fill(0.0);
+            }
             let best = (1..k).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });
             let top = logits[best];
             let (mut total, mut below) = (0.0f32, 0.0f32);
@@ -72,6 +77,8 @@ impl Kernel for CrossEntropy {
         }
         let wide = Data::F32(vec![1e4, -1e4, 0.0, 500.0, 500.0, 499.0]);
         cases.push(case("extremes and ties".into(), wide, Data::U32(vec![1, 1]), 3, 0.1));
+        let labels = (0..70).map(|i| if i % 3 == 0 { u32::MAX } else { i % 6 }).collect();
+        cases.push(case("rows without a class".into(), g.range(70 * 6, -4.0, 4.0), Data::U32(labels), 6, 0.1));
         cases
     }
     fn tolerance(&self) -> Tolerance {

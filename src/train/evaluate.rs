@@ -2,9 +2,9 @@
 
 use crate::counts::Counts;
 use crate::ctx::{Ctx, Module};
-use crate::data::{Loader, Samples};
+use crate::data::{Loader, LoaderOptions, NO_CLASS, Samples};
 use crate::error::{Error, Result};
-use crate::loss::Loss;
+use crate::loss::{Loss, scored};
 use crate::params::Params;
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -14,11 +14,12 @@ use std::sync::Arc;
 pub struct Evaluation {
     /// Samples seen.
     pub samples: usize,
-    /// Mean loss of a sample.
+    /// Mean loss of a sample (per step: of a step that has a class).
     pub loss: f64,
-    /// Share of the samples whose largest mean score is their class's (of equals the first).
+    /// Share of the samples whose largest mean score is their class's (of equals the first); with a loss per step, of the steps that
+    /// have a class.
     pub accuracy: f64,
-    /// `confusion[label][answer]`: samples.
+    /// `confusion[label][answer]`: samples, or steps.
     pub confusion: Vec<Vec<u64>>,
     /// Spikes and operations, where they were asked for.
     pub counts: Option<Counts>,
@@ -38,10 +39,10 @@ pub fn evaluate(
     mut counts: Option<Counts>,
     tick: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Evaluation> {
-    let loader = Loader::new(samples.clone(), super::loading(batch))?;
+    let loader = Loader::new(samples.clone(), LoaderOptions { per_step: loss.per_step(), ..super::loading(batch) })?;
     let classes = samples.dataset().classes().len();
     let mut confusion = vec![vec![0; classes]; classes];
-    let (mut done, mut sum) = (0, 0.0);
+    let (mut done, mut labels, mut sum) = (0, 0, 0.0);
     for b in loader.epoch(0, 0) {
         let b = b?;
         let x = Tensor::from_f32(params.device(), &b.shape, &b.x)?;
@@ -52,19 +53,21 @@ pub fn evaluate(
         let logits = model.forward(&x, &mut cx)?;
         counts = cx.finish().1;
         if let Some(c) = &mut counts {
-            c.samples += b.labels.len() as u64;
+            c.samples += b.indices.len() as u64;
         }
-        let size = b.labels.len();
+        let size = scored(&b.labels);
         sum += f64::from(loss.compute(&logits, &b.labels)?.loss.item()?) * size as f64;
-        for (answer, &label) in answers(&logits)?.into_iter().zip(&b.labels) {
+        let scores = if loss.per_step() { logits.reshape(&[1, b.labels.len(), logits.channels()])? } else { logits };
+        for (answer, &label) in answers(&scores)?.into_iter().zip(&b.labels).filter(|(_, l)| **l != NO_CLASS) {
             let row = confusion.get_mut(label as usize).and_then(|r: &mut Vec<u64>| r.get_mut(answer));
-            *row.ok_or_else(|| Error::shape("evaluate", format!("{} scores for {classes} classes", logits.channels())))? += 1;
+            *row.ok_or_else(|| Error::shape("evaluate", format!("{} scores for {classes} classes", scores.channels())))? += 1;
         }
-        done += size;
+        done += b.indices.len();
+        labels += size;
         tick(done)?;
     }
     let right: u64 = (0..classes).map(|i| confusion[i][i]).sum();
-    let n = done.max(1) as f64;
+    let n = labels.max(1) as f64;
     Ok(Evaluation { samples: done, loss: sum / n, accuracy: right as f64 / n, confusion, counts })
 }
 

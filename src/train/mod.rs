@@ -23,7 +23,7 @@ use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomic;
 use crate::kernel::elementwise::{Add, AddU};
-use crate::loss::Loss;
+use crate::loss::{Loss, scored};
 use crate::model;
 use crate::optim::AdamW;
 use crate::params::{Build, Params};
@@ -179,7 +179,7 @@ struct Sums {
     loss: f64,
     correct: f64,
     batches: u64,
-    samples: u64,
+    labels: u64,
     spikes: u64,
     opportunities: u64,
     open: u64,
@@ -207,18 +207,18 @@ impl Sums {
             done,
             total,
             loss: read.then(|| self.loss / self.batches as f64),
-            accuracy: read.then(|| self.correct / self.samples as f64),
+            accuracy: read.then(|| self.correct / self.labels as f64),
             firing_rate: Sums::ratio(self.spikes, self.opportunities),
         }
     }
 }
 
-/// Loss and right answers of the steps since the last reading, on the device.
+/// Loss and right answers of the training steps since the last reading, on the device.
 struct Pending {
     loss: Tensor,
     correct: Tensor,
     batches: u64,
-    samples: u64,
+    labels: u64,
 }
 
 struct Trainer<'a> {
@@ -355,14 +355,14 @@ impl Trainer<'_> {
         if let Some(c) = &counts {
             self.state.sums.count(c);
         }
-        let samples = batch.labels.len() as u64;
+        let labels = scored(&batch.labels) as u64;
         self.pending = Some(match self.pending.take() {
-            None => Pending { loss: out.loss, correct: out.correct, batches: 1, samples },
+            None => Pending { loss: out.loss, correct: out.correct, batches: 1, labels },
             Some(p) => Pending {
                 loss: add(&p.loss, &out.loss)?,
                 correct: add(&p.correct, &out.correct)?,
                 batches: p.batches + 1,
-                samples: p.samples + samples,
+                labels: p.labels + labels,
             },
         });
         if look { self.gather() } else { Ok(()) }
@@ -385,14 +385,15 @@ impl Trainer<'_> {
         sums.loss += loss;
         sums.correct += f64::from(p.correct.item()?);
         sums.batches += p.batches;
-        sums.samples += p.samples;
+        sums.labels += p.labels;
         Ok(())
     }
 
     /// The rest of the epoch at hand, validation and checkpoints.
     fn run_epoch(&mut self, watch: &mut dyn Watch) -> Result<()> {
         let (spec, began) = (&self.recipe.train, Instant::now());
-        let options = LoaderOptions { seed: spec.seed, shuffle: true, drop_last: true, ..loading(spec.batch) };
+        let per_step = self.loss.per_step();
+        let options = LoaderOptions { seed: spec.seed, shuffle: true, drop_last: true, per_step, ..loading(spec.batch) };
         let loader = Loader::new(self.data.train.clone(), options)?;
         let steps = loader.batches();
         let schedule = spec.schedule();
@@ -431,13 +432,13 @@ impl Trainer<'_> {
             epochs: spec.epochs,
             lr: schedule.at(self.epoch - 1, 0, steps),
             train_loss: sums.loss / sums.batches.max(1) as f64,
-            train_accuracy: sums.correct / sums.samples.max(1) as f64,
+            train_accuracy: sums.correct / sums.labels.max(1) as f64,
             val_loss: val.loss,
             val_accuracy: val.accuracy,
             firing_rate: Sums::ratio(sums.spikes, sums.opportunities).unwrap_or(0.0),
             router_firing_rate: Sums::ratio(sums.open, sums.gates),
             best,
-            samples_per_second: sums.samples as f64 / trained.max(1e-9),
+            samples_per_second: total as f64 / trained.max(1e-9),
             seconds: self.seconds(),
         };
         watch.epoch(&row);
