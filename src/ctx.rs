@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::elementwise::{Add, AddU};
 use crate::params::{ParamId, Params};
+use crate::rng::Rng;
 use crate::tensor::{Repr, Tensor, launch1};
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -139,12 +140,13 @@ pub struct Ctx<'p> {
     state: Option<HashMap<String, Tensor>>,
     updates: Vec<(ParamId, Tensor)>,
     counts: Option<Counts>,
+    rng: Rng,
 }
 
 impl<'p> Ctx<'p> {
     /// For inference: running statistics, no tape; each clip starts from rest.
     pub fn infer(params: &'p Params) -> Self {
-        Ctx { params, tape: None, state: None, updates: Vec::new(), counts: None }
+        Ctx { params, tape: None, state: None, updates: Vec::new(), counts: None, rng: Rng::new(0) }
     }
     /// For training: batch statistics and a tape.
     pub fn train(params: &'p Params) -> Self {
@@ -158,6 +160,15 @@ impl<'p> Ctx<'p> {
     pub fn with_counts(mut self, counts: Counts) -> Self {
         self.counts = Some(counts);
         self
+    }
+    /// What is random in training draws from streams of `rng`, another for each step; without it every step draws the same.
+    pub fn with_rng(mut self, rng: Rng) -> Self {
+        self.rng = rng;
+        self
+    }
+    /// The random stream of the module `name` in this step.
+    pub fn rng(&self, name: &str) -> Rng {
+        self.rng.stream(name)
     }
     /// Whether norms take batch statistics.
     pub fn is_training(&self) -> bool {

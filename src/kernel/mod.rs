@@ -274,6 +274,7 @@ const COMMON: &[(&str, &str)] = &[
     ("columns", include_str!("../../shaders/common/columns.wgsl")),
     ("neighbour", include_str!("../../shaders/common/neighbour.wgsl")),
     ("spike", include_str!("../../shaders/common/spike.wgsl")),
+    ("threefry", include_str!("../../shaders/common/threefry.wgsl")),
     ("tile", include_str!("../../shaders/common/tile.wgsl")),
 ];
 

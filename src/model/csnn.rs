@@ -12,6 +12,7 @@
 //! | `fc N` | linear-BN-neurons to N channels at each place |
 //! | `pool` | max pooling 3x3, stride 2 |
 //! | `flatten` | all places of a step become channels of one |
+//! | `dropout P` | in training a share P of the channels at each place is silent in all steps |
 //! | `block` | a transformer block at the width at hand: SSA and MLP, or EMSA and EMSP with `[model.semm]` |
 //!
 //! Spike trains are images of one pixel, `[T, B, 1, 1, units]`. The head reads the mean over places, at every step.
@@ -21,6 +22,7 @@ use super::transformer::{Block, attention, perceptron};
 use crate::ctx::{Ctx, Module};
 use crate::error::{Error, Result};
 use crate::nn::{ConvBn, Head, Kind, Neurons};
+use crate::ops::dropout::Dropout;
 use crate::ops::flatten::Flatten;
 use crate::ops::mean::TokenMean;
 use crate::ops::pool::MaxPool;
@@ -29,7 +31,7 @@ use crate::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One entry of the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layer {
     /// `conv N`
     Conv(usize),
@@ -39,6 +41,8 @@ pub enum Layer {
     Pool,
     /// `flatten`
     Flatten,
+    /// `dropout P`
+    Dropout(f32),
     /// `block`
     Block,
 }
@@ -50,6 +54,7 @@ impl std::fmt::Display for Layer {
             Layer::Fc(n) => write!(f, "fc {n}"),
             Layer::Pool => f.write_str("pool"),
             Layer::Flatten => f.write_str("flatten"),
+            Layer::Dropout(p) => write!(f, "dropout {p}"),
             Layer::Block => f.write_str("block"),
         }
     }
@@ -65,10 +70,13 @@ impl std::str::FromStr for Layer {
             ["fc", n] => channels(n).map(Layer::Fc),
             ["pool"] => Some(Layer::Pool),
             ["flatten"] => Some(Layer::Flatten),
+            ["dropout", p] => p.parse().ok().filter(|p| *p > 0.0 && *p < 1.0).map(Layer::Dropout),
             ["block"] => Some(Layer::Block),
             _ => None,
         }
-        .ok_or_else(|| format!("layer {s:?} is none of \"conv N\", \"fc N\", \"pool\", \"flatten\", \"block\""))
+        .ok_or_else(|| {
+            format!("layer {s:?} is none of \"conv N\", \"fc N\", \"pool\", \"flatten\", \"dropout P\" (0 < P < 1), \"block\"")
+        })
     }
 }
 
@@ -98,7 +106,8 @@ pub fn problem(spec: &Spec) -> Option<String> {
                 return wrong("model.input_size = [height, width] is needed to know how many channels it makes".into());
             }
             Layer::Flatten => (h, w, c) = (1, 1, h * w * c),
-            Layer::Block if !packed => return wrong("a block works on spikes: put a conv or fc before it".into()),
+            Layer::Dropout(_) => packed = false,
+            Layer::Block if !packed => return wrong("a block works on spikes: put a conv or fc right before it".into()),
             Layer::Block => {
                 if let Some(why) = (Spec { net: Net::Spikformer, dim: c, layers: Vec::new(), ..spec.clone() }).mixing_problem() {
                     return wrong(why);
@@ -113,6 +122,7 @@ enum Stage {
     Map(ConvBn, Neurons),
     Pool,
     Flatten,
+    Dropout(f32),
     Block(Block),
 }
 
@@ -144,6 +154,7 @@ impl Csnn {
                     (h, w, c) = (1, 1, h * w * c);
                     Stage::Flatten
                 }
+                Layer::Dropout(p) => Stage::Dropout(p),
                 Layer::Block => {
                     let s = Spec { net: Net::Spikformer, dim: c, ..spec.clone() };
                     let mut b = b.scope(&name);
@@ -168,6 +179,11 @@ impl Module for Csnn {
                 Stage::Map(map, lif) => map.spikes(&x, lif, cx)?,
                 Stage::Pool => cx.apply1(&name, MaxPool, &[&x])?,
                 Stage::Flatten => cx.apply1(&name, Flatten, &[&x])?,
+                &Stage::Dropout(share) if cx.is_training() => {
+                    let rng = cx.rng(&name);
+                    cx.apply1(&name, Dropout { share, rng }, &[&x])?
+                }
+                Stage::Dropout(_) => x,
                 Stage::Block(b) => b.forward(&x, cx)?,
             };
         }

@@ -29,6 +29,7 @@ use crate::optim::AdamW;
 use crate::params::{Build, Params};
 use crate::profile::report::Activity;
 use crate::recipe::Recipe;
+use crate::rng::Rng;
 use crate::tensor::torch::Named;
 use crate::tensor::{Repr, Tensor, launch1};
 use serde::{Deserialize, Serialize};
@@ -342,7 +343,8 @@ impl Trainer<'_> {
 
     fn train_step(&mut self, batch: &Batch, lr: f64, look: bool) -> Result<()> {
         let x = Tensor::from_f32(self.params.device(), &batch.shape, &batch.x)?;
-        let mut cx = Ctx::train(&self.params);
+        let rng = Rng::new(self.recipe.train.seed).stream("step").stream(self.optimiser.steps());
+        let mut cx = Ctx::train(&self.params).with_rng(rng);
         if look {
             cx = cx.with_counts(Counts::default());
         }
