@@ -1,6 +1,8 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
-use crate::kernel::{AnyKernel, attention, conv, depthwise, elementwise, loss, matmul, neuron, norm, optim, pool, reduce, spike};
+use crate::kernel::{
+    AnyKernel, attention, conv, delay, depthwise, elementwise, loss, matmul, neuron, norm, optim, pool, reduce, spike,
+};
 
 /// All kernels, one instance for each variant.
 pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
@@ -18,6 +20,7 @@ pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
         Box::new(depthwise::Weight),
         Box::new(attention::Product),
     ];
+    all.extend(delay::all());
     all.extend(neuron::all());
     all.extend(spike::all());
     all.extend(pool::all());

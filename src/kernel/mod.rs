@@ -37,6 +37,7 @@ pub mod attention;
 pub mod bits;
 pub mod columns;
 pub mod conv;
+pub mod delay;
 pub mod depthwise;
 pub mod elementwise;
 pub mod loss;

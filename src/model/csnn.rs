@@ -12,6 +12,7 @@
 //! | `fc N` | linear-BN-neurons to N channels at each place |
 //! | `pool` | max pooling 3x3, stride 2 |
 //! | `flatten` | all places of a step become channels of one |
+//! | `delay N S` | each channel comes N times, delayed by 0, S, 2 S, ... steps: what was is seen beside what is |
 //! | `dropout P` | in training a share P of the channels at each place is silent in all steps |
 //! | `block` | a transformer block at the width at hand: SSA and MLP, or EMSA and EMSP with `[model.semm]` |
 //!
@@ -22,6 +23,7 @@ use super::transformer::{Block, attention, perceptron};
 use crate::ctx::{Ctx, Module};
 use crate::error::{Error, Result};
 use crate::nn::{ConvBn, Head, Kind, Neurons};
+use crate::ops::delay::Delay;
 use crate::ops::dropout::Dropout;
 use crate::ops::flatten::Flatten;
 use crate::ops::mean::TokenMean;
@@ -41,6 +43,8 @@ pub enum Layer {
     Pool,
     /// `flatten`
     Flatten,
+    /// `delay N S`
+    Delay(usize, usize),
     /// `dropout P`
     Dropout(f32),
     /// `block`
@@ -54,6 +58,7 @@ impl std::fmt::Display for Layer {
             Layer::Fc(n) => write!(f, "fc {n}"),
             Layer::Pool => f.write_str("pool"),
             Layer::Flatten => f.write_str("flatten"),
+            Layer::Delay(n, s) => write!(f, "delay {n} {s}"),
             Layer::Dropout(p) => write!(f, "dropout {p}"),
             Layer::Block => f.write_str("block"),
         }
@@ -64,18 +69,19 @@ impl std::str::FromStr for Layer {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
         let words: Vec<&str> = s.split_whitespace().collect();
-        let channels = |n: &str| n.parse().ok().filter(|&n| n > 0);
+        let number = |n: &str| n.parse().ok().filter(|&n| n > 0);
         match words.as_slice() {
-            ["conv", n] => channels(n).map(Layer::Conv),
-            ["fc", n] => channels(n).map(Layer::Fc),
+            ["conv", n] => number(n).map(Layer::Conv),
+            ["fc", n] => number(n).map(Layer::Fc),
             ["pool"] => Some(Layer::Pool),
             ["flatten"] => Some(Layer::Flatten),
+            ["delay", n, s] => number(n).zip(number(s)).map(|(n, s)| Layer::Delay(n, s)),
             ["dropout", p] => p.parse().ok().filter(|p| *p > 0.0 && *p < 1.0).map(Layer::Dropout),
             ["block"] => Some(Layer::Block),
             _ => None,
         }
         .ok_or_else(|| {
-            format!("layer {s:?} is none of \"conv N\", \"fc N\", \"pool\", \"flatten\", \"dropout P\" (0 < P < 1), \"block\"")
+            format!("layer {s:?} is none of \"conv N\", \"fc N\", \"pool\", \"flatten\", \"delay N S\", \"dropout P\" (0 < P < 1), \"block\"")
         })
     }
 }
@@ -106,6 +112,7 @@ pub fn problem(spec: &Spec) -> Option<String> {
                 return wrong("model.input_size = [height, width] is needed to know how many channels it makes".into());
             }
             Layer::Flatten => (h, w, c) = (1, 1, h * w * c),
+            Layer::Delay(n, _) => c *= n,
             Layer::Dropout(_) => packed = false,
             Layer::Block if !packed => return wrong("a block works on spikes: put a conv or fc right before it".into()),
             Layer::Block => {
@@ -122,6 +129,7 @@ enum Stage {
     Map(ConvBn, Neurons),
     Pool,
     Flatten,
+    Delay(usize, usize),
     Dropout(f32),
     Block(Block),
 }
@@ -154,6 +162,10 @@ impl Csnn {
                     (h, w, c) = (1, 1, h * w * c);
                     Stage::Flatten
                 }
+                Layer::Delay(n, s) => {
+                    c *= n;
+                    Stage::Delay(n, s)
+                }
                 Layer::Dropout(p) => Stage::Dropout(p),
                 Layer::Block => {
                     let s = Spec { net: Net::Spikformer, dim: c, ..spec.clone() };
@@ -179,6 +191,7 @@ impl Module for Csnn {
                 Stage::Map(map, lif) => map.spikes(&x, lif, cx)?,
                 Stage::Pool => cx.apply1(&name, MaxPool, &[&x])?,
                 Stage::Flatten => cx.apply1(&name, Flatten, &[&x])?,
+                &Stage::Delay(taps, stride) => delayed(&name, &x, Delay { taps, stride, wants_past: cx.carries_state() }, cx)?,
                 &Stage::Dropout(share) if cx.is_training() => {
                     let rng = cx.rng(&name);
                     cx.apply1(&name, Dropout { share, rng }, &[&x])?
@@ -193,4 +206,20 @@ impl Module for Csnn {
         let y = cx.apply1("head", TokenMean { sum: false }, &[&x])?;
         self.head.forward(&y, cx)
     }
+}
+
+/// Runs a delay; what came before is silence, or the context's where it carries state.
+fn delayed(name: &str, x: &Tensor, op: Delay, cx: &mut Ctx<'_>) -> Result<Tensor> {
+    let past = match cx.take_state(name) {
+        Some(past) => past,
+        None => {
+            let mut shape = x.shape().to_vec();
+            shape[0] = op.past();
+            Tensor::zeros(x.device(), &shape)?
+        }
+    };
+    let mut outs = cx.apply(name, op, &[x, &past])?.into_iter();
+    let y = outs.next().ok_or_else(|| Error::shape(name, "no output"))?;
+    outs.next().into_iter().for_each(|past| cx.put_state(name, past));
+    Ok(y)
 }

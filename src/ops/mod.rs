@@ -6,6 +6,7 @@
 
 pub mod attention;
 pub mod conv;
+pub mod delay;
 pub mod depthwise;
 pub mod dropout;
 pub mod flatten;
