@@ -307,6 +307,24 @@ mod tests {
     }
 
     #[test]
+    fn recipes_of_the_repository_are_read_and_say_how_to_get_their_data() {
+        let mut names = Vec::new();
+        for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/recipes")).unwrap() {
+            let path = file.unwrap().path();
+            let recipe: Recipe = Recipe::settings(&path).unwrap().read().unwrap();
+            assert_eq!(recipe.train.problem(), None, "{}", path.display());
+            if recipe.name != "gestures" {
+                let e = Recipe::open(Recipe::settings(&path).unwrap()).err().unwrap().to_string();
+                assert!(e.contains("data.dir") && e.contains("are not at (data.dir is not set)"), "{e}");
+            }
+            names.push(recipe.name);
+        }
+        names.sort();
+        let all = ["auditory_cortex", "dvs128_objects", "dvs_sign", "ecg_qtdb", "evtouch", "gestures", "nmnist"];
+        assert_eq!(names, all);
+    }
+
+    #[test]
     fn impossible_values_name_their_key() {
         for (set, place) in [
             ("train.batch=0", "--set train.batch: 0 must be at least 1"),

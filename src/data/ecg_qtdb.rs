@@ -76,7 +76,7 @@ impl Ecg {
 }
 
 fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
-    let path = spec.folder(manifest)?.join(format!("QTDB_{}.mat", part.name()));
+    let path = spec.file(manifest, &format!("QTDB_{}.mat", part.name()))?;
     let mut data = read(&path)?;
     if data.classes != manifest.classes.len() {
         return Err(Error::format(&path, 0, format!("{} classes for {}", data.classes, manifest.classes.len())));
