@@ -231,6 +231,9 @@ mod tests {
         fn label(&self, i: usize) -> u32 {
             i as u32
         }
+        fn step_labels(&self, i: usize) -> Option<Vec<u32>> {
+            Some(vec![i as u32; if i == 22 { 3 } else { 2 }])
+        }
         fn load(&self, i: usize) -> Result<Recording> {
             assert!(i != 1000);
             if (self.fails)(i) {
@@ -265,6 +268,15 @@ mod tests {
         assert_eq!(all(&l, 0, 0).last().unwrap().shape[1], 1);
         let l = loader(LoaderOptions { batch: 2, drop_last: true, ..LoaderOptions::default() }, |_| false);
         assert_eq!((l.batches(), all(&l, 0, 0).len()), (11, 11));
+    }
+
+    #[test]
+    fn labels_of_steps_are_time_first() {
+        let l = loader(LoaderOptions { batch: 3, shuffle: false, per_step: true, ..LoaderOptions::default() }, |_| false);
+        let got: Vec<_> = l.epoch(0, 0).collect();
+        assert_eq!(got[1].as_ref().unwrap().labels, [3, 4, 5, 3, 4, 5]);
+        let e = got.last().unwrap().as_ref().unwrap_err().to_string();
+        assert!(e.contains("22: 3 labels for 2 steps"), "{e}");
     }
 
     #[test]

@@ -223,3 +223,31 @@ fn delayed(name: &str, x: &Tensor, op: Delay, cx: &mut Ctx<'_>) -> Result<Tensor
     outs.next().into_iter().for_each(|past| cx.put_state(name, past));
     Ok(y)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_read_and_written() {
+        for text in ["conv 3", "fc 7", "pool", "flatten", "delay 3 8", "dropout 0.25", "block"] {
+            assert_eq!(text.parse::<Layer>().map(|l| l.to_string()), Ok(text.to_string()));
+        }
+        for text in
+            ["", "fc 0", "conv", "delay 3", "delay 0 1", "delay 2 0", "dropout 0", "dropout 1", "dropout -1", "dropout nan"]
+        {
+            assert!(text.parse::<Layer>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_block_wants_spikes() {
+        let why = |layers: &[&str]| {
+            let layers = layers.iter().map(|l| l.parse().unwrap()).collect();
+            problem(&Spec { net: Net::Csnn, layers, input_size: (4, 4), ..Spec::default() })
+        };
+        assert_eq!(why(&["delay 2 1", "conv 16", "delay 2 1", "block"]), None);
+        assert!(why(&["block"]).unwrap().starts_with("layer 0 (block): "));
+        assert!(why(&["fc 16", "dropout 0.5", "block"]).unwrap().starts_with("layer 2 (block): "));
+    }
+}
