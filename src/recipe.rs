@@ -315,7 +315,7 @@ mod tests {
             assert_eq!(recipe.train.problem(), None, "{}", path.display());
             if recipe.name != "gestures" {
                 let e = Recipe::open(Recipe::settings(&path).unwrap()).err().unwrap().to_string();
-                assert!(e.contains("data.dir") && e.contains("are not at (data.dir is not set)"), "{e}");
+                assert!(e.contains("data.dir") && e.contains("not at (data.dir is not set)"), "{e}");
             }
             names.push(recipe.name);
         }
