@@ -1,5 +1,5 @@
 // dx[t, row, i] = sum over k of dy[t + k stride, row, k c + i], as far as there are steps.
-struct U { steps: u32, rows: u32, c: u32, taps: u32, stride: u32, past: u32, from: u32 }
+struct U { steps: u32, rows: u32, c: u32, taps: u32, stride: u32, past: u32, first: u32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>;

@@ -20,11 +20,19 @@ uniform! {
         /// Steps of the past, at least (taps - 1) stride.
         past: u32,
         /// Which step of past and x, one behind the other, the first of y is without delay.
-        from: u32
+        first: u32
     }
 }
 
-/// x\[T, rows, C\], past\[P, rows, C\] -> y\[steps, rows, taps C\]: channel k C + i of step t is channel i of step `from` + t - k stride of
+impl DelayU {
+    /// From its fields, in their order.
+    pub fn new(fields: [usize; 7]) -> Self {
+        let [steps, rows, c, taps, stride, past, first] = fields.map(|v| v as u32);
+        DelayU { steps, rows, c, taps, stride, past, first }
+    }
+}
+
+/// x\[T, rows, C\], past\[P, rows, C\] -> y\[steps, rows, taps C\]: channel k C + i of step t is channel i of step `first` + t - k stride of
 /// past and x, one behind the other.
 pub struct Forward;
 
@@ -37,11 +45,11 @@ impl Kernel for Forward {
         let (x, past, y) = (args.f32(0), args.f32(1), args.out_f32(0));
         let (rows, c, taps) = (u.rows as usize, (u.c as usize).max(1), (u.taps as usize).max(1));
         y.par_chunks_mut(taps * c).enumerate().with_min_len(64).for_each(|(row, y)| {
-            let (t, row) = (u.from as usize + row / rows, row % rows);
+            let (t, row) = (u.first as usize + row / rows, row % rows);
             for (k, y) in y.chunks_mut(c).enumerate() {
                 let t = t - k * u.stride as usize;
-                let (from, t) = if t < u.past as usize { (past, t) } else { (x, t - u.past as usize) };
-                y.copy_from_slice(&from[(t * rows + row) * c..][..c]);
+                let (source, t) = if t < u.past as usize { (past, t) } else { (x, t - u.past as usize) };
+                y.copy_from_slice(&source[(t * rows + row) * c..][..c]);
             }
         });
     }
@@ -52,10 +60,8 @@ impl Kernel for Forward {
             [(0, 2, 3, 2, 1), (1, 1, 1, 1, 1), (5, 3, 7, 3, 2), (4, 2, 2, 3, 4), (40, 20, 33, 4, 5)]
         {
             let past = (taps - 1) * stride;
-            let mut case = |name: &str, y: usize, taps: usize, from: usize| {
-                let u = [y, rows, c, taps, stride, past, from].map(|v| v as u32);
-                let [steps_y, rows_u, c_u, taps_u, stride, past_u, from] = u;
-                let u = DelayU { steps: steps_y, rows: rows_u, c: c_u, taps: taps_u, stride, past: past_u, from };
+            let mut case = |name: &str, y: usize, taps: usize, first: usize| {
+                let u = DelayU::new([y, rows, c, taps, stride, past, first]);
                 let inputs = vec![g.f32s(steps * rows * c), g.f32s(past * rows * c)];
                 out.push(Case::new(format!("[{steps}, {rows}, {c}] {name}"), u, inputs, vec![y * rows * c * taps]));
             };
@@ -95,7 +101,7 @@ impl Kernel for Backward {
         [(0, 2, 3, 2, 1), (1, 1, 1, 1, 1), (5, 3, 7, 3, 2), (4, 2, 2, 3, 4), (40, 20, 33, 4, 5)]
             .map(|(steps, rows, c, taps, stride)| {
                 let past = (taps - 1) * stride;
-                let u = DelayU { steps, rows, c, taps, stride, past, from: past };
+                let u = DelayU { steps, rows, c, taps, stride, past, first: past };
                 let n = (steps * rows * c) as usize;
                 Case::new(format!("[{steps}, {rows}, {c}] {taps} x {stride}"), u, vec![g.f32s(n * taps as usize)], vec![n])
             })

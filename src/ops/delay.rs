@@ -23,12 +23,11 @@ impl Delay {
     pub fn past(&self) -> usize {
         (self.taps - 1) * self.stride
     }
-    /// For y of `steps` steps, the first of which is step `from` of past and x.
-    fn uniform(&self, x: &Tensor, steps: usize, taps: usize, from: usize) -> DelayU {
+    /// For y of `steps` steps, the first of which is step `first` of past and x.
+    fn uniform(&self, x: &Tensor, steps: usize, taps: usize, first: usize) -> DelayU {
         let c = x.channels();
         let rows = x.rows() / x.shape().first().copied().unwrap_or(1).max(1);
-        let [steps, rows, c, taps, stride, past, from] = [steps, rows, c, taps, self.stride, self.past(), from].map(|v| v as u32);
-        DelayU { steps, rows, c, taps, stride, past, from }
+        DelayU::new([steps, rows, c, taps, self.stride, self.past(), first])
     }
 }
 
