@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::elementwise::{Add, AddU};
 use crate::padding::Padding;
 use crate::params::{ParamId, Params};
+use crate::rng::Rng;
 use crate::tensor::{Repr, Tensor, launch1};
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -161,12 +162,14 @@ pub struct Ctx<'p> {
     counts: Option<Counts>,
     padding: Option<Padding>,
     skips: bool,
+    rng: Rng,
 }
 
 impl<'p> Ctx<'p> {
     /// For inference: running statistics, no tape; each clip starts from rest.
     pub fn infer(params: &'p Params) -> Self {
-        Ctx { params, tape: None, state: None, updates: Vec::new(), counts: None, padding: None, skips: true }
+        let (padding, rng) = (None, Rng::new(0));
+        Ctx { params, tape: None, state: None, updates: Vec::new(), counts: None, padding, skips: true, rng }
     }
     /// For training: batch statistics and a tape.
     pub fn train(params: &'p Params) -> Self {
@@ -203,6 +206,15 @@ impl<'p> Ctx<'p> {
     /// batch, whose rows are counted by real steps.
     pub fn skips(&self) -> bool {
         self.skips && self.tape.is_none() && self.padding.is_none()
+    }
+    /// What is random in training draws from streams of `rng`, another for each step; without it every step draws the same.
+    pub fn with_rng(mut self, rng: Rng) -> Self {
+        self.rng = rng;
+        self
+    }
+    /// The random stream of the module `name` in this step.
+    pub fn rng(&self, name: &str) -> Rng {
+        self.rng.stream(name)
     }
     /// Whether norms take batch statistics.
     pub fn is_training(&self) -> bool {

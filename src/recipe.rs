@@ -48,6 +48,8 @@ pub enum LossKind {
     /// Cross entropy of the mean over steps.
     #[default]
     CrossEntropy,
+    /// Cross entropy of every step with its own label, for data that have one for each step; accuracies then are those of steps.
+    CePerStep,
     /// Temporal efficient training.
     Tet,
 }
@@ -82,7 +84,7 @@ pub struct TrainSpec {
     pub beta2: f64,
     /// AdamW's epsilon.
     pub eps: f64,
-    /// `cross_entropy` or `tet`.
+    /// `cross_entropy`, `ce_per_step` or `tet`.
     pub loss: LossKind,
     /// Share of the label that is spread over all classes.
     pub label_smoothing: f64,
@@ -149,6 +151,7 @@ impl TrainSpec {
         let label_smoothing = self.label_smoothing as f32;
         match self.loss {
             LossKind::CrossEntropy => Loss::CrossEntropy { label_smoothing },
+            LossKind::CePerStep => Loss::CrossEntropyPerStep { label_smoothing },
             LossKind::Tet => Loss::Tet { lambda: self.tet_lambda as f32, means: self.tet_means as f32, label_smoothing },
         }
     }
@@ -234,6 +237,14 @@ impl Recipe {
             let what = format!("{} does not fit the data, which have {channels} channels", recipe.model.in_channels);
             return Err(settings.error("model.in_channels", what));
         }
+        if recipe.train.loss().per_step() && data.train.dataset().step_labels(0).is_none() {
+            let what = format!("samples of {} have one class, not one for each step", recipe.data.name);
+            return Err(settings.error("train.loss", what));
+        }
+        if recipe.train.loss().per_step() && recipe.data.augment.mixup().is_some() {
+            let what = "mixes samples of one class, and train.loss = \"ce_per_step\" takes a class for each step";
+            return Err(settings.error("data.augment.mixup", what));
+        }
         if data.train.len() < recipe.train.batch {
             let what = format!("{} exceeds the {} training samples", recipe.train.batch, data.train.len());
             return Err(settings.error("train.batch", what));
@@ -301,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn recipes_of_the_examples_are_sound() {
+    fn recipes_of_the_repository_are_sound_and_say_how_to_get_their_data() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/recipes");
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -312,6 +323,10 @@ mod tests {
             recipe.model.validate().unwrap();
             let manifest = crate::data::entry(&recipe.data.name).unwrap().manifest().unwrap();
             assert!(recipe.data.split.iter().all(|s| manifest.splits.contains_key(s)), "{}", path.display());
+            if recipe.data.name != "gestures" {
+                let e = Recipe::open(Recipe::settings(&path).unwrap()).err().unwrap().to_string();
+                assert!(e.contains("data.dir") && e.contains("not at (data.dir is not set)"), "{e}");
+            }
         }
     }
 
@@ -327,6 +342,7 @@ mod tests {
             ("train.label_smoothing=1", "--set train.label_smoothing: "),
             ("train.tet_lambda=2", "--set train.tet_lambda: "),
             ("train.loss=text", "--set train.loss: \"text\" is not one of its values; did you mean tet?"),
+            ("train.loss=ce_per_step", "--set train.loss: samples of gestures have one class"),
             ("data.validation=1", "--set data.validation: 1 "),
             ("data.name=gesture", "--set data.name: no dataset is called `gesture`"),
             ("model.classes=3", "--set model.classes: 3 does not fit the data, which have 8 classes"),

@@ -81,6 +81,10 @@ impl Rng {
         let mixed = threefry(self.key, [lo, hi | 1 << 31]);
         Rng { key: threefry(mixed, [hi, lo]), counter: 0, spare: None }
     }
+    /// The key of the stream, for drawing from it elsewhere (`threefry`).
+    pub fn key(&self) -> [u32; 2] {
+        self.key
+    }
     /// 64 uniform bits.
     pub fn u64(&mut self) -> u64 {
         let [a, b] = threefry(self.key, split(self.counter));

@@ -134,6 +134,13 @@ fn dataset(name: &str, dir: &Path, counts: [usize; 2]) -> Result<(), Failed> {
     if name == "ecg_qtdb" {
         let s = data::ecg_qtdb::read(&dir.join("QTDB_test.mat"))?;
         same("steps", (s.steps, s.channels, s.y.len()), (1301, 4, 141 * 1301))?;
+        let spec =
+            |split: Option<&str>| DatasetSpec { dir: Some(dir.into()), split: split.map(Into::into), ..DatasetSpec::new(name) };
+        for (split, without) in [(None, 19_056), (Some("published"), 0)] {
+            let test = data::open(&spec(split), Split::Test)?;
+            let labels = (0..test.len()).flat_map(|i| test.step_labels(i).unwrap_or_default());
+            same("steps without a class", labels.filter(|l| *l == data::NO_CLASS).count(), without)?;
+        }
     }
     Ok(())
 }

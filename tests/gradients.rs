@@ -13,6 +13,7 @@ use spikemix::neuron::{Neuron, NeuronKind};
 use spikemix::ops::attention::{KeyValue, Mix, Query, Scores};
 use spikemix::ops::conv::Conv3x3;
 use spikemix::ops::depthwise::Depthwise3x3;
+use spikemix::ops::dropout::Dropout;
 use spikemix::ops::flatten::Flatten;
 use spikemix::ops::gate::{Both, Halves, Hold, Mixture, RowGate, TokenGate};
 use spikemix::ops::linear::Linear;
@@ -111,6 +112,7 @@ fn multilinear_cases(d: &Device) -> Outcome {
         multilinear(&TokenMean { sum: false }, std::slice::from_ref(&x), d)?;
         multilinear(&TokenMean { sum: true }, std::slice::from_ref(&x), d)?;
         multilinear(&Flatten, std::slice::from_ref(&x), d)?;
+        multilinear(&Dropout { share: 0.4, rng: Rng::new(2) }, std::slice::from_ref(&x), d)?;
         multilinear(&Residual, &[x.clone(), x], d)?;
     }
     multilinear(&Depthwise3x3, &[m.spikes(&img), m.f32(&[3, 3, 5])], d)?;

@@ -38,7 +38,10 @@ fn counts() -> Outcome {
 /// Every network, small.
 pub fn specs() -> Vec<Spec> {
     let neuron = Neuron { v_threshold: 0.5, ..Neuron::default() };
-    let layers = ["conv 12", "pool", "flatten", "fc 40", "block"].iter().map(|l| l.parse().unwrap()).collect();
+    let layers = ["delay 2 2", "conv 12", "pool", "flatten", "dropout 0.5", "delay 3 1", "fc 40", "block"]
+        .iter()
+        .map(|l| l.parse().unwrap())
+        .collect();
     let semm = Some(Semm::default());
     let mut out = vec![Spec { net: Net::Csnn, layers, input_size: (16, 16), neuron, semm, ..Spec::default() }];
     for net in [Net::Spikformer, Net::Spikingformer, Net::SpikeDriven] {

@@ -7,6 +7,7 @@ use crate::networks::{SHAPE, dyadic, expect, input, name, specs};
 use libtest_mimic::{Failed, Trial};
 use spikemix::counts::{Counts, Keep, Row};
 use spikemix::ctx::{Ctx, Module};
+use spikemix::data::NO_CLASS;
 use spikemix::device::Device;
 use spikemix::loss::Loss;
 use spikemix::model::{self, Spec};
@@ -21,7 +22,17 @@ type Outcome = Result<(), Failed>;
 
 const LOSSES: [Loss; 2] =
     [Loss::CrossEntropy { label_smoothing: 0.1 }, Loss::Tet { lambda: 0.05, means: 1.0, label_smoothing: 0.1 }];
+const PER_STEP: Loss = Loss::CrossEntropyPerStep { label_smoothing: 0.1 };
 const LABELS: [u32; 2] = [3, 7];
+
+/// Of the samples, or of all steps; some have no class, padded ones have one.
+fn labels(loss: Loss, which: &[usize], steps: usize) -> Vec<u32> {
+    let at = |t: usize, i: usize| if t % 3 == 1 { NO_CLASS } else { (LABELS[i] + t as u32) % 8 };
+    match loss.per_step() {
+        true => (0..steps).flat_map(|t| which.iter().map(move |&i| at(t, i))).collect(),
+        false => which.iter().map(|&i| LABELS[i]).collect(),
+    }
+}
 
 /// Samples of these lengths, in a batch of `steps` steps. What stands behind their ends is no zero, to be seen if it counts.
 fn batch(which: &[usize], lengths: &[usize], steps: usize) -> (Vec<usize>, Vec<f32>) {
@@ -57,8 +68,7 @@ fn step(net: &dyn Module, params: &Params, loss: Loss, which: &[usize], lengths:
     let padding = Padding::new(d, steps, lengths)?;
     let mut cx = Ctx::train(params).with_padding(padding.clone()).with_counts(Counts::default());
     let logits = net.forward(&Tensor::from_f32(d, &shape, &x)?, &mut cx)?;
-    let labels: Vec<u32> = which.iter().map(|&i| LABELS[i]).collect();
-    let out = loss.compute(&logits, &labels, padding.as_ref())?;
+    let out = loss.compute(&logits, &labels(loss, which, steps), padding.as_ref())?;
     let gradients = cx.backward(&logits, out.grad)?;
     let of = |(_, p): (_, &spikemix::params::Param)| Some((p.name.clone(), gradients.of(&p.value)?.to_vec()));
     let gradients = params.iter().filter_map(of).map(|(n, g)| Ok((n, g?))).collect::<Result<_, Failed>>()?;
@@ -105,7 +115,7 @@ fn same(what: &str, got: &Step, want: &Step) -> Outcome {
 fn training(spec: &Spec, d: &Device) -> Outcome {
     let (net, mut params) = model::fresh(spec, d, 0)?;
     dyadic(&mut params)?;
-    for loss in LOSSES {
+    for loss in LOSSES.into_iter().chain([PER_STEP]) {
         let run = |which: &[usize], lengths: &[usize], steps| step(net.as_ref(), &params, loss, which, lengths, steps);
         same("alone", &run(&[1], &[4], 6)?, &run(&[1], &[4], 4)?)?;
         same("two", &run(&[0, 1], &[3, 6], 9)?, &run(&[0, 1], &[3, 6], 6)?)?;
@@ -132,8 +142,7 @@ fn inference(spec: &Spec, d: &Device) -> Outcome {
         // What closed gates leave out depends on the batch.
         let mut cx = Ctx::infer(&params).with_padding(padding.clone()).without_skipping().with_counts(counts);
         expect("skipping", &net.forward(&x, &mut cx)?.to_vec()?, &logits.to_vec()?)?;
-        let labels: Vec<u32> = which.iter().map(|&i| LABELS[i]).collect();
-        let losses = LOSSES.iter().map(|l| l.compute(&logits, &labels, padding.as_ref())?.loss.item());
+        let losses = LOSSES.iter().map(|l| l.compute(&logits, &labels(*l, which, steps), padding.as_ref())?.loss.item());
         let losses = losses.collect::<Result<Vec<_>, _>>()?;
         Ok((answers(&logits, padding.as_ref())?, losses, cx.finish().1.ok_or("no counts")?))
     };

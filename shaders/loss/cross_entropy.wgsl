@@ -1,5 +1,5 @@
 // Cross-entropy with probabilities as targets, its gradient, and whether the largest logit (the first of equals) has the largest
-// target. Rows go through the targets in turn. One invocation a row: there are few classes.
+// target. A row whose targets are all zero has no loss and no gradient. Rows go through the targets in turn. One invocation a row: there are few classes.
 struct U { rows: u32, classes: u32, targets: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
@@ -39,5 +39,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         grad[at + k] = u.scale * (exp(d) / total * share - w);
     }
     loss[row] = sum;
-    correct[row] = select(0u, 1u, best == right);
+    correct[row] = select(0u, 1u, share > 0.0 && best == right);
 }

@@ -184,7 +184,7 @@ fn timing(net: &dyn Module, params: &Params, samples: &Arc<Samples>, batch: usiz
     net.forward(&x, &mut Ctx::infer(params))?;
     device.synchronize()?;
     let mut counts = Counts::keeping(Keep { operations: false, seconds: true, ..Keep::default() });
-    let samples = b.labels.len() as u64;
+    let samples = b.indices.len() as u64;
     let pass = |cx: Ctx<'_>, counts: &mut Counts| -> Result<()> {
         let mut cx = cx.with_counts(std::mem::take(counts));
         let done = net.forward(&x, &mut cx);

@@ -1,12 +1,13 @@
 //! ECG of the QT database, level-crossing coded: `QTDB_train.mat` and `QTDB_test.mat` with x `[sequences, 1301 steps, 4]` of
 //! -1, 0 and 1, and y `[sequences, steps, 6]`, one class per step.
 //!
-//! About a tenth of the steps have no class ([`UNLABELLED`]). Published figures take these for class 0, as an arg-max does.
+//! About a tenth of the steps have no class ([`NO_CLASS`]) and count for nothing. Published figures take these for class 0, as an
+//! arg-max does; so does `data.split = "published"`.
 //!
-//! A sequence has no class of its own: [`Dataset::label`] gives the commonest of its steps. [`read`] gives the labels of
-//! all steps, for a loss per step. Samples are `[1301, 1, 1, 4]`; `data.frames` is not used.
+//! The classes are those of steps, for `train.loss = "ce_per_step"`. A sequence has none of its own: [`Dataset::label`] gives the
+//! commonest of its steps. Samples are `[1301, 1, 1, 4]`; `data.frames` is not used.
 
-use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Split};
+use super::{Dataset, DatasetSpec, Entry, Manifest, NO_CLASS, Recording, Split};
 use crate::encode::Encoding;
 use crate::events::{Sensor, mat};
 use crate::{Error, Result};
@@ -14,9 +15,6 @@ use std::path::Path;
 
 /// The registry's entry.
 pub static ENTRY: Entry = Entry { name: "ecg_qtdb", manifest: include_str!("../../datasets/ecg_qtdb.toml"), open };
-
-/// Stands for the class of a step that has none.
-pub const UNLABELLED: u8 = 255;
 
 /// Sequences with a class for each step.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,8 +27,8 @@ pub struct Sequences {
     pub classes: usize,
     /// `[sequences, steps, channels]`.
     pub x: Vec<f32>,
-    /// `[sequences, steps]`: classes, or [`UNLABELLED`].
-    pub y: Vec<u8>,
+    /// `[sequences, steps]`: classes, or [`NO_CLASS`].
+    pub y: Vec<u32>,
 }
 
 /// Reads one of the two files.
@@ -47,7 +45,7 @@ pub fn read(path: &Path) -> Result<Sequences> {
     let (&[n, steps, channels], &[m, steps_y, classes]) = (&x.shape[..], &y.shape[..]) else {
         return Err(bad());
     };
-    if (n, steps) != (m, steps_y) || classes > usize::from(UNLABELLED) {
+    if (n, steps) != (m, steps_y) {
         return Err(bad());
     }
     // The first axis is the fastest in the file.
@@ -58,7 +56,7 @@ pub fn read(path: &Path) -> Result<Sequences> {
             let v = |c| x.data.get(at(s, t, c)).unwrap_or(0.0) as f32;
             out.x.extend((0..channels).map(v));
             let hot = (0..classes).find(|&c| y.data.get(at(s, t, c)).unwrap_or(0.0) > 0.0);
-            out.y.push(hot.map_or(UNLABELLED, |c| c as u8));
+            out.y.push(hot.map_or(NO_CLASS, |c| c as u32));
         }
     }
     Ok(out)
@@ -70,9 +68,23 @@ struct Ecg {
     data: Sequences,
 }
 
+impl Ecg {
+    /// The classes of the steps of sequence `i`.
+    fn steps(&self, i: usize) -> &[u32] {
+        &self.data.y[i * self.data.steps..][..self.data.steps]
+    }
+}
+
 fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
-    let path = spec.folder(manifest)?.join(format!("QTDB_{}.mat", part.name()));
-    Ok(Box::new(Ecg { name: manifest.name.clone(), classes: manifest.classes.clone(), data: read(&path)? }))
+    let path = spec.file(manifest, &format!("QTDB_{}.mat", part.name()))?;
+    let mut data = read(&path)?;
+    if data.classes != manifest.classes.len() {
+        return Err(Error::format(&path, 0, format!("{} classes for {}", data.classes, manifest.classes.len())));
+    }
+    if spec.split.as_deref() == Some("published") {
+        data.y.iter_mut().filter(|c| **c == NO_CLASS).for_each(|c| *c = 0);
+    }
+    Ok(Box::new(Ecg { name: manifest.name.clone(), classes: manifest.classes.clone(), data }))
 }
 
 impl Dataset for Ecg {
@@ -89,11 +101,12 @@ impl Dataset for Ecg {
         self.data.y.len() / self.data.steps.max(1)
     }
     fn label(&self, i: usize) -> u32 {
-        let steps = &self.data.y[i * self.data.steps..][..self.data.steps];
         let mut n = vec![0; self.data.classes];
-        let known = steps.iter().filter(|c| **c != UNLABELLED);
-        known.for_each(|&c| n[usize::from(c)] += 1);
+        self.steps(i).iter().filter(|c| **c != NO_CLASS).for_each(|&c| n[c as usize] += 1);
         (0..n.len()).rev().max_by_key(|&c| n[c]).unwrap_or(0) as u32
+    }
+    fn step_labels(&self, i: usize) -> Option<Vec<u32>> {
+        Some(self.steps(i).to_vec())
     }
     fn load(&self, i: usize) -> Result<Recording> {
         let n = self.data.steps * self.data.channels;

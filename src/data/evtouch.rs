@@ -15,7 +15,7 @@ const TAXELS: usize = 39;
 const STEPS: usize = 250;
 
 fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
-    let path = spec.folder(manifest)?.join(ARCHIVE);
+    let path = spec.file(manifest, ARCHIVE)?;
     let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
     let error = |what: String| Error::format(&path, 0, what);
     let mut archive = zip::ZipArchive::new(Cursor::new(&bytes)).map_err(|e| error(e.to_string()))?;

@@ -3,8 +3,8 @@
 //! Thread k of n makes batches k, k + n, k + 2n, ... and hands them over through a queue of bounded length; the reader takes
 //! from the queues in turn. So the batches and their order depend on the seed and the epoch alone, never on the threads.
 
-use super::Samples;
 use super::mixup::{Mixed, Mixup};
+use super::{NO_CLASS, Samples};
 use crate::rng::Rng;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub struct LoaderOptions {
     pub shuffle: bool,
     /// Whether an incomplete last batch is left out.
     pub drop_last: bool,
+    /// Whether every step has its label; see [`super::Dataset::step_labels`].
+    pub per_step: bool,
     /// Threads that make batches; with 0 the reader's own does when it asks.
     pub threads: usize,
     /// Batches each thread may be ahead.
@@ -33,7 +35,16 @@ pub struct LoaderOptions {
 
 impl Default for LoaderOptions {
     fn default() -> Self {
-        LoaderOptions { batch: 16, seed: 0, shuffle: true, drop_last: false, threads: 2, prefetch: 2, mixup: None }
+        LoaderOptions {
+            batch: 16,
+            seed: 0,
+            shuffle: true,
+            drop_last: false,
+            per_step: false,
+            threads: 2,
+            prefetch: 2,
+            mixup: None,
+        }
     }
 }
 
@@ -48,7 +59,8 @@ pub struct Batch {
     pub lengths: Vec<usize>,
     /// Whether x holds zeros and ones, to be taken as spikes.
     pub is_binary: bool,
-    /// The classes of the B samples.
+    /// The classes of the B samples; of their steps, `[T, B]`, where [`LoaderOptions::per_step`] asks for them, [`NO_CLASS`] behind their
+    /// ends.
     pub labels: Vec<u32>,
     /// What was blended into them, if anything was.
     pub mixed: Option<Mixed>,
@@ -57,7 +69,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The probabilities of the classes, `[B, classes]`: 1 for the label, or the shares of the labels that were mixed.
+    /// The probabilities of the classes, `[labels, classes]`: 1 for the label, or the shares of the labels that were mixed; zeros for
+    /// [`NO_CLASS`].
     ///
     /// # Errors
     /// A label that is no class.
@@ -65,7 +78,8 @@ impl Batch {
         let mut out = vec![0.0; self.labels.len() * classes];
         let share = self.mixed.as_ref().map_or(1.0, |m| m.share);
         let others = self.mixed.iter().flat_map(|m| m.labels.iter().map(|&l| (l, 1.0 - share)).enumerate());
-        for (row, (label, share)) in self.labels.iter().map(|&l| (l, share)).enumerate().chain(others) {
+        let own = self.labels.iter().map(|&l| (l, share)).enumerate().filter(|(_, (l, _))| *l != NO_CLASS);
+        for (row, (label, share)) in own.chain(others) {
             let place = out[row * classes..][..classes].get_mut(label as usize);
             *place.ok_or_else(|| Error::shape("targets", format!("label {label} is none of the {classes} classes")))? += share;
         }
@@ -84,10 +98,17 @@ impl Loader {
     /// A loader of `samples`.
     ///
     /// # Errors
-    /// A batch of no samples.
+    /// A batch of no samples, labels of steps where there are none, or mixup of them.
     pub fn new(samples: Arc<Samples>, options: LoaderOptions) -> Result<Self> {
         if options.batch == 0 {
             return Err(Error::config("train.batch", "a batch of no samples"));
+        }
+        if options.per_step && !samples.is_empty() && samples.dataset().step_labels(0).is_none() {
+            let what = format!("samples of {} have one class, not one for each step", samples.dataset().name());
+            return Err(Error::config("train.loss", what));
+        }
+        if options.per_step && options.mixup.is_some() {
+            return Err(Error::config("data.augment.mixup", "mixes samples of one class, not of one for each step"));
         }
         Ok(Loader { samples, options })
     }
@@ -163,7 +184,19 @@ impl Work {
                 ready[b].read(t * frame, out);
             }
         }
-        let labels = indices.iter().map(|&i| self.samples.dataset().label(i)).collect();
+        let dataset = self.samples.dataset();
+        let labels = if self.options.per_step {
+            let rows: Vec<_> = indices.iter().map(|&i| dataset.step_labels(i).unwrap_or_default()).collect();
+            for ((i, row), n) in indices.iter().zip(&rows).zip(&lengths) {
+                if row.len() != *n {
+                    let what = format!("{}: {} labels for {n} steps", dataset.describe(*i), row.len());
+                    return Err(Error::shape(dataset.name(), what));
+                }
+            }
+            (0..shape[0]).flat_map(|t| rows.iter().map(move |r| r.get(t).copied().unwrap_or(NO_CLASS))).collect()
+        } else {
+            indices.iter().map(|&i| dataset.label(i)).collect()
+        };
         let mut batch = Batch { x, shape, lengths, is_binary: self.samples.is_binary(), labels, mixed: None, indices };
         if let Some(mixup) = self.options.mixup {
             mixup.apply(&mut batch, &Rng::new(self.options.seed), self.epoch, number);
@@ -259,6 +292,9 @@ mod tests {
         fn label(&self, i: usize) -> u32 {
             i as u32
         }
+        fn step_labels(&self, i: usize) -> Option<Vec<u32>> {
+            Some(vec![i as u32; if i == 22 { 3 } else { 2 }])
+        }
         fn load(&self, i: usize) -> Result<Recording> {
             assert!(i != 1000);
             if (self.fails)(i) {
@@ -302,6 +338,26 @@ mod tests {
         fn describe(&self, i: usize) -> String {
             format!("clip {i}")
         }
+        /// 10 i + t.
+        fn step_labels(&self, i: usize) -> Option<Vec<u32>> {
+            Some((0..=i.min(3)).map(|t| (10 * i + t) as u32).collect())
+        }
+    }
+
+    #[test]
+    fn padded_steps_have_no_class() {
+        let encoding = Encoding { duration_us: Some(10), max_steps: Some(4), ..Encoding::default() };
+        let samples = Arc::new(Samples::new(Arc::new(Clips), encoding, Augment::default(), 0, 1 << 20));
+        let options = LoaderOptions { batch: 3, shuffle: false, per_step: true, ..LoaderOptions::default() };
+        let b = &all(&Loader::new(samples.clone(), options.clone()).unwrap(), 0, 0)[0];
+        assert_eq!(b.labels, [0, 10, 20, NO_CLASS, 11, 21, NO_CLASS, NO_CLASS, 22]);
+        let targets = b.targets(23).unwrap();
+        let hot: Vec<_> = targets.chunks(23).map(|row| row.iter().position(|v| *v == 1.0)).collect();
+        assert_eq!(hot, [Some(0), Some(10), Some(20), None, Some(11), Some(21), None, None, Some(22)]);
+        assert_eq!(targets.iter().sum::<f32>(), 6.0);
+        let mixup = Some(Mixup { alpha: 0.5, chance: 1.0, epochs: None });
+        let e = Loader::new(samples, LoaderOptions { mixup, ..options }).err().unwrap().to_string();
+        assert!(e.starts_with("data.augment.mixup: mixes samples of one class"), "{e}");
     }
 
     #[test]
@@ -345,6 +401,15 @@ mod tests {
         assert_eq!(all(&l, 0, 0).last().unwrap().shape[1], 1);
         let l = loader(LoaderOptions { batch: 2, drop_last: true, ..LoaderOptions::default() }, |_| false);
         assert_eq!((l.batches(), all(&l, 0, 0).len()), (11, 11));
+    }
+
+    #[test]
+    fn labels_of_steps_are_time_first() {
+        let l = loader(LoaderOptions { batch: 3, shuffle: false, per_step: true, ..LoaderOptions::default() }, |_| false);
+        let got: Vec<_> = l.epoch(0, 0).collect();
+        assert_eq!(got[1].as_ref().unwrap().labels, [3, 4, 5, 3, 4, 5]);
+        let e = got.last().unwrap().as_ref().unwrap_err().to_string();
+        assert!(e.contains("22: 3 labels for 2 steps"), "{e}");
     }
 
     #[test]

@@ -110,6 +110,9 @@ impl Entry {
     }
 }
 
+/// The label of a step that has no class; see [`Dataset::step_labels`].
+pub const NO_CLASS: u32 = u32::MAX;
+
 /// The parts a dataset is published in; validation samples are taken from the training set by [`split::stratified`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
@@ -154,6 +157,10 @@ pub trait Dataset: Send + Sync {
     }
     /// The class of sample `i`.
     fn label(&self, i: usize) -> u32;
+    /// The classes of the T steps of sample `i`, [`NO_CLASS`] for a step without one, where the dataset has a class for each step.
+    fn step_labels(&self, _i: usize) -> Option<Vec<u32>> {
+        None
+    }
     /// Sample `i`. Always the same; augmentation comes later.
     ///
     /// # Errors

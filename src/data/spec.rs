@@ -163,11 +163,20 @@ impl DatasetSpec {
     pub fn folder(&self, manifest: &Manifest) -> Result<PathBuf> {
         match &self.dir {
             Some(dir) if dir.is_dir() => Ok(dir.clone()),
-            dir => {
-                let place = dir.as_ref().map_or("(data.dir is not set)".into(), |d| d.display().to_string());
-                Err(Error::config("data.dir", manifest.get.replace("{dir}", &place)))
-            }
+            _ => Err(self.absent(manifest)),
         }
+    }
+    /// The file `name` in the dataset's folder.
+    ///
+    /// # Errors
+    /// It does not exist: the same sentence.
+    pub fn file(&self, manifest: &Manifest, name: &str) -> Result<PathBuf> {
+        let path = self.folder(manifest)?.join(name);
+        if path.is_file() { Ok(path) } else { Err(self.absent(manifest)) }
+    }
+    fn absent(&self, manifest: &Manifest) -> Error {
+        let place = self.dir.as_ref().map_or("(data.dir is not set)".into(), |d| d.display().to_string());
+        Error::config("data.dir", manifest.get.replace("{dir}", &place))
     }
     /// How events become arrays.
     pub fn encoding(&self) -> Encoding {

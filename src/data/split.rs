@@ -86,6 +86,9 @@ impl Dataset for Subset {
     fn label(&self, i: usize) -> u32 {
         self.inner.label(self.indices[i])
     }
+    fn step_labels(&self, i: usize) -> Option<Vec<u32>> {
+        self.inner.step_labels(self.indices[i])
+    }
     fn load(&self, i: usize) -> Result<Recording> {
         self.inner.load(self.indices[i])
     }

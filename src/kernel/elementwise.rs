@@ -2,6 +2,7 @@
 
 use super::par::task_rows;
 use super::{AnyKernel, Args, Case, Gen, Kernel, Tolerance, simd};
+use crate::rng::threefry;
 use crate::uniform;
 use rayon::prelude::*;
 
@@ -204,7 +205,55 @@ impl Kernel for Interleave {
     }
 }
 
+uniform! {
+    /// Uniform of [`Dropout`].
+    pub struct DropoutU {
+        /// Elements.
+        n: u32,
+        /// After how many elements the mask repeats.
+        period: u32,
+        /// First word of the key of the random stream.
+        key0: u32,
+        /// Second word.
+        key1: u32,
+        /// The share that is kept, of 2^32.
+        limit: u32,
+        /// What is kept is multiplied by this.
+        scale: f32
+    }
+}
+
+/// x\[n\] -> y\[n\] = scale x\[i\] where a random word of i modulo the period is below the limit, else 0; its own backward.
+pub struct Dropout;
+
+impl Kernel for Dropout {
+    head!("elementwise/dropout", DropoutU, [x: ReadF32, y: WriteF32]);
+    fn threads(&self, u: &DropoutU) -> usize {
+        u.n as usize
+    }
+    fn cpu(&self, u: &DropoutU, args: &mut Args<'_>) {
+        let (x, y) = (args.f32(0), args.out_f32(0));
+        let place = |i: usize| (i % (u.period as usize).max(1)) as u32;
+        y.par_iter_mut().zip(x).enumerate().with_min_len(1 << 12).for_each(|(i, (y, x))| {
+            let [word, _] = threefry([u.key0, u.key1], [place(i), 0]);
+            *y = if word < u.limit { u.scale * x } else { 0.0 };
+        });
+    }
+    fn cases(&self) -> Vec<Case<DropoutU>> {
+        let mut g = Gen::new("elementwise/dropout");
+        [(0, 1), (1, 1), (130, 65), (70_001, 70_001), (40_000, 1000)]
+            .map(|(n, period)| {
+                let u = DropoutU { n: n as u32, period, key0: 7, key1: 1 << 31, limit: 3 << 30, scale: 4.0 / 3.0 };
+                Case::new(format!("{n} by {period}"), u, vec![g.f32s(n)], vec![n])
+            })
+            .into()
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Exact
+    }
+}
+
 /// Every kernel here.
 pub fn all() -> Vec<Box<dyn AnyKernel>> {
-    vec![Box::new(Add), Box::new(Scale), Box::new(SplitColumns), Box::new(JoinColumns), Box::new(Interleave)]
+    vec![Box::new(Add), Box::new(Scale), Box::new(SplitColumns), Box::new(JoinColumns), Box::new(Interleave), Box::new(Dropout)]
 }

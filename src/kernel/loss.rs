@@ -13,7 +13,7 @@ uniform! {
         classes: u32,
         /// Rows of targets; logits may have several times as many and go through the targets in turn.
         targets: u32,
-        /// What the gradient is multiplied by: 1 / rows where the mean is the loss.
+        /// What the gradient is multiplied by: 1 / (rows with a target) where the mean is the loss.
         scale: f32
     }
 }
@@ -21,7 +21,7 @@ uniform! {
 /// logits\[rows, classes\], wanted\[targets, classes\] -> loss\[rows\], grad\[rows, classes\], correct\[rows\].
 ///
 /// PyTorch's `cross_entropy` with probabilities as targets; a row is correct when the first of its largest logits has the largest
-/// target.
+/// target. A row whose targets are all zero has no loss and no gradient, and is not correct.
 pub struct CrossEntropy;
 
 /// The first of the largest.
@@ -53,8 +53,8 @@ impl Kernel for CrossEntropy {
                 total += *g;
             }
             let log_total = total.ln();
-            (*loss, *correct) = (0.0, u32::from(best == largest(wanted)));
             let share: f32 = wanted.iter().sum();
+            (*loss, *correct) = (0.0, u32::from(share > 0.0 && best == largest(wanted)));
             for ((g, x), w) in grad.iter_mut().zip(logits).zip(wanted) {
                 *loss += w * (log_total - (x - top));
                 *g = u.scale * (*g / total * share - w);
@@ -92,6 +92,8 @@ impl Kernel for CrossEntropy {
         let wide = Data::F32(vec![1e4, -1e4, 0.0, 500.0, 500.0, 499.0]);
         let tie = Data::F32(vec![0.0, 1.0, 0.0, 0.5, 0.5, 0.0]);
         cases.push(case("extremes and ties".into(), wide, tie, 3));
+        let some = Data::F32((0..70 * 6).map(|i| f32::from(u8::from(i / 6 % 3 > 0 && i % 6 == i / 6 % 6))).collect());
+        cases.push(case("rows without a target".into(), g.range(70 * 6, -4.0, 4.0), some, 6));
         cases
     }
     fn tolerance(&self) -> Tolerance {

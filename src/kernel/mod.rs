@@ -38,6 +38,7 @@ pub mod attention;
 pub mod bits;
 pub mod columns;
 pub mod conv;
+pub mod delay;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gate;
@@ -278,6 +279,7 @@ const COMMON: &[(&str, &str)] = &[
     ("columns", include_str!("../../shaders/common/columns.wgsl")),
     ("neighbour", include_str!("../../shaders/common/neighbour.wgsl")),
     ("spike", include_str!("../../shaders/common/spike.wgsl")),
+    ("threefry", include_str!("../../shaders/common/threefry.wgsl")),
     ("tile", include_str!("../../shaders/common/tile.wgsl")),
 ];
 

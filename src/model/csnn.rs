@@ -12,6 +12,8 @@
 //! | `fc N` | linear-BN-neurons to N channels at each place |
 //! | `pool` | max pooling 3x3, stride 2 |
 //! | `flatten` | all places of a step become channels of one |
+//! | `delay N S` | each channel comes N times, delayed by 0, S, 2 S, ... steps: what was is seen beside what is |
+//! | `dropout P` | in training a share P of the channels at each place is silent in all steps |
 //! | `block` | a transformer block at the width at hand: SSA and MLP, or EMSA and EMSP with `[model.semm]` |
 //!
 //! Spike trains are images of one pixel, `[T, B, 1, 1, units]`. The head reads the mean over places, at every step.
@@ -21,6 +23,8 @@ use super::transformer::{Block, attention, perceptron};
 use crate::ctx::{Ctx, Module};
 use crate::error::{Error, Result};
 use crate::nn::{ConvBn, Head, Kind, Neurons};
+use crate::ops::delay::Delay;
+use crate::ops::dropout::Dropout;
 use crate::ops::flatten::Flatten;
 use crate::ops::mean::TokenMean;
 use crate::ops::pool::MaxPool;
@@ -29,7 +33,7 @@ use crate::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One entry of the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layer {
     /// `conv N`
     Conv(usize),
@@ -39,6 +43,10 @@ pub enum Layer {
     Pool,
     /// `flatten`
     Flatten,
+    /// `delay N S`
+    Delay(usize, usize),
+    /// `dropout P`
+    Dropout(f32),
     /// `block`
     Block,
 }
@@ -50,6 +58,8 @@ impl std::fmt::Display for Layer {
             Layer::Fc(n) => write!(f, "fc {n}"),
             Layer::Pool => f.write_str("pool"),
             Layer::Flatten => f.write_str("flatten"),
+            Layer::Delay(n, s) => write!(f, "delay {n} {s}"),
+            Layer::Dropout(p) => write!(f, "dropout {p}"),
             Layer::Block => f.write_str("block"),
         }
     }
@@ -59,16 +69,20 @@ impl std::str::FromStr for Layer {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
         let words: Vec<&str> = s.split_whitespace().collect();
-        let channels = |n: &str| n.parse().ok().filter(|&n| n > 0);
+        let number = |n: &str| n.parse().ok().filter(|&n| n > 0);
         match words.as_slice() {
-            ["conv", n] => channels(n).map(Layer::Conv),
-            ["fc", n] => channels(n).map(Layer::Fc),
+            ["conv", n] => number(n).map(Layer::Conv),
+            ["fc", n] => number(n).map(Layer::Fc),
             ["pool"] => Some(Layer::Pool),
             ["flatten"] => Some(Layer::Flatten),
+            ["delay", n, s] => number(n).zip(number(s)).map(|(n, s)| Layer::Delay(n, s)),
+            ["dropout", p] => p.parse().ok().filter(|p| *p > 0.0 && *p < 1.0).map(Layer::Dropout),
             ["block"] => Some(Layer::Block),
             _ => None,
         }
-        .ok_or_else(|| format!("layer {s:?} is none of \"conv N\", \"fc N\", \"pool\", \"flatten\", \"block\""))
+        .ok_or_else(|| {
+            format!("layer {s:?} is none of \"conv N\", \"fc N\", \"pool\", \"flatten\", \"delay N S\", \"dropout P\" (0 < P < 1), \"block\"")
+        })
     }
 }
 
@@ -98,7 +112,9 @@ pub fn problem(spec: &Spec) -> Option<String> {
                 return wrong("model.input_size = [height, width] is needed to know how many channels it makes".into());
             }
             Layer::Flatten => (h, w, c) = (1, 1, h * w * c),
-            Layer::Block if !packed => return wrong("a block works on spikes: put a conv or fc before it".into()),
+            Layer::Delay(n, _) => c *= n,
+            Layer::Dropout(_) => packed = false,
+            Layer::Block if !packed => return wrong("a block works on spikes: put a conv or fc right before it".into()),
             Layer::Block => {
                 if let Some(why) = (Spec { net: Net::Spikformer, dim: c, layers: Vec::new(), ..spec.clone() }).mixing_problem() {
                     return wrong(why);
@@ -113,6 +129,8 @@ enum Stage {
     Map(ConvBn, Neurons),
     Pool,
     Flatten,
+    Delay(usize, usize),
+    Dropout(f32),
     Block(Block),
 }
 
@@ -144,6 +162,11 @@ impl Csnn {
                     (h, w, c) = (1, 1, h * w * c);
                     Stage::Flatten
                 }
+                Layer::Delay(n, s) => {
+                    c *= n;
+                    Stage::Delay(n, s)
+                }
+                Layer::Dropout(p) => Stage::Dropout(p),
                 Layer::Block => {
                     let s = Spec { net: Net::Spikformer, dim: c, ..spec.clone() };
                     let mut b = b.scope(&name);
@@ -168,6 +191,12 @@ impl Module for Csnn {
                 Stage::Map(map, lif) => map.spikes(&x, lif, cx)?,
                 Stage::Pool => cx.apply1(&name, MaxPool, &[&x])?,
                 Stage::Flatten => cx.apply1(&name, Flatten, &[&x])?,
+                &Stage::Delay(taps, stride) => delayed(&name, &x, Delay { taps, stride, wants_past: cx.carries_state() }, cx)?,
+                &Stage::Dropout(share) if cx.is_training() => {
+                    let rng = cx.rng(&name);
+                    cx.apply1(&name, Dropout { share, rng }, &[&x])?
+                }
+                Stage::Dropout(_) => x,
                 Stage::Block(b) => b.forward(&x, cx)?,
             };
         }
@@ -176,5 +205,49 @@ impl Module for Csnn {
         }
         let y = cx.apply1("head", TokenMean { sum: false }, &[&x])?;
         self.head.forward(&y, cx)
+    }
+}
+
+/// Runs a delay; what came before is silence, or the context's where it carries state.
+fn delayed(name: &str, x: &Tensor, op: Delay, cx: &mut Ctx<'_>) -> Result<Tensor> {
+    let past = match cx.take_state(name) {
+        Some(past) => past,
+        None => {
+            let mut shape = x.shape().to_vec();
+            shape[0] = op.past();
+            Tensor::zeros(x.device(), &shape)?
+        }
+    };
+    let mut outs = cx.apply(name, op, &[x, &past])?.into_iter();
+    let y = outs.next().ok_or_else(|| Error::shape(name, "no output"))?;
+    outs.next().into_iter().for_each(|past| cx.put_state(name, past));
+    Ok(y)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_read_and_written() {
+        for text in ["conv 3", "fc 7", "pool", "flatten", "delay 3 8", "dropout 0.25", "block"] {
+            assert_eq!(text.parse::<Layer>().map(|l| l.to_string()), Ok(text.to_string()));
+        }
+        for text in
+            ["", "fc 0", "conv", "delay 3", "delay 0 1", "delay 2 0", "dropout 0", "dropout 1", "dropout -1", "dropout nan"]
+        {
+            assert!(text.parse::<Layer>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_block_wants_spikes() {
+        let why = |layers: &[&str]| {
+            let layers = layers.iter().map(|l| l.parse().unwrap()).collect();
+            problem(&Spec { net: Net::Csnn, layers, input_size: (4, 4), ..Spec::default() })
+        };
+        assert_eq!(why(&["delay 2 1", "conv 16", "delay 2 1", "block"]), None);
+        assert!(why(&["block"]).unwrap().starts_with("layer 0 (block): "));
+        assert!(why(&["fc 16", "dropout 0.5", "block"]).unwrap().starts_with("layer 2 (block): "));
     }
 }

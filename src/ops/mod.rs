@@ -7,7 +7,9 @@
 pub mod active;
 pub mod attention;
 pub mod conv;
+pub mod delay;
 pub mod depthwise;
+pub mod dropout;
 pub mod flatten;
 pub mod gate;
 pub mod linear;

@@ -2,10 +2,10 @@
 
 use crate::counts::Counts;
 use crate::ctx::{Ctx, Module};
-use crate::data::{Batch, Loader, Samples};
+use crate::data::{Batch, Loader, LoaderOptions, NO_CLASS, Samples};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::loss::Loss;
+use crate::loss::{Loss, scored};
 use crate::padding::Padding;
 use crate::params::Params;
 use crate::tensor::Tensor;
@@ -16,11 +16,12 @@ use std::sync::Arc;
 pub struct Evaluation {
     /// Samples seen.
     pub samples: usize,
-    /// Mean loss of a sample.
+    /// Mean loss of a sample (per step: of a step that has a class).
     pub loss: f64,
-    /// Share of the samples whose largest mean score is their class's (of equals the first).
+    /// Share of the samples whose largest mean score is their class's (of equals the first); with a loss per step, of the steps that
+    /// have a class.
     pub accuracy: f64,
-    /// `confusion[label][answer]`: samples.
+    /// `confusion[label][answer]`: samples, or steps.
     pub confusion: Vec<Vec<u64>>,
     /// Spikes and operations, where they were asked for.
     pub counts: Option<Counts>,
@@ -52,10 +53,10 @@ pub fn evaluate(
     mut counts: Option<Counts>,
     tick: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Evaluation> {
-    let loader = Loader::new(samples.clone(), super::loading(batch))?;
+    let loader = Loader::new(samples.clone(), LoaderOptions { per_step: loss.per_step(), ..super::loading(batch) })?;
     let classes = samples.dataset().classes().len();
     let mut confusion = vec![vec![0; classes]; classes];
-    let (mut done, mut sum) = (0, 0.0);
+    let (mut done, mut labels, mut sum) = (0, 0, 0.0);
     for b in loader.epoch(0, 0) {
         let b = b?;
         let (x, padding) = input(&b, params.device())?;
@@ -66,19 +67,24 @@ pub fn evaluate(
         let logits = model.forward(&x, &mut cx)?;
         counts = cx.finish().1;
         if let Some(c) = &mut counts {
-            c.samples += b.labels.len() as u64;
+            c.samples += b.indices.len() as u64;
         }
-        let size = b.labels.len();
+        let size = scored(&b.labels);
         sum += f64::from(loss.compute(&logits, &b.labels, padding.as_ref())?.loss.item()?) * size as f64;
-        for (answer, &label) in answers(&logits, padding.as_ref())?.into_iter().zip(&b.labels) {
+        let answers = match loss.per_step() {
+            true => answers(&logits.reshape(&[1, b.labels.len(), logits.channels()])?, None)?,
+            false => answers(&logits, padding.as_ref())?,
+        };
+        for (answer, &label) in answers.into_iter().zip(&b.labels).filter(|(_, l)| **l != NO_CLASS) {
             let row = confusion.get_mut(label as usize).and_then(|r: &mut Vec<u64>| r.get_mut(answer));
             *row.ok_or_else(|| Error::shape("evaluate", format!("{} scores for {classes} classes", logits.channels())))? += 1;
         }
-        done += size;
+        done += b.indices.len();
+        labels += size;
         tick(done)?;
     }
     let right: u64 = (0..classes).map(|i| confusion[i][i]).sum();
-    let n = done.max(1) as f64;
+    let n = labels.max(1) as f64;
     Ok(Evaluation { samples: done, loss: sum / n, accuracy: right as f64 / n, confusion, counts })
 }
 

@@ -23,12 +23,13 @@ use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomic;
 use crate::kernel::elementwise::{Add, AddU};
-use crate::loss::Loss;
+use crate::loss::{Loss, scored};
 use crate::model;
 use crate::optim::AdamW;
 use crate::params::{Build, Params};
 use crate::profile::report::Activity;
 use crate::recipe::Recipe;
+use crate::rng::Rng;
 use crate::tensor::torch::Named;
 use crate::tensor::{Repr, Tensor, launch1};
 use serde::{Deserialize, Serialize};
@@ -181,7 +182,7 @@ struct Sums {
     loss: f64,
     correct: f64,
     batches: u64,
-    samples: u64,
+    labels: u64,
     spikes: u64,
     opportunities: u64,
     open: u64,
@@ -210,18 +211,18 @@ impl Sums {
             done,
             total,
             loss: read.then(|| self.loss / self.batches as f64),
-            accuracy: read.then(|| self.correct / self.samples as f64),
+            accuracy: read.then(|| self.correct / self.labels as f64),
             firing_rate: Sums::ratio(self.spikes, self.opportunities),
         }
     }
 }
 
-/// Loss and right answers of the steps since the last reading, on the device.
+/// Loss and right answers of the training steps since the last reading, on the device.
 struct Pending {
     loss: Tensor,
     correct: Tensor,
     batches: u64,
-    samples: u64,
+    labels: u64,
 }
 
 struct Trainer<'a> {
@@ -346,7 +347,8 @@ impl Trainer<'_> {
 
     fn train_step(&mut self, batch: &Batch, lr: f64, look: bool) -> Result<()> {
         let (x, padding) = input(batch, self.params.device())?;
-        let mut cx = Ctx::train(&self.params).with_padding(padding.clone());
+        let rng = Rng::new(self.recipe.train.seed).stream("step").stream(self.optimiser.steps());
+        let mut cx = Ctx::train(&self.params).with_padding(padding.clone()).with_rng(rng);
         if look {
             cx = cx.with_counts(Counts::default());
         }
@@ -359,14 +361,14 @@ impl Trainer<'_> {
         if let Some(c) = &counts {
             self.state.sums.count(c);
         }
-        let samples = batch.labels.len() as u64;
+        let labels = scored(&batch.labels) as u64;
         self.pending = Some(match self.pending.take() {
-            None => Pending { loss: out.loss, correct: out.correct, batches: 1, samples },
+            None => Pending { loss: out.loss, correct: out.correct, batches: 1, labels },
             Some(p) => Pending {
                 loss: add(&p.loss, &out.loss)?,
                 correct: add(&p.correct, &out.correct)?,
                 batches: p.batches + 1,
-                samples: p.samples + samples,
+                labels: p.labels + labels,
             },
         });
         if look { self.gather() } else { Ok(()) }
@@ -389,7 +391,7 @@ impl Trainer<'_> {
         sums.loss += loss;
         sums.correct += f64::from(p.correct.item()?);
         sums.batches += p.batches;
-        sums.samples += p.samples;
+        sums.labels += p.labels;
         Ok(())
     }
 
@@ -400,6 +402,7 @@ impl Trainer<'_> {
             seed: spec.seed,
             shuffle: true,
             drop_last: true,
+            per_step: self.loss.per_step(),
             mixup: self.recipe.data.augment.mixup(),
             ..loading(spec.batch)
         };
@@ -444,13 +447,13 @@ impl Trainer<'_> {
             epochs: spec.epochs,
             lr: schedule.at(self.epoch - 1, 0, steps),
             train_loss: sums.loss / sums.batches.max(1) as f64,
-            train_accuracy: sums.correct / sums.samples.max(1) as f64,
+            train_accuracy: sums.correct / sums.labels.max(1) as f64,
             val_loss: val.loss,
             val_accuracy: val.accuracy,
             firing_rate: Sums::ratio(sums.spikes, sums.opportunities).unwrap_or(0.0),
             router_firing_rate: Sums::ratio(sums.open, sums.gates),
             best,
-            samples_per_second: sums.samples as f64 / trained.max(1e-9),
+            samples_per_second: total as f64 / trained.max(1e-9),
             seconds_waiting_for_data: sums.waiting,
             seconds: self.seconds(),
         };

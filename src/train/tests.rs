@@ -116,6 +116,20 @@ fn steps_of_a_fixed_duration_train() {
 }
 
 #[test]
+fn dropout_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let layers = "model.layers=['dropout 0.2', 'conv 8', 'pool', 'dropout 0.5', 'conv 8']";
+    let (recipe, data) = recipe(&["model.net='csnn'", layers, "train.epochs=1"]);
+    let (whole, part) = (dir.path().join("whole"), dir.path().join("part"));
+    run(&recipe, &data, &Device::Cpu, &options(&whole, Start::New), &mut Silent).unwrap();
+    let o = options(&part, Start::New);
+    let mut watch = After { left: 3, stop: o.stop.clone() };
+    run(&recipe, &data, &Device::Cpu, &o, &mut watch).unwrap_err();
+    run(&recipe, &data, &Device::Cpu, &options(&part, Start::Resume), &mut Silent).unwrap();
+    assert_eq!(last(&part), last(&whole));
+}
+
+#[test]
 fn a_finished_run_is_kept_until_forced() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
