@@ -100,25 +100,27 @@ impl<'de> Deserialize<'de> for Layer {
 
 /// Checks a list of layers; the message says which is impossible.
 pub fn problem(spec: &Spec) -> Option<String> {
-    let mut packed = false;
+    // Whether there are spikes, and whether they are integers, as behind a block.
+    let (mut packed, mut integer) = (false, false);
     let (h, w) = spec.input_size;
     let (mut h, mut w, mut c) = (h.max(1), w.max(1), spec.in_channels);
     for (i, l) in spec.layers.iter().enumerate() {
         let wrong = |why: String| Some(format!("layer {i} ({l}): {why}"));
         match *l {
-            Layer::Conv(n) | Layer::Fc(n) => (c, packed) = (n, true),
+            Layer::Conv(n) | Layer::Fc(n) => (c, packed, integer) = (n, true, false),
             Layer::Pool => (h, w) = (h.div_ceil(2), w.div_ceil(2)),
             Layer::Flatten if spec.input_size == (0, 0) => {
                 return wrong("model.input_size = [height, width] is needed to know how many channels it makes".into());
             }
             Layer::Flatten => (h, w, c) = (1, 1, h * w * c),
-            Layer::Delay(n, _) => c *= n,
+            Layer::Delay(n, _) => (c, packed) = (c * n, packed && !integer),
             Layer::Dropout(_) => packed = false,
             Layer::Block if !packed => return wrong("a block works on spikes: put a conv or fc right before it".into()),
             Layer::Block => {
                 if let Some(why) = (Spec { net: Net::Spikformer, dim: c, layers: Vec::new(), ..spec.clone() }).mixing_problem() {
                     return wrong(why);
                 }
+                integer = true;
             }
         }
     }
@@ -248,6 +250,8 @@ mod tests {
         };
         assert_eq!(why(&["delay 2 1", "conv 16", "delay 2 1", "block"]), None);
         assert!(why(&["block"]).unwrap().starts_with("layer 0 (block): "));
+        assert_eq!(why(&["fc 16", "block", "block", "delay 2 1"]), None);
+        assert!(why(&["fc 16", "block", "delay 2 1", "block"]).unwrap().starts_with("layer 3 (block): "));
         assert!(why(&["fc 16", "dropout 0.5", "block"]).unwrap().starts_with("layer 2 (block): "));
     }
 }

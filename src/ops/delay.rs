@@ -7,7 +7,7 @@ use crate::kernel::delay::{self, DelayU};
 use crate::kernel::spike::{Pack, PackU, Unpack, UnpackU};
 use crate::tensor::{Repr, Tensor, launch1};
 
-/// x `[T, B, .., C]` (spikes or floats) and the steps before it `[P, B, .., C]`, P = (taps - 1) stride -> `[T, B, .., taps C]`: each channel
+/// x `[T, B, .., C]` (spikes; or floats or integer spikes, which become floats) and the steps before it `[P, B, .., C]`, P = (taps - 1) stride -> `[T, B, .., taps C]`: each channel
 /// with itself `stride`, 2 `stride`, ... steps before; and, where it is wanted, the past of the next call `[P, B, .., C]`.
 pub struct Delay {
     /// How many times a channel comes.
@@ -38,13 +38,13 @@ impl Op for Delay {
     fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
         let &[x, past] = x else { return Err(Error::shape(self.name(), "two inputs expected")) };
         let mut shape = x.shape().to_vec();
-        let (t, spikes) = (shape[0], x.is_bits());
+        let (t, spikes) = (shape[0], x.planes() == 1);
         shape[0] = self.past();
-        if x.planes() > 1 || past.is_bits() || past.shape() != shape {
+        if past.is_bits() || past.shape() != shape {
             return Err(Error::shape(self.name(), format!("{x:?} after {past:?}")));
         }
-        let u = UnpackU { rows: x.rows() as u32, c: x.channels() as u32, planes: 1 };
-        let x = if spikes { launch1(&Unpack, &u, &[x], x.shape(), Repr::F32)? } else { x.clone() };
+        let u = UnpackU { rows: x.rows() as u32, c: x.channels() as u32, planes: x.planes() as u32 };
+        let x = if x.is_bits() { launch1(&Unpack, &u, &[x], x.shape(), Repr::F32)? } else { x.clone() };
         let mut outputs = Vec::new();
         let run = |u: DelayU, shape: &[usize]| launch1(&delay::Forward, &u, &[&x, past], shape, Repr::F32);
         let next = if self.wants_past { Some(run(self.uniform(&x, self.past(), 1, t), &shape)?) } else { None };
@@ -107,6 +107,11 @@ mod tests {
             past = next;
         }
         assert_eq!(got, y);
+        let planes =
+            Tensor::planes_from_f32(&Device::Cpu, &[7, 2, 3, 5], &v.iter().map(|v| 2.0 * v).collect::<Vec<_>>()).unwrap();
+        let past = Tensor::zeros(&Device::Cpu, &[4, 2, 3, 5]).unwrap();
+        let twice = &op.forward(&[&planes, &past]).unwrap().outputs[0];
+        assert_eq!((planes.planes(), twice.to_vec().unwrap()), (2, y.iter().map(|v| 2.0 * v).collect()));
         assert!(op.forward(&[&x, &x]).is_err());
     }
 }
