@@ -10,9 +10,9 @@ use super::{simd, words};
 use rayon::prelude::*;
 
 /// Fullness below which a forward product walks the nonzeros.
-pub const WALK_BELOW: f64 = 0.28;
+pub const WALK_BELOW: f64 = 0.4;
 /// The same for weight gradients.
-pub const WALK_WEIGHT_BELOW: f64 = 0.33;
+pub const WALK_WEIGHT_BELOW: f64 = 0.35;
 
 /// A matrix \[rows, k\] that can be filled in.
 pub trait Rows: Sync {
@@ -193,6 +193,12 @@ fn add_rows(list: &[u32], w: &[f32], bias: &[f32], y: &mut [f32]) {
 
 #[inline(always)]
 fn add_block<const N: usize>(list: &[u32], w: &[f32], n: usize, c0: usize, y: &mut [f32]) {
+    y[c0..c0 + N].copy_from_slice(&sum_rows::<N>(list, w, n, c0));
+}
+
+/// The sum of columns `c0..c0 + N` of the rows of `w` \[.., n\] that `list` names.
+#[inline(always)]
+fn sum_rows<const N: usize>(list: &[u32], w: &[f32], n: usize, c0: usize) -> [f32; N] {
     let mut sums = [0.0f32; N];
     for &k in list {
         let at = k as usize * n + c0;
@@ -201,7 +207,17 @@ fn add_block<const N: usize>(list: &[u32], w: &[f32], n: usize, c0: usize, y: &m
             sums[j] += row[j];
         }
     }
-    y[c0..c0 + N].copy_from_slice(&sums);
+    sums
+}
+
+/// Adds to columns `c0..c0 + N` of each row k of `dw` \[.., n\] those of the rows of `dy` that `list[starts[k]..starts[k + 1]]` names.
+#[inline(always)]
+fn add_columns<const N: usize>(list: &[u32], starts: &[usize], dy: &[f32], n: usize, c0: usize, dw: &mut [f32]) {
+    for (k, ends) in starts.windows(2).enumerate() {
+        let sums = sum_rows::<N>(&list[ends[0]..ends[1]], dy, n, c0);
+        let at = k * n + c0;
+        dw[at..at + N].iter_mut().zip(&sums).for_each(|(dw, s)| *dw += s);
+    }
 }
 
 /// Whether this machine has AVX-512.
@@ -368,59 +384,40 @@ impl BitMatrix<'_> {
         // Rows of a block: 64 columns of their dy stay in cache, and each sum meets enough spikes to be worth its load and store.
         let block = 256;
         let mut masks = vec![0u32; self.k() * block / 32];
+        // The rows in which each column has spikes, and where each column's begin.
+        let (mut list, mut starts) = (vec![0u32; self.k() * block + 32], vec![0usize; self.k() + 1]);
         for r in (first..end).step_by(block) {
             let m = block.min(end - r);
+            let groups = m.div_ceil(32);
             for q in 0..self.planes {
                 simd(
                     #[inline(always)]
                     || {
+                        let (masks, dy) = (&mut masks[..self.k() * groups], &dy[r * n..]);
                         masks.fill(0);
-                        self.masks(q, r, m, m.div_ceil(32), &mut masks[..self.k() * m.div_ceil(32)]);
-                        let (masks, groups, dy) = (&masks[..self.k() * m.div_ceil(32)], m.div_ceil(32), &dy[r * n..]);
-                        let mut c0 = 0;
-                        macro_rules! blocks {
-                            ($($vectors:literal)+) => {$(
-                                while n - c0 >= 16 * $vectors {
-                                    self.walk_weight_block::<$vectors>(masks, groups, dy, n, c0, dw);
-                                    c0 += 16 * $vectors;
-                                }
-                            )+};
-                        }
-                        blocks!(4 2 1);
-                        for (k, masks) in masks.chunks_exact(groups).enumerate().filter(|_| c0 < n) {
-                            let dw = &mut dw[k * n + c0..(k + 1) * n];
+                        self.masks(q, r, m, groups, masks);
+                        let mut len = 0;
+                        for (masks, start) in masks.chunks_exact(groups).zip(&mut starts[1..]) {
                             for (g, &mask) in masks.iter().enumerate() {
-                                for i in (0..32).filter(|i| mask >> i & 1 != 0) {
-                                    let r = g * 32 + i;
-                                    dw.iter_mut().zip(&dy[r * n + c0..(r + 1) * n]).for_each(|(w, d)| *w += d);
-                                }
+                                len += columns_of(mask, 32 * g as u32, &mut list[len..]);
                             }
+                            *start = len;
+                        }
+                        let mut c0 = 0;
+                        while n - c0 >= 64 {
+                            add_columns::<64>(&list, &starts, dy, n, c0, dw);
+                            c0 += 64;
+                        }
+                        while n - c0 >= 16 {
+                            add_columns::<16>(&list, &starts, dy, n, c0, dw);
+                            c0 += 16;
+                        }
+                        while n - c0 >= 1 {
+                            add_columns::<1>(&list, &starts, dy, n, c0, dw);
+                            c0 += 1;
                         }
                     },
                 );
-            }
-        }
-    }
-    /// Adds A^T dy over at most 256 rows to `dw`: spikes are turned into masks over rows, so that the sum of one row of `dw` stays in
-    /// registers while its spikes are walked.
-    #[inline(always)]
-    fn walk_weight_block<const V: usize>(&self, masks: &[u32], groups: usize, dy: &[f32], n: usize, c0: usize, dw: &mut [f32]) {
-        for (k, masks) in masks.chunks_exact(groups).enumerate() {
-            let mut sums = [[0.0f32; 16]; V];
-            for (g, &mask) in masks.iter().enumerate() {
-                let mut mask = mask;
-                while mask != 0 {
-                    let r = g * 32 + mask.trailing_zeros() as usize;
-                    mask &= mask - 1;
-                    let dy = &dy[r * n + c0..r * n + c0 + 16 * V];
-                    for (s, dy) in sums.iter_mut().zip(dy.chunks_exact(16)) {
-                        s.iter_mut().zip(dy).for_each(|(s, d)| *s += d);
-                    }
-                }
-            }
-            let dw = &mut dw[k * n + c0..k * n + c0 + 16 * V];
-            for (dw, s) in dw.chunks_exact_mut(16).zip(&sums) {
-                dw.iter_mut().zip(s).for_each(|(dw, s)| *dw += s);
             }
         }
     }
