@@ -109,9 +109,11 @@ pub(super) fn run(a: &MemoryArgs) -> Result<()> {
 
 fn text(o: &Outcome) -> String {
     let mib = |b: u64| format!("{:.1} MiB", b as f64 / f64::from(1 << 20));
-    let row = |name: &str, p: u64, k: u64| vec![name.into(), mib(p), mib(k), format!("{:.2}", k as f64 / p.max(1) as f64)];
+    let row = |name: &str, p: u64, k: u64| {
+        vec![name.into(), mib(p), mib(k), if p > 0 { format!("{:.2}", k as f64 / p as f64) } else { "-".into() }]
+    };
     let mut rows = vec![["module", "predicted", "kept", "kept/predicted"].map(String::from).to_vec()];
-    rows.extend(o.modules.iter().map(|r| row(&r.module, r.predicted, r.kept)));
+    rows.extend(o.modules.iter().filter(|r| r.kept > 0).map(|r| row(&r.module, r.predicted, r.kept)));
     rows.push(row("all", o.predicted, o.kept));
     format!(
         "{}\nkept a step of time {}; buffers between training steps {}, at most within one {}\n",
