@@ -71,9 +71,9 @@ impl NeuronU {
         let k = if self.learned != 0 { logistic(w[0]) } else { self.k };
         Charging { k, rest: self.rest, decay_input: self.decay_input != 0 }
     }
-    /// Rows of a tile: about 1024 neurons, so that a tile's T steps stay in the second-level cache.
+    /// Rows of a tile: about 4096 neurons, whose membranes stay in the first-level cache.
     pub(super) fn tile(&self) -> usize {
-        (1024 / (self.c as usize).max(1)).max(1)
+        (4096 / (self.c as usize).max(1)).max(1)
     }
 }
 
@@ -324,7 +324,8 @@ impl Backward {
     fn run<M: Model, S: Surrogate>(u: &NeuronU, args: &mut Args<'_>) {
         let (x, a, b, w, ds, dv) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
         let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
-        let (tile, charging) = (u.tile(), u.charging(w));
+        // Fewer than in forward: H of all T steps stays in cache as well.
+        let (tile, charging) = (u.tile().div_ceil(4), u.charging(w));
         // Gain and shift of each neuron of a tile, so that the loops over it are long whatever the number of channels.
         let spread = |p: &[f32], none: f32| match u.affine {
             0 => vec![none; tile * c],
