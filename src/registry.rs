@@ -1,6 +1,8 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
-use crate::kernel::{AnyKernel, attention, conv, depthwise, elementwise, loss, matmul, neuron, norm, optim, pool, reduce, spike};
+use crate::kernel::{
+    AnyKernel, attention, conv, depthwise, elementwise, fire, loss, matmul, neuron, norm, optim, pool, reduce, spike,
+};
 
 /// All kernels, one instance for each variant.
 pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
@@ -19,6 +21,7 @@ pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
         Box::new(attention::Product),
     ];
     all.extend(neuron::all());
+    all.extend(fire::all());
     all.extend(spike::all());
     all.extend(pool::all());
     all.extend(norm::all());

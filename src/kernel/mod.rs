@@ -39,6 +39,7 @@ pub mod columns;
 pub mod conv;
 pub mod depthwise;
 pub mod elementwise;
+pub mod fire;
 pub mod loss;
 pub mod matmul;
 pub mod neuron;
@@ -271,6 +272,7 @@ impl std::hash::Hash for PipelineKey {
 
 /// Texts any shader can `#import`.
 const COMMON: &[(&str, &str)] = &[
+    ("fire", include_str!("../../shaders/common/fire.wgsl")),
     ("index", include_str!("../../shaders/common/index.wgsl")),
     ("columns", include_str!("../../shaders/common/columns.wgsl")),
     ("neighbour", include_str!("../../shaders/common/neighbour.wgsl")),

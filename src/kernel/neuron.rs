@@ -67,7 +67,7 @@ impl NeuronU {
             alpha: n.alpha,
         }
     }
-    fn charging(&self, w: &[f32]) -> Charging {
+    pub(super) fn charging(&self, w: &[f32]) -> Charging {
         let k = if self.learned != 0 { logistic(w[0]) } else { self.k };
         Charging { k, rest: self.rest, decay_input: self.decay_input != 0 }
     }
@@ -86,7 +86,7 @@ pub struct Forward {
 }
 
 #[inline(always)]
-fn step<M: Model>(v: &mut f32, x: f32, c: Charging, u: &NeuronU) -> bool {
+pub(super) fn step<M: Model>(v: &mut f32, x: f32, c: Charging, u: &NeuronU) -> bool {
     let h = M::charge(*v, x, c);
     let fired = h >= u.v_threshold;
     let reset = if u.soft != 0 { h - u.v_threshold } else { u.rest };
@@ -96,7 +96,7 @@ fn step<M: Model>(v: &mut f32, x: f32, c: Charging, u: &NeuronU) -> bool {
 
 /// The low bit of each byte, the first lowest: a multiplication moves eight of them together.
 #[inline(always)]
-fn gather_bits(fired: &[u8; 16]) -> u32 {
+pub(super) fn gather_bits(fired: &[u8; 16]) -> u32 {
     let mut bits = 0;
     for (i, bytes) in fired.as_chunks::<8>().0.iter().enumerate() {
         let byte = u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
@@ -107,7 +107,7 @@ fn gather_bits(fired: &[u8; 16]) -> u32 {
 
 /// One step of one row: the membrane moves, the spikes come back packed.
 #[inline(always)]
-fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32], s: &mut [u32], c: Charging, u: &NeuronU) {
+pub(super) fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32], s: &mut [u32], c: Charging, u: &NeuronU) {
     for (w, word) in s.iter_mut().enumerate() {
         let (i, j) = (w * 32, (w * 32 + 32).min(x.len()));
         let (x, v) = (&x[i..j], &mut v[i..j]);
@@ -255,7 +255,7 @@ fn scaled(d: Data, k: f32) -> Data {
 }
 
 /// Settings that between them take every branch.
-fn settings(kind: NeuronKind, surrogate: SurrogateKind, alpha: f32) -> Vec<(&'static str, Neuron)> {
+pub(super) fn settings(kind: NeuronKind, surrogate: SurrogateKind, alpha: f32) -> Vec<(&'static str, Neuron)> {
     let n = Neuron { neuron: kind, surrogate, alpha, ..Neuron::default() };
     vec![
         ("hard", Neuron { v_threshold: 0.5, ..n }),

@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod conv;
 pub mod depthwise;
+pub mod fire;
 pub mod flatten;
 pub mod gate;
 pub mod linear;
