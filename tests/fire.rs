@@ -12,6 +12,7 @@ use spikemix::nn::fold::fold;
 use spikemix::ops::conv::Conv3x3;
 use spikemix::ops::fire::{ConvFire, pays};
 use spikemix::ops::neuron::{NeuronLayer, Norm, Wants};
+use spikemix::params::Role;
 use spikemix::rng::Rng;
 use spikemix::tensor::Tensor;
 
@@ -144,7 +145,8 @@ fn session(spec: &Spec) -> Outcome {
         let params = fold(&params)?;
         // Packed, for the order of sums of a convolution of floats is not the same.
         let x = Tensor::spikes_from_f32(&Device::Cpu, &SHAPE, &v)?;
-        if !pays(&x) {
+        let first = params.iter().find(|(_, p)| p.role == Role::Weight).ok_or("no weights")?.1;
+        if !pays(&x, &first.value) {
             return Err("the fused kernel is not taken".into());
         }
         let run = |cx: Ctx<'_>| -> Result<Vec<f32>, Failed> {

@@ -27,10 +27,9 @@ use crate::{uniform, with_model};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rate below which packed spikes are best taken by [`Fire`] on the CPU, measured by `spikemix bench async`.
-pub const SPIKES_BELOW: f64 = 0.19;
-/// Share of nonzero counts below which they are best taken by [`FireCounts`] there.
-pub const COUNTS_BELOW: f64 = 0.3;
+/// Share of nonzero counts below which [`FireCounts`] is the faster on the CPU, measured by `spikemix bench async`. Packed spikes go to
+/// [`Fire`] where the convolution would walk them.
+pub const COUNTS_BELOW: f64 = 0.06;
 
 uniform! {
     /// Uniform of [`Fire`] and [`FireCounts`].
@@ -132,8 +131,19 @@ impl FireU {
 trait Arrivals: Sync {
     /// Sets `met[1 + x]` to nonzero where column x of the lines of `around` holds something; lines count through all images.
     fn meet(&self, around: Range<usize>, met: &mut [u32]);
-    /// The convolution at an output pixel; `list` has room for its spikes.
+    /// The convolution at an output pixel; `list` has room for twice what can arrive there and 64 more.
     fn sum(&self, row: usize, w: &[f32], list: &mut [u32], y: &mut [f32]);
+}
+
+/// Adds to `met` the bits of `mask` that the `n` words of each pixel have.
+#[inline(always)]
+fn meet_line(x: &[u32], n: usize, mask: u32, met: &mut [u32]) {
+    match n {
+        // Loops of known length, which vectorise best.
+        1 => met.iter_mut().zip(x).for_each(|(m, x)| *m |= x & mask),
+        2 => met.iter_mut().zip(x.as_chunks::<2>().0).for_each(|(m, [x, y])| *m |= (x | y) & mask),
+        _ => met.iter_mut().zip(x.chunks_exact(n.max(1))).for_each(|(m, x)| *m |= x.iter().fold(0, |all, x| all | x) & mask),
+    }
 }
 
 impl Arrivals for BitMatrix<'_> {
@@ -143,10 +153,7 @@ impl Arrivals for BitMatrix<'_> {
         for q in 0..self.planes {
             for line in around.clone() {
                 let at = (q * self.rows + line * width) * nw;
-                let x = &self.x[at..at + width * nw];
-                for (m, x) in met[1..].iter_mut().zip(x.chunks_exact(nw.max(1))) {
-                    *m |= x.iter().fold(0, |all, x| all | x);
-                }
+                meet_line(&self.x[at..at + width * nw], nw, !0, &mut met[1..=width]);
             }
         }
     }
@@ -163,24 +170,41 @@ impl Arrivals for FloatPatches<'_> {
         let (c, width) = (self.u.cin as usize, met.len() - 2);
         for line in around {
             let x = &self.x[line * width * c..(line + 1) * width * c];
-            for (m, x) in met[1..].iter_mut().zip(x.chunks_exact(c.max(1))) {
-                // Without the sign: -0 is nothing.
-                *m |= x.iter().fold(0, |all, x| all | x.to_bits() << 1);
-            }
+            // Without the sign: -0 is nothing.
+            meet_line(bytemuck::cast_slice(x), c, !(1 << 31), &mut met[1..=width]);
         }
     }
     #[inline(always)]
-    fn sum(&self, row: usize, w: &[f32], _: &mut [u32], y: &mut [f32]) {
-        let (c, n) = (self.u.cin as usize, y.len());
-        y.fill(0.0);
+    fn sum(&self, row: usize, w: &[f32], list: &mut [u32], y: &mut [f32]) {
+        let c = self.u.cin as usize;
+        let (columns, values) = list.split_at_mut(9 * c + 1);
+        let values: &mut [f32] = bytemuck::cast_slice_mut(values);
+        let mut len = 0;
         each_line(row, self.u.h as usize, self.u.w as usize, |tap, source, pixels| {
             for (i, &x) in self.x[source * c..(source + pixels) * c].iter().enumerate() {
-                if x != 0.0 {
-                    let w = &w[(tap * c + i) * n..(tap * c + i + 1) * n];
-                    y.iter_mut().zip(w).for_each(|(y, w)| *y += x * w);
-                }
+                // Written whether it counts or not: a branch that cannot be foretold costs more.
+                (columns[len], values[len]) = ((tap * c + i) as u32, x);
+                len += usize::from(x != 0.0);
             }
         });
+        let (columns, values, n) = (&columns[..len], &values[..len], y.len());
+        let (blocks, rest) = y.as_chunks_mut::<32>();
+        for (i, y) in blocks.iter_mut().enumerate() {
+            let mut sums = [0.0; 32];
+            for (k, x) in columns.iter().zip(values) {
+                let at = *k as usize * n + 32 * i;
+                let w = &w[at..at + 32];
+                for j in 0..32 {
+                    sums[j] += x * w[j];
+                }
+            }
+            *y = sums;
+        }
+        rest.fill(0.0);
+        for (k, x) in columns.iter().zip(values) {
+            let w = &w[(*k as usize + 1) * n - rest.len()..(*k as usize + 1) * n];
+            rest.iter_mut().zip(w).for_each(|(y, w)| *y += x * w);
+        }
     }
 }
 
@@ -212,39 +236,59 @@ impl Layer {
     /// `n` steps in which nothing arrives; calls `spikes(step, word, bits)` where neurons fire in them.
     #[inline(always)]
     fn idle<M: Model>(&self, v: &mut [f32], n: usize, mut spikes: impl FnMut(usize, usize, u32)) {
-        let blocks = v.as_chunks_mut::<32>().0.iter_mut().zip(self.idle.as_chunks::<32>().0);
-        for (word, (v, z)) in blocks.enumerate().filter(|_| n > 0) {
-            if self.halves && halved(v, n, self.u.v_threshold) {
-                continue;
-            }
-            let (mut h, z) = (*v, *z);
-            for t in 0..n {
-                let before = h;
-                let mut fired = [0u8; 32];
-                for k in 0..32 {
-                    fired[k] = u8::from(step::<M>(&mut h[k], z[k], self.charging, &self.u));
-                }
-                let moved = (0..32).fold(0, |moved, k| moved | (h[k].to_bits() ^ before[k].to_bits()));
-                let halves = fired.as_chunks::<16>().0;
-                let bits = gather_bits(&halves[0]) | gather_bits(&halves[1]) << 16;
-                if bits != 0 {
-                    spikes(t, word, bits);
-                } else if moved == 0 {
-                    break;
-                }
-            }
-            *v = h;
+        if n == 0 {
+            return;
         }
+        // Two words at a time, so that steps need not wait for each other.
+        let (pairs, rest) = v.as_chunks_mut::<64>();
+        let (z, z_rest) = self.idle.as_chunks::<64>();
+        for (i, (v, z)) in pairs.iter_mut().zip(z).enumerate() {
+            self.idle_block::<M, 64>(v, z, n, |t, word, bits| spikes(t, 2 * i + word, bits));
+        }
+        let last = 2 * z.len();
+        for (v, z) in rest.as_chunks_mut::<32>().0.iter_mut().zip(z_rest.as_chunks::<32>().0) {
+            self.idle_block::<M, 32>(v, z, n, |t, word, bits| spikes(t, last + word, bits));
+        }
+    }
+    /// [`Layer::idle`] of a few words, with the membranes in registers; done when they no longer move.
+    #[inline(always)]
+    fn idle_block<M: Model, const N: usize>(
+        &self,
+        v: &mut [f32; N],
+        z: &[f32; N],
+        n: usize,
+        mut spikes: impl FnMut(usize, usize, u32),
+    ) {
+        if self.halves && halved(v, n, self.u.v_threshold) {
+            return;
+        }
+        let (mut h, z) = (*v, *z);
+        for t in 0..n {
+            let before = h;
+            let mut fired = [0u8; N];
+            for k in 0..N {
+                fired[k] = u8::from(step::<M>(&mut h[k], z[k], self.charging, &self.u));
+            }
+            let any = fired.iter().fold(0, |any, f| any | f);
+            if any != 0 {
+                for (i, f) in fired.as_chunks::<16>().0.iter().enumerate() {
+                    spikes(t, i / 2, gather_bits(f) << (16 * (i % 2)));
+                }
+            } else if (0..N).fold(0, |moved, k| moved | (h[k].to_bits() ^ before[k].to_bits())) == 0 {
+                break;
+            }
+        }
+        *v = h;
     }
 }
 
 /// Halves membranes `n` times where that rounds nothing and no neuron fires.
 #[inline(always)]
-fn halved(v: &mut [f32; 32], n: usize, threshold: f32) -> bool {
+fn halved<const N: usize>(v: &mut [f32; N], n: usize, threshold: f32) -> bool {
     // Both factors are normal numbers.
     let (down, up) = (0.5f32.powi(n.min(126) as i32), 2f32.powi(n.min(126) as i32));
     let (mut h, mut exact) = (*v, n <= 126);
-    for k in 0..32 {
+    for k in 0..N {
         h[k] *= down;
         exact &= h[k] * up == v[k] && v[k] < threshold;
     }
@@ -270,7 +314,7 @@ impl Course {
         let (mut v, mut s) = (vec![l.u.rest; (steps + 1) * c], vec![0; steps * nw]);
         for t in 0..steps {
             v.copy_within(t * c..(t + 1) * c, (t + 1) * c);
-            l.idle::<M>(&mut v[(t + 1) * c..(t + 2) * c], 1, |_, word, bits| s[t * nw + word] = bits);
+            l.idle::<M>(&mut v[(t + 1) * c..(t + 2) * c], 1, |_, word, bits| s[t * nw + word] |= bits);
         }
         let fires = s.iter().any(|s| *s != 0);
         Course { v, s, fires }
@@ -305,7 +349,7 @@ fn run<M: Model>(u: &FireU, kind: NeuronKind, x: &impl Arrivals, args: &mut Args
         // The first step that each pixel has not done.
         let mut next = vec![0; width];
         let (mut met, mut y) = (vec![0; width + 2], vec![0.0; whole]);
-        let mut list = vec![0; u.planes as usize * (u.taps() + 32)];
+        let mut list = vec![0; u.planes.max(2) as usize * (u.taps() + 32)];
         if u.has_v0 != 0 {
             for (px, v) in v.chunks_exact_mut(whole).enumerate() {
                 v[c..].fill(u.rest);

@@ -200,7 +200,7 @@ impl ConvBn {
             return neurons.run(&y, None, cx);
         }
         // Counts tell convolution and neurons apart.
-        if self.kind == Kind::Conv3x3 && !cx.is_training() && cx.counts().is_none() && fire::pays(x) {
+        if self.kind == Kind::Conv3x3 && !cx.is_training() && cx.counts().is_none() && fire::pays(x, &cx.param(self.weight)) {
             return self.fire(x, neurons, cx);
         }
         let y = self.conv(x, self.bias, cx)?;

@@ -6,7 +6,8 @@ use super::norm::Stats;
 use crate::ctx::{Forward, Op};
 use crate::device::Storage;
 use crate::error::{Error, Result};
-use crate::kernel::fire::{COUNTS_BELOW, Fire, FireCounts, FireU, SPIKES_BELOW};
+use crate::kernel::conv::walk_below;
+use crate::kernel::fire::{COUNTS_BELOW, Fire, FireCounts, FireU};
 use crate::kernel::product::{bit_density, float_density};
 use crate::neuron::Neuron;
 use crate::tensor::{Repr, Tensor, launch};
@@ -29,11 +30,12 @@ pub struct ConvFire {
     pub wants_v: bool,
 }
 
-/// Whether [`ConvFire`] is the faster way for x: on the CPU, where the share of x that is not zero lies below a measured constant.
-/// Never on a GPU, where the share cannot be had without a read-back.
-pub fn pays(x: &Tensor) -> bool {
+/// Whether [`ConvFire`] is the faster way for x with w, on the CPU: where a convolution would walk the spikes, and where counts are fewer than
+/// a measured constant. Never on a GPU, where the rate cannot be had without a read-back.
+pub fn pays(x: &Tensor, w: &Tensor) -> bool {
+    let Ok(u) = convolution("conv_fire", x, w) else { return false };
     match (x.storage(), x.is_bits()) {
-        (Storage::Cpu(b), true) => bit_density(b.words(), x.len()) < SPIKES_BELOW,
+        (Storage::Cpu(b), true) => bit_density(b.words(), x.len()) < walk_below(&u, false),
         (Storage::Cpu(b), false) => float_density(bytemuck::cast_slice(b.words())) < COUNTS_BELOW,
         (Storage::Gpu(_), _) => false,
     }

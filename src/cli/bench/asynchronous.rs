@@ -5,7 +5,8 @@ use super::net::median;
 use crate::cli::{Place, print, print_json, table};
 use crate::ctx::Op;
 use crate::error::{Error, Result};
-use crate::kernel::fire::{COUNTS_BELOW, SPIKES_BELOW};
+use crate::kernel::conv::{ConvU, walk_below};
+use crate::kernel::fire::COUNTS_BELOW;
 use crate::neuron::Neuron;
 use crate::ops::conv::Conv3x3;
 use crate::ops::fire::ConvFire;
@@ -122,6 +123,15 @@ pub(super) fn run(a: &AsyncArgs) -> Result<()> {
         let (clocked, asynchronous) = (median(a.runs, &device, clocked)?, median(a.runs, &device, asynchronous)?);
         rows.push(Row { rate, clocked_ms: 1e3 * clocked, async_ms: 1e3 * asynchronous });
     }
+    let conv = ConvU {
+        images: (a.steps_t * a.batch) as u32,
+        h: a.size as u32,
+        w: a.size as u32,
+        cin: a.cin as u32,
+        cout: a.cout as u32,
+        planes: 1,
+        splits: 1,
+    };
     let outcome = Outcome {
         size: a.size,
         steps_t: a.steps_t,
@@ -131,7 +141,7 @@ pub(super) fn run(a: &AsyncArgs) -> Result<()> {
         counts: a.counts,
         device: device.describe(),
         crossover: crossing(rows.iter().map(|r| [r.rate, r.async_ms, r.clocked_ms])),
-        switch: if a.counts { COUNTS_BELOW } else { SPIKES_BELOW },
+        switch: if a.counts { COUNTS_BELOW } else { walk_below(&conv, false) },
         rows,
     };
     if a.json {
