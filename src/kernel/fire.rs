@@ -4,8 +4,8 @@
 //! A pixel whose nine neighbours are empty at a step gets the current a 0 + b, the same at each such step. So the CPU twin leaves the
 //! neurons of a pixel alone until a spike (or a nonzero count) arrives under one of its taps; it then makes up for the idle steps with
 //! the membranes in registers, and only then adds up weights. All pixels that nothing has reached since a clip began are alike, and
-//! share one course of membranes ([`Course`]). At the end of a call every pixel is caught up with, so that the membranes it hands on are those of
-//! the clocked kernel.
+//! share one course of membranes (`Course`). At the end of a call every pixel is caught up with, so that the membranes it hands on are
+//! those of the clocked kernel.
 //!
 //! # What is exact
 //! Every idle step is the clocked kernel's own arithmetic, repeated until membranes no longer move, and an idle step that fires is a
@@ -27,9 +27,18 @@ use crate::{uniform, with_model};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Share of nonzero counts below which [`FireCounts`] is the faster on the CPU, measured by `spikemix bench async`. Packed spikes go to
-/// [`Fire`] where the convolution would walk them.
-pub const COUNTS_BELOW: f64 = 0.06;
+/// Share of nonzero counts below which [`FireCounts`] is the faster on the CPU, measured by `spikemix bench async --counts`: looking for
+/// the counts costs by input channels, what is saved goes by output channels. Packed spikes go to [`Fire`] where the convolution would
+/// walk them.
+pub fn counts_below(u: &ConvU) -> f64 {
+    match (u.cin, u.cout) {
+        (..=2, 128..) => 0.4,
+        (..=2, 64..) => 0.15,
+        (..=2, 32..) => 0.06,
+        (..=2, _) => 0.04,
+        _ => 0.015,
+    }
+}
 
 uniform! {
     /// Uniform of [`Fire`] and [`FireCounts`].

@@ -199,7 +199,7 @@ impl ConvBn {
             let y = self.conv(x, Some(self.bn.bias), cx)?;
             return neurons.run(&y, None, cx);
         }
-        // Counts tell convolution and neurons apart.
+        // Where counts are kept the engine is clocked, for they tell a convolution from its neurons and count every update.
         if self.kind == Kind::Conv3x3 && !cx.is_training() && cx.counts().is_none() && fire::pays(x, &cx.param(self.weight)) {
             return self.fire(x, neurons, cx);
         }

@@ -7,12 +7,13 @@ use crate::ctx::{Forward, Op};
 use crate::device::Storage;
 use crate::error::{Error, Result};
 use crate::kernel::conv::walk_below;
-use crate::kernel::fire::{COUNTS_BELOW, Fire, FireCounts, FireU};
+use crate::kernel::fire::{Fire, FireCounts, FireU, counts_below};
 use crate::kernel::product::{bit_density, float_density};
 use crate::neuron::Neuron;
 use crate::tensor::{Repr, Tensor, launch};
 
-/// x `[T, B, H, W, Ci]` (spikes or event counts) -> spikes `[T, B, H, W, Co]` of neurons behind Conv3x3 and a batch norm with running statistics.
+/// x `[T, B, H, W, Ci]` (spikes or event counts) -> spikes `[T, B, H, W, Co]` of neurons behind Conv3x3 and a batch norm with running
+/// statistics.
 ///
 /// Inputs: x, w `[3, 3, Ci, Co]`, gamma, beta, mean, var `[Co]`; then w `[1]` for a neuron that learns tau; then v0 `[B, H, W, Co]` where
 /// `has_v0`. Outputs: spikes; the membrane after the last step `[B, H, W, Co]` where `wants_v`.
@@ -30,13 +31,13 @@ pub struct ConvFire {
     pub wants_v: bool,
 }
 
-/// Whether [`ConvFire`] is the faster way for x with w, on the CPU: where a convolution would walk the spikes, and where counts are fewer than
-/// a measured constant. Never on a GPU, where the rate cannot be had without a read-back.
+/// Whether [`ConvFire`] is the faster way for x with w, on the CPU: where a convolution would walk the spikes, and where counts are fewer
+/// than was measured to pay. Never on a GPU, where the rate cannot be had without a read-back.
 pub fn pays(x: &Tensor, w: &Tensor) -> bool {
     let Ok(u) = convolution("conv_fire", x, w) else { return false };
     match (x.storage(), x.is_bits()) {
         (Storage::Cpu(b), true) => bit_density(b.words(), x.len()) < walk_below(&u, false),
-        (Storage::Cpu(b), false) => float_density(bytemuck::cast_slice(b.words())) < COUNTS_BELOW,
+        (Storage::Cpu(b), false) => float_density(bytemuck::cast_slice(b.words())) < counts_below(&u),
         (Storage::Gpu(_), _) => false,
     }
 }

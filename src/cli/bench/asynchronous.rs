@@ -6,7 +6,7 @@ use crate::cli::{Place, print, print_json, table};
 use crate::ctx::Op;
 use crate::error::{Error, Result};
 use crate::kernel::conv::{ConvU, walk_below};
-use crate::kernel::fire::COUNTS_BELOW;
+use crate::kernel::fire::counts_below;
 use crate::neuron::Neuron;
 use crate::ops::conv::Conv3x3;
 use crate::ops::fire::ConvFire;
@@ -21,10 +21,10 @@ const EPS: f32 = 1e-5;
 
 /// Time a 3x3 convolution, its batch norm and LIF neurons at inference, by the rate of the input.
 ///
-/// Clocked are two kernels: the convolution, then all neurons at every step. Asynchronous is one, which touches the neurons of a pixel only when
-/// something arrives under one of its taps. On the CPU networks take it below a rate that is a constant of the source, shown beside the rate
-/// at which the two cross on this machine; on a GPU they are clocked, for the rate would have to be read back. Shifts of the norm are up to 0.2, so that idle neurons move.
-/// Times are medians of --runs runs, in milliseconds.
+/// Clocked are two kernels: the convolution, then all neurons at every step. Asynchronous is one, which touches the neurons of a pixel
+/// only when something arrives under one of its taps. On the CPU networks take it below a rate that the source holds, shown beside the
+/// rate at which the two cross on this machine; on a GPU they are clocked, for the rate would have to be read back. Shifts of the norm
+/// are up to 0.2, so that idle neurons move. Times are medians of --runs runs, in milliseconds.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -141,7 +141,7 @@ pub(super) fn run(a: &AsyncArgs) -> Result<()> {
         counts: a.counts,
         device: device.describe(),
         crossover: crossing(rows.iter().map(|r| [r.rate, r.async_ms, r.clocked_ms])),
-        switch: if a.counts { COUNTS_BELOW } else { walk_below(&conv, false) },
+        switch: if a.counts { counts_below(&conv) } else { walk_below(&conv, false) },
         rows,
     };
     if a.json {
@@ -154,7 +154,7 @@ pub(super) fn run(a: &AsyncArgs) -> Result<()> {
         text.push(vec![format!("{:.1} %", 100.0 * r.rate), ms(r.clocked_ms), ms(r.async_ms), ratio]);
     }
     print(&format!(
-        "{}\nthe two cross {}; on the CPU networks change at {:.0} %; on {}\n",
+        "{}\nthe two cross {}; on the CPU networks change at {:.1} %; on {}\n",
         table(&text, &[true; 4]),
         outcome.crossover.map_or("beyond the measured rates".into(), |v| format!("at {:.1} %", 100.0 * v)),
         100.0 * outcome.switch,
