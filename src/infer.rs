@@ -2,7 +2,8 @@
 //!
 //! Nothing in the networks looks ahead or back in time but the neurons, whose whole past is their membrane. So the scores after any
 //! number of steps do not depend on how the steps were cut into chunks: with dyadic weights they are equal to the bit, otherwise sums of
-//! floats may be added in another order where a kernel chooses its way by the rate of the chunk at hand.
+//! floats may be added in another order where a kernel, or a layer between two kernels ([`crate::ops::fire`]), chooses its way by the
+//! rate of the chunk at hand.
 //!
 //! ```no_run
 //! use spikemix::{device::Device, infer::Session, tensor::Tensor};

@@ -1,7 +1,7 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
 use crate::kernel::{
-    AnyKernel, active, attention, conv, delay, depthwise, elementwise, gate, loss, matmul, neuron, norm, optim, pad, pool,
+    AnyKernel, active, attention, conv, delay, depthwise, elementwise, fire, gate, loss, matmul, neuron, norm, optim, pad, pool,
     reduce, spike,
 };
 
@@ -25,6 +25,7 @@ pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
     all.extend(neuron::all());
     all.extend(active::all());
     all.extend(gate::all());
+    all.extend(fire::all());
     all.extend(spike::all());
     all.extend(pool::all());
     all.extend(norm::all());

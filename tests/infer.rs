@@ -27,7 +27,7 @@ fn set_norms(params: &mut Params, mut f: impl FnMut(&str, &mut Rng) -> f32) -> O
 }
 
 /// Dyadic weights, and gains of -1 (few), 1/2, 1 and 2.
-fn dyadic_gains(params: &mut Params) -> Outcome {
+pub fn dyadic_gains(params: &mut Params) -> Outcome {
     dyadic(params)?;
     set_norms(params, |what, rng| match what {
         "weight" => [-1.0, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0][rng.below(8)],

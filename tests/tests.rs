@@ -3,6 +3,7 @@
 mod cli;
 mod decode;
 mod device;
+mod fire;
 mod gpu;
 mod gradients;
 mod infer;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(infer::trials());
     trials.extend(infer_cli::trials());
     trials.extend(lazy::trials());
+    trials.extend(fire::trials());
     trials.extend(skip::trials());
     trials.extend(oracle::trials());
     trials.extend(cli::trials());

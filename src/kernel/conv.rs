@@ -77,11 +77,11 @@ impl Rows for FloatPatches<'_> {
     }
 }
 
-fn floats<'a>(u: &ConvU, x: &'a [f32]) -> FloatPatches<'a> {
+pub(super) fn floats<'a>(u: &ConvU, x: &'a [f32]) -> FloatPatches<'a> {
     FloatPatches { x, u: *u }
 }
 
-fn spikes<'a>(u: &ConvU, x: &'a [u32]) -> BitMatrix<'a> {
+pub(super) fn spikes<'a>(u: &ConvU, x: &'a [u32]) -> BitMatrix<'a> {
     BitMatrix {
         x,
         rows: u.pixels(),

@@ -41,6 +41,7 @@ pub mod conv;
 pub mod delay;
 pub mod depthwise;
 pub mod elementwise;
+pub mod fire;
 pub mod gate;
 pub mod loss;
 pub mod matmul;
@@ -275,6 +276,7 @@ impl std::hash::Hash for PipelineKey {
 
 /// Texts any shader can `#import`.
 const COMMON: &[(&str, &str)] = &[
+    ("fire", include_str!("../../shaders/common/fire.wgsl")),
     ("index", include_str!("../../shaders/common/index.wgsl")),
     ("columns", include_str!("../../shaders/common/columns.wgsl")),
     ("neighbour", include_str!("../../shaders/common/neighbour.wgsl")),

@@ -86,7 +86,7 @@ pub struct Forward {
 }
 
 #[inline(always)]
-fn step<M: Model>(v: &mut f32, x: f32, c: Charging, u: &NeuronU) -> bool {
+pub(super) fn step<M: Model>(v: &mut f32, x: f32, c: Charging, u: &NeuronU) -> bool {
     let h = M::charge(*v, x, c);
     let fired = h >= u.v_threshold;
     let reset = if u.soft != 0 { h - u.v_threshold } else { u.rest };
@@ -96,7 +96,7 @@ fn step<M: Model>(v: &mut f32, x: f32, c: Charging, u: &NeuronU) -> bool {
 
 /// The low bit of each byte, the first lowest: a multiplication moves eight of them together.
 #[inline(always)]
-fn gather_bits(fired: &[u8; 16]) -> u32 {
+pub(super) fn gather_bits(fired: &[u8; 16]) -> u32 {
     let mut bits = 0;
     for (i, bytes) in fired.as_chunks::<8>().0.iter().enumerate() {
         let byte = u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
@@ -255,7 +255,7 @@ fn scaled(d: Data, k: f32) -> Data {
 }
 
 /// Settings that between them take every branch.
-fn settings(kind: NeuronKind, surrogate: SurrogateKind, alpha: f32) -> Vec<(&'static str, Neuron)> {
+pub(super) fn settings(kind: NeuronKind, surrogate: SurrogateKind, alpha: f32) -> Vec<(&'static str, Neuron)> {
     let n = Neuron { neuron: kind, surrogate, alpha, ..Neuron::default() };
     vec![
         ("hard", Neuron { v_threshold: 0.5, ..n }),

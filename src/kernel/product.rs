@@ -164,7 +164,7 @@ pub fn dense(a: &impl Rows, w: &[f32], bias: &[f32], y: &mut [f32]) {
 
 /// y = bias + the rows of `w` that `list` names, in blocks of columns whose sums stay in registers.
 #[inline(always)]
-fn add_rows(list: &[u32], w: &[f32], bias: &[f32], y: &mut [f32]) {
+pub(super) fn add_rows(list: &[u32], w: &[f32], bias: &[f32], y: &mut [f32]) {
     let n = y.len();
     let mut c0 = 0;
     // 32 registers of 16 floats hold 128 sums with ease, 16 of 8 floats 64.
@@ -296,6 +296,21 @@ pub fn bit_density(bits: &[u32], elements: usize) -> f64 {
     ones as f64 / elements.max(1) as f64
 }
 
+/// Fraction of the values that are not zero.
+pub fn float_density(x: &[f32]) -> f64 {
+    let some: u64 = x
+        .par_chunks(1 << 14)
+        .map(|c| {
+            simd(
+                #[inline(always)]
+                || c.iter().map(|v| u32::from(*v != 0.0)).sum::<u32>(),
+            )
+        })
+        .map(u64::from)
+        .sum();
+    some as f64 / x.len().max(1) as f64
+}
+
 /// Adds the spikes of a row's words to `out` \[c\].
 #[inline(always)]
 pub fn unpack_row(bits: &[u32], out: &mut [f32], add: bool) {
@@ -357,7 +372,7 @@ impl BitMatrix<'_> {
     }
     /// Writes the column of each spike of a row to `list` and returns how many there are; `list` has room for 32 more than fit a row.
     #[inline(always)]
-    fn spikes(&self, row: usize, list: &mut [u32]) -> usize {
+    pub(super) fn spikes(&self, row: usize, list: &mut [u32]) -> usize {
         let (c, nw) = (self.c, words(self.c));
         let mut len = 0;
         let mut run = |source: usize, n: usize, first: usize| {
@@ -563,7 +578,7 @@ impl Rows for BitMatrix<'_> {
 
 /// Calls `f(first tap, first input pixel, pixels)` for each of the three lines around output pixel `i` that lie inside images of h x w.
 #[inline(always)]
-fn each_line(i: usize, h: usize, w: usize, mut f: impl FnMut(usize, usize, usize)) {
+pub(super) fn each_line(i: usize, h: usize, w: usize, mut f: impl FnMut(usize, usize, usize)) {
     // Divisions of 32 bits take a third of the time of those of 64.
     let (i, h, w) = (i as u32, h as u32, w as u32);
     let (line, x) = (i / w, i % w);

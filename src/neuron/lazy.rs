@@ -5,10 +5,13 @@
 //! each membrane the step it belongs to and catches up when the next current arrives. A step costs in proportion to the arrivals, not to
 //! the layer.
 //!
+//! This is the engine for events one by one, and for layers behind anything that yields arrivals. Networks run whole chunks of steps, and
+//! have the same idea in a kernel of their own, a 3x3 convolution with its norm and neurons: [`crate::kernel::fire`].
+//!
 //! # Which layers allow it
 //! Those whose current is zero where no spike came in: neurons behind an attention product (`attn_lif`, `kv_lif`), behind a convolution
-//! without bias and norm, and behind raw events. A batch norm or a bias adds a current to every neuron at every step; such layers
-//! belong to the clocked kernel.
+//! without bias and norm, and behind raw events. A batch norm or a bias adds a current to every neuron at every step, and neurons may
+//! fire from that alone; such layers belong to the kernel, which makes up for idle steps with that current, or to the clocked engine.
 //!
 //! # When it is exact
 //! Spikes and membranes equal those of the clocked kernel to the bit where leaking rounds nothing: with 1/tau = 1/2 and rest 0 (also soft

@@ -17,6 +17,7 @@ use crate::neuron::Neuron;
 use crate::ops::active::{Active, ActiveLinear};
 use crate::ops::conv::Conv3x3;
 use crate::ops::depthwise::Depthwise3x3;
+use crate::ops::fire::{self, ConvFire};
 use crate::ops::gate::RowGate;
 use crate::ops::linear::Linear;
 use crate::ops::neuron::{NeuronLayer, Norm, Wants};
@@ -236,6 +237,10 @@ impl ConvBn {
             let y = self.conv(x, Some(self.bn.bias), cx)?;
             return neurons.run(&y, None, Part::All, cx);
         }
+        // Where counts are kept the engine is clocked, for they tell a convolution from its neurons and count every update.
+        if self.kind == Kind::Conv3x3 && !cx.is_training() && cx.counts().is_none() && fire::pays(x, &cx.param(self.weight)) {
+            return self.fire(x, neurons, cx);
+        }
         let y = self.conv(x, self.bias, cx)?;
         neurons.run(&y, Some(&self.bn), Part::All, cx)
     }
@@ -289,6 +294,19 @@ impl ConvBn {
         let cost = Cost { skipped: c.acs, dense: c.dense, ..Cost::default() };
         cx.counts().into_iter().for_each(|counts| counts.operation(&self.name, name, cost));
         Ok(())
+    }
+    /// [`ConvBn::spikes`] of a 3x3 convolution by the kernel that touches neurons only when something arrives.
+    fn fire(&self, x: &Tensor, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let mut inputs = vec![x.clone(), cx.param(self.weight)];
+        inputs.extend(self.bn.params(cx));
+        inputs.extend(neurons.w.map(|w| cx.param(w)));
+        let v0 = cx.take_state(&neurons.name);
+        let op = ConvFire { neuron: neurons.neuron, eps: EPS, has_v0: v0.is_some(), wants_v: cx.carries_state() };
+        inputs.extend(v0);
+        let mut outs = cx.apply(&self.name, op, &inputs.iter().collect::<Vec<_>>())?.into_iter();
+        let spikes = outs.next().ok_or_else(|| crate::error::Error::shape(self.name.clone(), "no spikes"))?;
+        outs.next().into_iter().for_each(|v| cx.put_state(&neurons.name, v));
+        Ok(spikes)
     }
 }
 

@@ -11,6 +11,18 @@ use crate::tensor::{Repr, Tensor, launch1};
 /// x `[T, B, H, W, Ci]` (spikes or floats), w `[3, 3, Ci, Co]` -> y `[T, B, H, W, Co]`.
 pub struct Conv3x3;
 
+/// The uniform of a convolution of x `[T, B, H, W, Ci]` with w `[3, 3, Ci, Co]`.
+///
+/// # Errors
+/// Shapes that are not these.
+pub(super) fn convolution(op: &str, x: &Tensor, w: &Tensor) -> Result<ConvU> {
+    let &[3, 3, wi, cout] = w.shape() else { return Err(Error::shape(op, format!("weight {:?}", w.shape()))) };
+    if wi != x.channels() {
+        return Err(Error::shape(op, format!("input {:?} for weight {:?}", x.shape(), w.shape())));
+    }
+    uniform(op, x, cout)
+}
+
 fn uniform(op: &str, x: &Tensor, cout: usize) -> Result<ConvU> {
     let (images, h, w, cin) = image_shape(op, x)?;
     Ok(ConvU {
@@ -30,15 +42,9 @@ impl Op for Conv3x3 {
     }
     fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
         let (input, w) = (x[0], x[1]);
-        let (&[3, 3, wi, cout], c) = (w.shape(), input.channels()) else {
-            return Err(Error::shape(self.name(), format!("weight {:?}", w.shape())));
-        };
-        if wi != c {
-            return Err(Error::shape(self.name(), format!("input {:?} for weight {:?}", input.shape(), w.shape())));
-        }
-        let u = uniform(self.name(), input, cout)?;
+        let u = convolution(self.name(), input, w)?;
         let mut shape = input.shape().to_vec();
-        shape[4] = cout;
+        shape[4] = u.cout as usize;
         let y = match input.is_bits() {
             true => launch1(&Bits, &u, &[input, w], &shape, Repr::F32)?,
             false => launch1(&Dense, &u, &[input, w], &shape, Repr::F32)?,

@@ -10,6 +10,7 @@ pub mod conv;
 pub mod delay;
 pub mod depthwise;
 pub mod dropout;
+pub mod fire;
 pub mod flatten;
 pub mod gate;
 pub mod linear;

@@ -97,8 +97,8 @@ pub(super) fn run(a: &CrossoverArgs) -> Result<()> {
         cin: a.cin,
         cout: a.cout,
         threads: rayon::current_num_threads(),
-        forward_crossover: crossing(&rows, |r| (r.forward_walk_ms, r.forward_dense_ms)),
-        weight_crossover: crossing(&rows, |r| (r.weight_walk_ms, r.weight_dense_ms)),
+        forward_crossover: crossing(rows.iter().map(|r| [r.rate, r.forward_walk_ms, r.forward_dense_ms])),
+        weight_crossover: crossing(rows.iter().map(|r| [r.rate, r.weight_walk_ms, r.weight_dense_ms])),
         forward_switch,
         weight_switch,
         rows,
@@ -162,12 +162,12 @@ fn best(runs: usize, mut f: impl FnMut()) -> f64 {
     (0..runs).map(|_| time(&mut f)).fold(f64::INFINITY, f64::min)
 }
 
-/// The rate at which the first time overtakes the second, between two measured ones by a straight line.
-fn crossing(rows: &[Row], times: impl Fn(&Row) -> (f64, f64)) -> Option<f64> {
-    rows.windows(2).find_map(|p| {
-        let gap = |r: &Row| times(r).0 - times(r).1;
-        let (g0, g1) = (gap(&p[0]), gap(&p[1]));
-        (g0 < 0.0 && g1 >= 0.0).then(|| p[0].rate + (p[1].rate - p[0].rate) * g0 / (g0 - g1))
+/// The rate at which the first time overtakes the second, of points (rate, first, second), between two measured ones by a straight line.
+pub(super) fn crossing(points: impl Iterator<Item = [f64; 3]>) -> Option<f64> {
+    let gaps: Vec<_> = points.map(|[rate, first, second]| (rate, first - second)).collect();
+    gaps.windows(2).find_map(|p| {
+        let ((r0, g0), (r1, g1)) = (p[0], p[1]);
+        (g0 < 0.0 && g1 >= 0.0).then(|| r0 + (r1 - r0) * g0 / (g0 - g1))
     })
 }
 
@@ -177,11 +177,8 @@ mod tests {
 
     #[test]
     fn crossing_is_interpolated() {
-        let row =
-            |rate, walk| Row { rate, forward_walk_ms: walk, forward_dense_ms: 10.0, weight_walk_ms: 1.0, weight_dense_ms: 2.0 };
-        let rows = [row(0.1, 5.0), row(0.2, 15.0)];
-        let at = crossing(&rows, |r| (r.forward_walk_ms, r.forward_dense_ms)).unwrap();
+        let at = crossing([[0.1, 5.0, 10.0], [0.2, 15.0, 10.0]].into_iter()).unwrap();
         assert!((at - 0.15).abs() < 1e-9);
-        assert_eq!(crossing(&rows, |r| (r.weight_walk_ms, r.weight_dense_ms)), None);
+        assert_eq!(crossing([[0.1, 1.0, 2.0], [0.2, 1.0, 2.0]].into_iter()), None);
     }
 }

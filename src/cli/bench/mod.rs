@@ -1,5 +1,6 @@
 //! `spikemix bench`: one file a measurement.
 
+mod asynchronous;
 mod crossover;
 mod decode;
 mod gates;
@@ -18,6 +19,8 @@ pub(super) enum BenchCommand {
     Step(step::StepArgs),
     /// Time products with packed spikes by firing rate, walked and dense, and show where the two cross.
     Crossover(crossover::CrossoverArgs),
+    /// Time a convolution with neurons touched at arrivals against the clocked kernels, by firing rate, and show where they cross.
+    Async(asynchronous::AsyncArgs),
     /// Compare the memory that a training step keeps with what it should keep.
     Memory(memory::MemoryArgs),
     /// Time a layer of neurons against the bandwidth of memory.
@@ -33,6 +36,7 @@ pub(super) fn run(command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Step(a) => step::run(a),
         BenchCommand::Crossover(a) => crossover::run(a),
+        BenchCommand::Async(a) => asynchronous::run(a),
         BenchCommand::Memory(a) => memory::run(a),
         BenchCommand::Neuron(a) => neuron::run(a),
         BenchCommand::Decode(a) => decode::run(a),

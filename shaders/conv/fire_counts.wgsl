@@ -1,0 +1,26 @@
+// Event counts [images, h, w, cin] through a 3x3 convolution into neurons; zeros are passed over.
+struct U {
+    images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, steps: u32, has_v0: u32, store_v: u32, learned: u32,
+    k: f32, rest: f32, v_threshold: f32, soft: u32, decay_input: u32,
+}
+@group(0) @binding(0) var<uniform> u: U;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> w: array<f32>;
+@group(0) @binding(3) var<storage, read> a: array<f32>;
+@group(0) @binding(4) var<storage, read> b: array<f32>;
+@group(0) @binding(5) var<storage, read> tau: array<f32>;
+@group(0) @binding(6) var<storage, read> v0: array<f32>;
+@group(0) @binding(7) var<storage, read_write> s: array<u32>;
+@group(0) @binding(8) var<storage, read_write> v: array<f32>;
+#import index
+#import neighbour
+#import model
+fn arrive(p: u32, tap: u32, c: u32, sum: f32) -> f32 {
+    var y = sum;
+    for (var ci = 0u; ci < u.cin; ci++) {
+        let value = x[p * u.cin + ci];
+        if (value != 0.0) { y += value * w[(tap * u.cin + ci) * u.cout + c]; }
+    }
+    return y;
+}
+#import fire

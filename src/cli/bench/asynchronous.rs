@@ -1,0 +1,163 @@
+//! `spikemix bench async`.
+
+use super::crossover::crossing;
+use super::net::median;
+use crate::cli::{Place, print, print_json, table};
+use crate::ctx::Op;
+use crate::error::{Error, Result};
+use crate::kernel::conv::{ConvU, walk_below};
+use crate::kernel::fire::counts_below;
+use crate::neuron::Neuron;
+use crate::ops::conv::Conv3x3;
+use crate::ops::fire::ConvFire;
+use crate::ops::neuron::{NeuronLayer, Norm};
+use crate::rng::Rng;
+use crate::tensor::Tensor;
+use clap::Args;
+use serde::Serialize;
+
+const RATES: [f64; 8] = [0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4];
+const EPS: f32 = 1e-5;
+
+/// Time a 3x3 convolution, its batch norm and LIF neurons at inference, by the rate of the input.
+///
+/// Clocked are two kernels: the convolution, then all neurons at every step. Asynchronous is one, which touches the neurons of a pixel
+/// only when something arrives under one of its taps. On the CPU networks take it below a rate that the source holds, shown beside the
+/// rate at which the two cross on this machine; on a GPU they are clocked, for the rate would have to be read back. Shifts of the norm
+/// are up to 0.2, so that idle neurons move. Times are medians of --runs runs, in milliseconds.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  spikemix bench async --device cpu
+  spikemix bench async --device cpu --counts --cin 2 --cout 32 --size 128 --threads 1 --json")]
+pub(in crate::cli) struct AsyncArgs {
+    /// Height and width of the images
+    #[arg(long, default_value_t = 32)]
+    size: usize,
+    /// Steps T
+    #[arg(long, default_value_t = 16)]
+    steps_t: usize,
+    /// Samples of a batch
+    #[arg(long, default_value_t = 4)]
+    batch: usize,
+    /// Input channels
+    #[arg(long, default_value_t = 64)]
+    cin: usize,
+    /// Output channels
+    #[arg(long, default_value_t = 128)]
+    cout: usize,
+    /// Take event counts as input, which are floats, in place of packed spikes
+    #[arg(long)]
+    counts: bool,
+    /// Runs that are timed
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    #[command(flatten)]
+    place: Place,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Times at one rate, in milliseconds.
+#[derive(Serialize)]
+struct Row {
+    rate: f64,
+    clocked_ms: f64,
+    async_ms: f64,
+}
+
+/// What `spikemix bench async --json` prints.
+#[derive(Serialize)]
+struct Outcome {
+    size: usize,
+    steps_t: usize,
+    batch: usize,
+    cin: usize,
+    cout: usize,
+    counts: bool,
+    device: String,
+    rows: Vec<Row>,
+    /// Rate at which the asynchronous kernel stops to be faster; null where it does not within the measured rates.
+    crossover: Option<f64>,
+    /// The rate at which networks change on the CPU.
+    switch: f64,
+}
+
+/// Runs the command.
+pub(super) fn run(a: &AsyncArgs) -> Result<()> {
+    let sizes =
+        [("size", a.size), ("steps-t", a.steps_t), ("batch", a.batch), ("cin", a.cin), ("cout", a.cout), ("runs", a.runs)];
+    if let Some((name, v)) = sizes.into_iter().find(|(_, v)| *v == 0 || *v > 1 << 16) {
+        return Err(Error::usage(format!("--{name} {v}: from 1 to 65536 are possible")));
+    }
+    let pixels = [a.size, a.size, a.batch, a.cin.max(a.cout)].into_iter().fold(a.steps_t, usize::saturating_mul);
+    if pixels > 1 << 29 {
+        return Err(Error::usage(format!("{pixels} values: at most 2^29 are possible")));
+    }
+    let device = a.place.open()?;
+    let mut rng = Rng::new(0).stream("bench async");
+    let mut random = |shape: &[usize], low: f64, high: f64| -> Result<Tensor> {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.uniform(low, high) as f32).collect();
+        Tensor::from_f32(&device, shape, &values)
+    };
+    let w = random(&[3, 3, a.cin, a.cout], -0.5, 0.5)?;
+    let norm = [(0.5, 1.5), (-0.2, 0.2), (-0.1, 0.1), (0.5, 1.0)];
+    let norm = norm.into_iter().map(|(low, high)| random(&[a.cout], low, high)).collect::<Result<Vec<_>>>()?;
+    let neuron = Neuron::default();
+    let neurons = NeuronLayer { norm: Some(Norm { training: false, eps: EPS, padding: None }), ..NeuronLayer::plain(neuron) };
+    let fused = ConvFire { neuron, eps: EPS, has_v0: false, wants_v: false };
+    let mut rows = Vec::new();
+    for rate in RATES {
+        let shape = [a.steps_t, a.batch, a.size, a.size, a.cin];
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| f32::from(u8::from(rng.f64() < rate))).collect();
+        let x = match a.counts {
+            true => Tensor::from_f32(&device, &shape, &values)?,
+            false => Tensor::spikes_from_f32(&device, &shape, &values)?,
+        };
+        let clocked = || -> Result<()> {
+            let y = Conv3x3.forward(&[&x, &w])?.outputs.remove(0);
+            neurons.forward(&std::iter::once(&y).chain(&norm).collect::<Vec<_>>()).map(|_| ())
+        };
+        let asynchronous = || fused.forward(&[&x, &w].into_iter().chain(&norm).collect::<Vec<_>>()).map(|_| ());
+        let (clocked, asynchronous) = (median(a.runs, &device, clocked)?, median(a.runs, &device, asynchronous)?);
+        rows.push(Row { rate, clocked_ms: 1e3 * clocked, async_ms: 1e3 * asynchronous });
+    }
+    let conv = ConvU {
+        images: (a.steps_t * a.batch) as u32,
+        h: a.size as u32,
+        w: a.size as u32,
+        cin: a.cin as u32,
+        cout: a.cout as u32,
+        planes: 1,
+        splits: 1,
+    };
+    let outcome = Outcome {
+        size: a.size,
+        steps_t: a.steps_t,
+        batch: a.batch,
+        cin: a.cin,
+        cout: a.cout,
+        counts: a.counts,
+        device: device.describe(),
+        crossover: crossing(rows.iter().map(|r| [r.rate, r.async_ms, r.clocked_ms])),
+        switch: if a.counts { counts_below(&conv) } else { walk_below(&conv, false) },
+        rows,
+    };
+    if a.json {
+        return print_json(&outcome);
+    }
+    let mut text = vec![["rate", "clocked", "asynchronous", "asynchronous/clocked"].map(String::from).to_vec()];
+    for r in &outcome.rows {
+        let ms = |v: f64| format!("{v:.2} ms");
+        let ratio = format!("{:.2}", r.async_ms / r.clocked_ms);
+        text.push(vec![format!("{:.1} %", 100.0 * r.rate), ms(r.clocked_ms), ms(r.async_ms), ratio]);
+    }
+    print(&format!(
+        "{}\nthe two cross {}; on the CPU networks change at {:.1} %; on {}\n",
+        table(&text, &[true; 4]),
+        outcome.crossover.map_or("beyond the measured rates".into(), |v| format!("at {:.1} %", 100.0 * v)),
+        100.0 * outcome.switch,
+        outcome.device,
+    ))
+}

@@ -1,0 +1,192 @@
+//! Neurons touched at arrivals against the clocked kernels, to the bit: by itself, and in the stems of networks.
+
+use crate::infer::{dyadic_gains, random_norms};
+use libtest_mimic::{Failed, Trial};
+use spikemix::counts::Counts;
+use spikemix::ctx::{Ctx, Op};
+use spikemix::device::Device;
+use spikemix::infer::Session;
+use spikemix::model::{self, Net, Spec};
+use spikemix::neuron::{Neuron, NeuronKind};
+use spikemix::nn::fold::fold;
+use spikemix::ops::conv::Conv3x3;
+use spikemix::ops::fire::{ConvFire, pays};
+use spikemix::ops::neuron::{NeuronLayer, Norm, Wants};
+use spikemix::params::Role;
+use spikemix::rng::Rng;
+use spikemix::tensor::Tensor;
+
+type Outcome = Result<(), Failed>;
+
+const EPS: f32 = 1e-5;
+
+fn settings() -> Vec<(&'static str, Neuron)> {
+    let n = Neuron { v_threshold: 0.5, ..Neuron::default() };
+    vec![
+        ("tau 2", n),
+        ("tau 3, no decay of the input, reset -0.25", Neuron { tau: 3.0, decay_input: false, v_reset: Some(-0.25), ..n }),
+        ("tau 1", Neuron { tau: 1.0, ..n }),
+        ("soft", Neuron { v_reset: None, ..n }),
+        ("plif", Neuron { neuron: NeuronKind::Plif, tau: 4.0, ..n }),
+        ("if", Neuron { neuron: NeuronKind::If, v_reset: None, ..n }),
+    ]
+}
+
+fn floats(rng: &mut Rng, shape: &[usize], low: f64, high: f64) -> Result<Tensor, Failed> {
+    let v: Vec<f32> = (0..shape.iter().product()).map(|_| rng.uniform(low, high) as f32).collect();
+    Ok(Tensor::from_f32(&Device::Cpu, shape, &v)?)
+}
+
+/// Small integers at about `rate` of the places; in two steps of three, nothing.
+fn arrivals(rng: &mut Rng, shape: &[usize], rate: f32, most: usize) -> Vec<f32> {
+    let step: usize = shape[1..].iter().product();
+    let mut some = |i: usize| i / step % 3 == 1 && rng.f32() < rate;
+    let hits: Vec<bool> = (0..shape[0] * step).map(&mut some).collect();
+    hits.into_iter().map(|hit| if hit { 1.0 + rng.below(most) as f32 } else { 0.0 }).collect()
+}
+
+/// The convolution as a sum over taps and channels in order.
+fn convolved(x: &Tensor, w: &Tensor) -> Result<Tensor, Failed> {
+    let &[t, b, h, wd, ci] = x.shape() else { return Err("no images".into()) };
+    let (co, xs, ws) = (w.channels(), x.to_vec()?, w.to_vec()?);
+    let mut y = vec![0.0f32; t * b * h * wd * co];
+    for (i, y) in y.chunks_mut(co).enumerate() {
+        for (tap, (ky, kx)) in (0..3).flat_map(|ky| (0..3).map(move |kx| (ky, kx))).enumerate() {
+            let (yy, xx) = (i / wd % h + ky, i % wd + kx);
+            if yy == 0 || xx == 0 || yy > h || xx > wd {
+                continue;
+            }
+            let p = (i / (h * wd) * h + yy - 1) * wd + xx - 1;
+            for c in (0..ci).filter(|c| xs[p * ci + c] != 0.0) {
+                let w = &ws[(tap * ci + c) * co..(tap * ci + c + 1) * co];
+                y.iter_mut().zip(w).for_each(|(y, w)| *y += xs[p * ci + c] * w);
+            }
+        }
+    }
+    Ok(Tensor::from_f32(&Device::Cpu, &[t, b, h, wd, co], &y)?)
+}
+
+/// Random weights: spikes and last membranes, in one run and in chunks.
+fn equal(packed: bool) -> Outcome {
+    let mut rng = Rng::new(31);
+    for (name, neuron) in settings() {
+        for (shape, co, rate, shift) in [
+            ([7, 2, 5, 6, 40], 70, 0.02, 0.0),
+            ([7, 1, 4, 4, 3], 32, 0.3, 0.4),
+            ([12, 1, 9, 3, 33], 150, 0.002, 0.7),
+            ([5, 1, 1, 4, 5], 20, 0.0, 0.1),
+        ] {
+            // Of packed spikes two planes, so that values are up to 2.
+            let v = arrivals(&mut rng, &shape, rate, 2);
+            let x = match packed {
+                true => Tensor::planes_from_f32(&Device::Cpu, &shape, &v)?,
+                false => Tensor::from_f32(&Device::Cpu, &shape, &v)?,
+            };
+            let w = floats(&mut rng, &[3, 3, shape[4], co], -0.5, 0.8)?;
+            let mut norm = |low: f64, high: f64| floats(&mut rng, &[co], low, high);
+            let mut params = vec![norm(-0.5, 2.0)?, norm(-shift, shift)?, norm(-0.1, 0.1)?, norm(0.5, 1.0)?];
+            if shift == 0.0 {
+                // No idle current at all: membranes are halved.
+                params[2] = norm(0.0, 0.0)?;
+            }
+            if neuron.neuron.learns_tau() {
+                params.push(Tensor::from_f32(&Device::Cpu, &[1], &[-0.7])?);
+            }
+            let y = match packed {
+                true => Conv3x3.forward(&[&x, &w])?.outputs.remove(0),
+                false => convolved(&x, &w)?,
+            };
+            let wants = Wants { v: true, v_seq: false };
+            let norm = Some(Norm { training: false, eps: EPS, padding: None });
+            let all: Vec<&Tensor> = std::iter::once(&y).chain(&params).collect();
+            let want = NeuronLayer { norm, wants, ..NeuronLayer::plain(neuron) }.forward(&all)?.outputs;
+            for chunk in [shape[0], 3, 1] {
+                let (mut spikes, mut v0): (Vec<u32>, Option<Tensor>) = (Vec::new(), None);
+                let frame: usize = shape[1..].iter().product();
+                for part in v.chunks(chunk * frame) {
+                    let shape = [part.len() / frame, shape[1], shape[2], shape[3], shape[4]];
+                    let x = match packed {
+                        true => Tensor::planes_from_f32(&Device::Cpu, &shape, part)?,
+                        false => Tensor::from_f32(&Device::Cpu, &shape, part)?,
+                    };
+                    let op = ConvFire { neuron, eps: EPS, has_v0: v0.is_some(), wants_v: true };
+                    let all: Vec<&Tensor> = [&x, &w].into_iter().chain(&params).chain(&v0).collect();
+                    let mut outs = op.forward(&all)?.outputs;
+                    v0 = outs.pop();
+                    spikes.extend(outs[0].words()?);
+                }
+                let v = v0.ok_or("no membrane")?.words()?;
+                if spikes != want[0].words()? || v != want[1].words()? {
+                    return Err(format!("{name}, {shape:?} to {co} in chunks of {chunk}: spikes or membranes differ").into());
+                }
+                if rate > 0.0 && spikes.iter().all(|s| *s == 0) {
+                    return Err(format!("{name}, {shape:?}: no spikes, nothing is tested").into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+const SHAPE: [usize; 5] = [6, 2, 16, 16, 2];
+
+/// Sessions that take the fused kernel give the logits of the clocked engine on the whole clip, however they are cut.
+fn session(spec: &Spec) -> Outcome {
+    let mut rng = Rng::new(5);
+    let v = arrivals(&mut rng, &SHAPE, 0.4, 1);
+    let frame: usize = SHAPE[1..].iter().product();
+    for exact in [true, false] {
+        let (net, mut params) = model::fresh(spec, &Device::Cpu, 3)?;
+        if exact {
+            dyadic_gains(&mut params)?
+        } else {
+            random_norms(&mut params)?
+        };
+        let params = fold(&params)?;
+        // Packed, for the order of sums of a convolution of floats is not the same.
+        let x = Tensor::spikes_from_f32(&Device::Cpu, &SHAPE, &v)?;
+        let first = params.iter().find(|(_, p)| p.role == Role::Weight).ok_or("no weights")?.1;
+        if !pays(&x, &first.value) {
+            return Err("the fused kernel is not taken".into());
+        }
+        let run = |cx: Ctx<'_>| -> Result<Vec<f32>, Failed> {
+            let mut cx = cx;
+            Ok(net.forward(&x, &mut cx)?.to_vec()?)
+        };
+        // Where counts are kept, the engine is clocked.
+        let want = run(Ctx::infer(&params).with_counts(Counts::default()))?;
+        if run(Ctx::infer(&params))? != want {
+            return Err(format!("dyadic {exact}: the whole clip differs from the clocked engine").into());
+        }
+        if want.chunks(want.len() / SHAPE[0]).all(|v| *v == want[..want.len() / SHAPE[0]]) {
+            return Err("all steps have the same logits: nothing is tested".into());
+        }
+        let mut session = Session::new(net, params);
+        for chunk in [1, 3, SHAPE[0]] {
+            session.reset();
+            let mut got = Vec::new();
+            for part in v.chunks(chunk * frame) {
+                let shape = [part.len() / frame, SHAPE[1], SHAPE[2], SHAPE[3], SHAPE[4]];
+                got.extend(session.push(&Tensor::spikes_from_f32(&Device::Cpu, &shape, part)?)?.to_vec()?);
+            }
+            if got != want {
+                return Err(format!("dyadic {exact}, chunks of {chunk}: logits differ").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All of them.
+pub fn trials() -> Vec<Trial> {
+    let mut out = vec![Trial::test("fire::equal::spikes", || equal(true)), Trial::test("fire::equal::counts", || equal(false))];
+    let neuron = Neuron { v_threshold: 0.5, ..Neuron::default() };
+    let layers = ["conv 12", "pool", "conv 16", "flatten", "fc 40"].iter().map(|l| l.parse().unwrap()).collect();
+    let base = Spec { neuron, depth: 1, dim: 40, heads: 4, pools: Some([true, true, false, false]), ..Spec::default() };
+    let csnn = Spec { net: Net::Csnn, layers, input_size: (16, 16), neuron, ..Spec::default() };
+    let others = [Net::Spikformer, Net::SpikeDriven].map(|net| Spec { net, ..base.clone() });
+    for spec in std::iter::once(csnn).chain(others) {
+        out.push(Trial::test(format!("fire::session::{:?}", spec.net), move || session(&spec)));
+    }
+    out
+}
