@@ -78,7 +78,7 @@ pub struct Augment {
     pub spatial_jitter: f64,
     /// Largest number of random events added, as a share of those there are.
     pub noise: f64,
-    /// Mixes the samples of a batch and their labels; the alpha of [`Mixup`].
+    /// Mixes the samples of a batch and their labels, which must be one for each sample; the alpha of [`Mixup`].
     pub mixup: f64,
     /// Epochs with mixup, from the first on; all if none.
     #[serde(skip_serializing_if = "Option::is_none")]
