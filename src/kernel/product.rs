@@ -180,6 +180,11 @@ pub(super) fn add_rows(list: &[u32], w: &[f32], bias: &[f32], y: &mut [f32]) {
         add_block::<16>(list, w, n, c0, y);
         c0 += 16;
     }
+    // A router has as many columns as experts.
+    while n - c0 >= 4 {
+        add_block::<4>(list, w, n, c0, y);
+        c0 += 4;
+    }
     if c0 < n {
         let y = &mut y[c0..];
         y.fill(0.0);
@@ -426,6 +431,10 @@ impl BitMatrix<'_> {
                         while n - c0 >= 16 {
                             add_columns::<16>(&list, &starts, dy, n, c0, dw);
                             c0 += 16;
+                        }
+                        while n - c0 >= 4 {
+                            add_columns::<4>(&list, &starts, dy, n, c0, dw);
+                            c0 += 4;
                         }
                         while n - c0 >= 1 {
                             add_columns::<1>(&list, &starts, dy, n, c0, dw);
