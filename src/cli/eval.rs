@@ -149,10 +149,11 @@ pub(super) fn run(a: &EvalArgs) -> Result<()> {
     }
     let split = a.split.name();
     print(&format!(
-        "{}\n{split} accuracy  {:.2}%  ({} samples, loss {:.4}, weights of epoch {})\nparameters     {}\ntime           {:.1} s on {}\n",
+        "{}\n{split} accuracy  {:.2}%  ({} samples{}, loss {:.4}, weights of epoch {})\nparameters     {}\ntime           {:.1} s on {}\n",
         outcome.activity.text(),
         100.0 * outcome.accuracy,
         outcome.samples,
+        if loss.per_step() { ", of their labelled steps" } else { "" },
         outcome.loss,
         outcome.chosen_epoch,
         outcome.parameters,
