@@ -5,16 +5,18 @@ use super::{Place, print, print_json, say};
 use crate::checkpoint::Checkpoint;
 use crate::config::Settings;
 use crate::counts::Counts;
+use crate::ctx::Module;
 use crate::data::{Samples, Splits};
+use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model;
 use crate::params::{Build, Params};
 use crate::profile::report::Activity;
 use crate::recipe::Recipe;
-use crate::train::{self, Now, Watch};
+use crate::train::{self, Evaluation, Now, Watch};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -59,8 +61,18 @@ Examples:
   spikemix eval best.safetensors --data-dir /data/nmnist --split val --json
   spikemix eval best.safetensors --set data.test_samples=50 --device gpu:0")]
 pub(super) struct EvalArgs {
+    #[command(flatten)]
+    subject: Subject,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `eval` and `profile` run.
+#[derive(Args)]
+pub(super) struct Subject {
     /// The checkpoint, a .safetensors file of `spikemix train`
-    checkpoint: PathBuf,
+    pub checkpoint: PathBuf,
     /// The dataset's folder; the same as --set data.dir=FOLDER
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
@@ -69,12 +81,60 @@ pub(super) struct EvalArgs {
     set: Vec<String>,
     /// Which samples
     #[arg(long, value_enum, default_value = "test")]
-    split: Which,
+    pub split: Which,
     #[command(flatten)]
     place: Place,
-    /// Print the result as one JSON object
-    #[arg(long)]
-    json: bool,
+}
+
+/// A checkpoint's network on its device, with its recipe and data.
+pub(super) struct Opened {
+    pub checkpoint: Checkpoint,
+    pub recipe: Recipe,
+    pub data: Splits,
+    pub device: Device,
+    pub params: Params,
+    pub net: Box<dyn Module>,
+}
+
+impl Subject {
+    /// The recipe with `set` and `data_dir` put over it. Training samples come as they are, not augmented.
+    pub fn open(&self) -> Result<Opened> {
+        let checkpoint = Checkpoint::open(&self.checkpoint)?;
+        let mut settings = settings(&checkpoint)?;
+        self.set.iter().try_for_each(|s| settings.set(s))?;
+        if let Some(dir) = &self.data_dir {
+            // A string whatever it looks like.
+            settings.put_string("data.dir", dir.to_string_lossy());
+        }
+        settings.remove("data.augment");
+        let (recipe, data) = Recipe::open(settings)?;
+        let device = self.place.open()?;
+        let mut params = Params::new(&device);
+        let net = model::build(&recipe.model, &mut Build::new(&mut params, recipe.train.seed))?;
+        checkpoint.load_into(&mut params)?;
+        Ok(Opened { checkpoint, recipe, data, device, params, net })
+    }
+}
+
+impl Opened {
+    /// Runs the samples under a progress bar named `what`, until they are done or the user stops it.
+    pub fn evaluate(&self, what: &'static str, samples: &Arc<Samples>, batch: usize, counts: Counts) -> Result<Evaluation> {
+        let (stop, mut watch) = (Arc::new(AtomicBool::new(false)), Progress::new());
+        super::train::stop_on_signal(stop.clone())?;
+        let now = |done| Now { done, total: samples.len(), ..Now::default() };
+        watch.begin(what, &now(0));
+        let mut tick = |done| {
+            watch.step(&now(done));
+            match stop.load(Ordering::SeqCst) {
+                true => Err(ErrorKind::Interrupted(format!("stopped after {done} of {} samples", samples.len())).into()),
+                false => Ok(()),
+            }
+        };
+        let loss = self.recipe.train.loss();
+        let result = train::evaluate(&*self.net, &self.params, samples, batch, &loss, Some(counts), &mut tick);
+        watch.end();
+        result
+    }
 }
 
 /// What `spikemix eval --json` prints.
@@ -103,32 +163,15 @@ struct Outcome {
 
 /// Runs the command.
 pub(super) fn run(a: &EvalArgs) -> Result<()> {
-    let (c, recipe, data) = open(&a.checkpoint, &a.set, a.data_dir.as_deref())?;
-    let device = a.place.open()?;
-    let mut params = Params::new(&device);
-    let net = model::build(&recipe.model, &mut Build::new(&mut params, recipe.train.seed))?;
-    c.load_into(&mut params)?;
-
-    let samples = a.split.samples(&data);
-    let (began, stop, mut watch) = (Instant::now(), Arc::new(AtomicBool::new(false)), Progress::new());
-    super::train::stop_on_signal(stop.clone())?;
-    let now = |done| Now { done, total: samples.len(), ..Now::default() };
-    watch.begin("eval", &now(0));
-    let mut tick = |done| {
-        watch.step(&now(done));
-        match stop.load(Ordering::SeqCst) {
-            true => Err(ErrorKind::Interrupted(format!("stopped after {done} of {} samples", samples.len())).into()),
-            false => Ok(()),
-        }
-    };
-    let loss = recipe.train.loss();
-    let result = train::evaluate(&*net, &params, samples, recipe.train.batch, &loss, Some(Counts::default()), &mut tick);
-    watch.end();
-    let e = result?;
+    let opened = a.subject.open()?;
+    let Opened { checkpoint: c, recipe, data, device, params, .. } = &opened;
+    let began = Instant::now();
+    let samples = a.subject.split.samples(data);
+    let e = opened.evaluate("eval", samples, recipe.train.batch, Counts::default())?;
     data.warnings().iter().for_each(|w| say(&format!("warning: {w}")));
-    let of = |which, otherwise| if a.split == which { Some(e.accuracy) } else { otherwise };
+    let of = |which, otherwise| if a.subject.split == which { Some(e.accuracy) } else { otherwise };
     let outcome = Outcome {
-        split: a.split,
+        split: a.subject.split,
         accuracy: e.accuracy,
         loss: e.loss,
         test_accuracy: of(Which::Test, None),
@@ -142,38 +185,24 @@ pub(super) fn run(a: &EvalArgs) -> Result<()> {
         classes: samples.dataset().classes().to_vec(),
         confusion: e.confusion,
         device: device.describe(),
-        checkpoint: a.checkpoint.clone(),
+        checkpoint: a.subject.checkpoint.clone(),
     };
     if a.json {
         return print_json(&outcome);
     }
-    let split = a.split.name();
+    let split = a.subject.split.name();
     print(&format!(
         "{}\n{split} accuracy  {:.2}%  ({} samples{}, loss {:.4}, weights of epoch {})\nparameters     {}\ntime           {:.1} s on {}\n",
         outcome.activity.text(),
         100.0 * outcome.accuracy,
         outcome.samples,
-        if loss.per_step() { ", of their labelled steps" } else { "" },
+        if recipe.train.loss().per_step() { ", of their labelled steps" } else { "" },
         outcome.loss,
         outcome.chosen_epoch,
         outcome.parameters,
         outcome.seconds,
         outcome.device,
     ))
-}
-
-/// A checkpoint, its recipe with `set` and `data_dir` put over it, and its data. Training samples come as they are, not augmented.
-pub(super) fn open(checkpoint: &Path, set: &[String], data_dir: Option<&Path>) -> Result<(Checkpoint, Recipe, Splits)> {
-    let c = Checkpoint::open(checkpoint)?;
-    let mut settings = settings(&c)?;
-    set.iter().try_for_each(|s| settings.set(s))?;
-    if let Some(dir) = data_dir {
-        // A string whatever it looks like.
-        settings.put_string("data.dir", dir.to_string_lossy());
-    }
-    settings.remove("data.augment");
-    let (recipe, data) = Recipe::open(settings)?;
-    Ok((c, recipe, data))
 }
 
 /// The recipe that a checkpoint carries.

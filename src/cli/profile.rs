@@ -1,25 +1,22 @@
 //! `spikemix profile`.
 
-use super::eval::{Which, open};
-use super::progress::Progress;
-use super::{Place, print, print_json, say, table};
+use super::eval::{Opened, Subject, Which};
+use super::{print, print_json, say, table};
 use crate::counts::{Counts, Keep};
 use crate::ctx::{Ctx, Module};
 use crate::data::{Loader, LoaderOptions, Samples, nearest};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::files::write_atomic;
-use crate::model;
-use crate::params::{Build, Params};
+use crate::params::Params;
 use crate::profile::energy::{CONVENTIONS, Convention, convention};
 use crate::profile::html::{Clip, Page, page};
 use crate::profile::modules::{HOW, Profile, Timing};
 use crate::profile::report::{count, joules};
-use crate::train::{self, Now, Watch};
+use crate::train;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Show what each module of a trained network does: rates, operations, energy, time, routers; as tables, JSON or a page with pictures.
 ///
@@ -32,17 +29,8 @@ Examples:
   spikemix profile best.safetensors --html report.html --n 64 --convention spikingformer
   spikemix profile best.safetensors --data-dir /data/nmnist --n 200 --json")]
 pub(super) struct ProfileArgs {
-    /// The checkpoint, a .safetensors file of `spikemix train`
-    checkpoint: PathBuf,
-    /// The dataset's folder; the same as --set data.dir=FOLDER
-    #[arg(long, value_name = "FOLDER")]
-    data_dir: Option<PathBuf>,
-    /// Override a key of the checkpoint's recipe, for example train.batch=8; can be given again
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Which samples
-    #[arg(long, value_enum, default_value = "test")]
-    split: Which,
+    #[command(flatten)]
+    subject: Subject,
     /// At most this many samples, of each class alike; all by default
     #[arg(long, value_name = "N")]
     n: Option<usize>,
@@ -55,8 +43,6 @@ pub(super) struct ProfileArgs {
     /// Which of the samples the page draws, from 0
     #[arg(long, value_name = "I", default_value_t = 0)]
     clip: usize,
-    #[command(flatten)]
-    place: Place,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
@@ -89,12 +75,9 @@ pub(super) fn run(a: &ProfileArgs) -> Result<()> {
     if a.n == Some(0) {
         return Err(Error::usage("--n 0: at least 1 sample is needed"));
     }
-    let (c, recipe, data) = open(&a.checkpoint, &a.set, a.data_dir.as_deref())?;
-    let device = a.place.open()?;
-    let mut params = Params::new(&device);
-    let net = model::build(&recipe.model, &mut Build::new(&mut params, recipe.train.seed))?;
-    c.load_into(&mut params)?;
-    let all = a.split.samples(&data);
+    let opened = a.subject.open()?;
+    let Opened { recipe, data, device, params, net, .. } = &opened;
+    let all = a.subject.split.samples(data);
     let samples = match a.n {
         Some(n) if n < all.len() => Arc::new(all.limited(n, recipe.data.split_seed)),
         _ => all.clone(),
@@ -104,38 +87,25 @@ pub(super) fn run(a: &ProfileArgs) -> Result<()> {
     }
     let batch = recipe.train.batch.min(samples.len()).max(1);
 
-    let (stop, mut watch) = (Arc::new(AtomicBool::new(false)), Progress::new());
-    super::train::stop_on_signal(stop.clone())?;
-    let now = |done| Now { done, total: samples.len(), ..Now::default() };
-    watch.begin("profile", &now(0));
-    let mut tick = |done| {
-        watch.step(&now(done));
-        match stop.load(Ordering::SeqCst) {
-            true => Err(ErrorKind::Interrupted(format!("stopped after {done} of {} samples", samples.len())).into()),
-            false => Ok(()),
-        }
-    };
     let counts = Counts::keeping(Keep { detail: true, ..Keep::default() });
-    let result = train::evaluate(&*net, &params, &samples, batch, &recipe.train.loss(), Some(counts), &mut tick);
-    watch.end();
-    let e = result?;
+    let e = opened.evaluate("profile", &samples, batch, counts)?;
     data.warnings().into_iter().chain(samples.warnings()).for_each(|w| say(&format!("warning: {w}")));
-    let timing = timing(&*net, &params, &samples, batch)?;
+    let timing = timing(&**net, params, &samples, batch)?;
     let outcome = Outcome {
-        split: a.split,
+        split: a.subject.split,
         accuracy: e.accuracy,
         loss: e.loss,
         parameters: params.learnable(),
-        profile: Profile::of(&params, &e.counts.unwrap_or_default(), &timing, convention)?,
+        profile: Profile::of(params, &e.counts.unwrap_or_default(), &timing, convention)?,
         classes: samples.dataset().classes().to_vec(),
         confusion: e.confusion,
         batch,
         device: device.describe(),
-        checkpoint: a.checkpoint.clone(),
+        checkpoint: a.subject.checkpoint.clone(),
         how: HOW.iter().map(|(what, how)| [*what, *how]).collect(),
     };
     if let Some(path) = &a.html {
-        let clip = clip(&*net, &params, &samples, a.clip)?;
+        let clip = clip(&**net, params, &samples, a.clip)?;
         let subtitle = format!(
             "{} samples of {} ({}), {} parameters, {} steps, {}",
             e.samples,
