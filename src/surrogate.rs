@@ -25,12 +25,13 @@ pub trait Surrogate: Copy + Send + Sync + 'static {
 pub fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     // Adding and taking away 1.5 * 2^23 rounds to the nearest integer.
-    let n = x * std::f32::consts::LOG2_E + 12_582_912.0 - 12_582_912.0;
+    let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = shifted - 12_582_912.0;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let p = ((((1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2) * r + 0.166_666_65) * r + 0.5;
-    // SAFETY: the clamp keeps n between -126 and 127; a checked conversion would not vectorise well.
-    let n = unsafe { if n.is_nan() { 0.0 } else { n }.to_int_unchecked::<i32>() };
-    (p * r * r + r + 1.0) * f32::from_bits(((n + 127) << 23) as u32)
+    // The low bits of the sum are those of n: shifted into the exponent they are 2^n. The clamp keeps n between -126 and 127.
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
+    (p * r * r + r + 1.0) * power
 }
 
 /// The logistic function.

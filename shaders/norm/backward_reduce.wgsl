@@ -1,14 +1,14 @@
-// s1 = sum of dz, s2 = sum of dz (x - mean) for each channel. An invocation sums blocks of its rows and then the blocks, so that many rows
+// Sums of dz and of dz (x - mean) for each channel. An invocation sums blocks of its rows and then the blocks, so that many rows
 // cost few digits.
 struct U { rows: u32, c: u32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> dz: array<f32>;
 @group(0) @binding(3) var<storage, read> mean: array<f32>;
-@group(0) @binding(4) var<storage, read_write> s1: array<f32>;
-@group(0) @binding(5) var<storage, read_write> s2: array<f32>;
+// [2, c]
+@group(0) @binding(4) var<storage, read_write> sums: array<f32>;
 // [parts, 2, c]
-@group(0) @binding(6) var<storage, read_write> scratch: array<f32>;
+@group(0) @binding(5) var<storage, read_write> scratch: array<f32>;
 #import columns
 const BLOCK = 64u;
 var<workgroup> lanes: array<vec2<f32>, 256>;
@@ -57,7 +57,7 @@ fn finish(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups:
     }
     add_lanes(local, sum);
     if (local < 32u && c < u.c) {
-        s1[c] = lanes[local].x;
-        s2[c] = lanes[local].y;
+        sums[c] = lanes[local].x;
+        sums[u.c + c] = lanes[local].y;
     }
 }

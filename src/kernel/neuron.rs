@@ -3,12 +3,16 @@
 //! `x` is `[T, rows, C]`, spikes leave packed as `[T, rows, words(C)]`. The current is `a[c] * x + b[c]` when `affine` is set, which is how
 //! a batch norm reaches the neuron without being stored. Backward recomputes the membrane from `x`: nothing but `x` is kept.
 
-use super::par::{Shared, prefetch, scratch};
+mod backward;
+
+use super::par::{Shared, prefetch};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
-use crate::surrogate::{Surrogate, SurrogateKind, logistic, with_surrogate};
+use crate::surrogate::{SurrogateKind, logistic};
 use crate::{uniform, with_model};
 use rayon::prelude::*;
+
+pub use backward::{Backward, BackwardNorm};
 
 uniform! {
     /// Uniform of [`Forward`] and [`Backward`].
@@ -264,209 +268,16 @@ pub(super) fn settings(kind: NeuronKind, surrogate: SurrogateKind, alpha: f32) -
     ]
 }
 
-/// x, a, b, w as in [`Forward`], ds\[T, rows, C\], dv_seq -> dz\[T, rows, C\] (the gradient of the current), dw\[rows, C\] (of w, one share for each
-/// neuron; empty where tau is not learned).
-///
-/// dL/dH\[t\] = dS g(H - Vth) + (dV + dL/dH\[t+1\] dH\[t+1\]/dV\[t\]) dV\[t\]/dH\[t\]. Clips start from rest: there is no `v0`.
-pub struct Backward {
-    /// Charge function.
-    pub kind: NeuronKind,
-    /// Surrogate gradient.
-    pub surrogate: SurrogateKind,
-}
-
-/// Backward of one tile of neurons at one step: `h` holds H\[t\] and receives dL/dH\[t\], `carry` is dL/dV\[t\] from the step after.
-#[inline(always)]
-fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
-    h: &mut [f32],
-    ds: &[f32],
-    carry: &mut [f32],
-    c: Charging,
-    u: &NeuronU,
-    dz: &mut [f32],
-) {
-    let n = h.len();
-    // One length for all, so that the loop has no bounds to check and vectorises.
-    let (ds, carry, dz) = (&ds[..n], &mut carry[..n], &mut dz[..n]);
-    let (rest, threshold, alpha) = (u.rest, u.v_threshold, u.alpha);
-    let (dh_dv, dh_dx) = (M::dh_dv(c), M::dh_dx(c));
-    for i in 0..n {
-        let x = h[i] - threshold;
-        let sg = S::grad(x, alpha);
-        let below = if x >= 0.0 { 0.0 } else { 1.0 };
-        let dv_dh = match (SOFT, DETACH) {
-            (true, true) => 1.0,
-            (true, false) => 1.0 - sg * threshold,
-            (false, true) => below,
-            (false, false) => below + sg * (rest - h[i]),
-        };
-        let gh = ds[i] * sg + carry[i] * dv_dh;
-        carry[i] = gh * dh_dv;
-        h[i] = gh;
-        dz[i] = gh * dh_dx;
-    }
-}
-
-/// One step forward of one tile: H of each neuron, and the membrane after its reset.
-#[inline(always)]
-fn charge_row<M: Model>(x: &[f32], gain: &[f32], shift: &[f32], v: &mut [f32], h: &mut [f32], c: Charging, u: &NeuronU) {
-    let n = x.len();
-    let (gain, shift, v, h) = (&gain[..n], &shift[..n], &mut v[..n], &mut h[..n]);
-    let (soft, rest, threshold) = (u.soft != 0, u.rest, u.v_threshold);
-    for k in 0..n {
-        h[k] = M::charge(v[k], gain[k] * x[k] + shift[k], c);
-        let reset = if soft { h[k] - threshold } else { rest };
-        v[k] = if h[k] >= threshold { reset } else { h[k] };
-    }
-}
-
-impl Backward {
-    fn run<M: Model, S: Surrogate>(u: &NeuronU, args: &mut Args<'_>) {
-        let (x, a, b, w, ds, dv) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
-        let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
-        // Fewer than in forward: H of all T steps stays in cache as well.
-        let (tile, charging) = (u.tile().div_ceil(4), u.charging(w));
-        // Gain and shift of each neuron of a tile, so that the loops over it are long whatever the number of channels.
-        let spread = |p: &[f32], none: f32| match u.affine {
-            0 => vec![none; tile * c],
-            _ => p.repeat(tile),
-        };
-        let (gain, shift) = (spread(a, 1.0), spread(b, 0.0));
-        let dz = Shared::new(args.out_f32(0));
-        let dw = Shared::new(args.out_f32(1));
-        (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
-            let (r0, n) = (i * tile, tile.min(rows - i * tile) * c);
-            scratch((steps + 2) * n, |s| {
-                let (h, s) = s.split_at_mut(steps * n);
-                let (v, carry) = s.split_at_mut(n);
-                let (gain, shift) = (&gain[..n], &shift[..n]);
-                v.fill(u.rest);
-                for t in 0..steps {
-                    let at = (t * rows + r0) * c;
-                    simd(
-                        #[inline(always)]
-                        || {
-                            charge_row::<M>(&x[at..at + n], gain, shift, v, &mut h[t * n..(t + 1) * n], charging, u);
-                        },
-                    );
-                }
-                carry.fill(0.0);
-                for t in (0..steps).rev() {
-                    let at = (t * rows + r0) * c;
-                    // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
-                    let dz = unsafe { dz.slice(at, n) };
-                    if u.store_v_seq != 0 {
-                        carry.iter_mut().zip(&dv[at..at + n]).for_each(|(c, d)| *c += d);
-                    }
-                    simd(
-                        #[inline(always)]
-                        || {
-                            // The next tile's, while there is much to compute.
-                            let next = at + n..(at + 2 * n).min((t + 1) * rows * c);
-                            prefetch(&x[next.clone()]);
-                            prefetch(&ds[next]);
-                            let (h, ds) = (&mut h[t * n..(t + 1) * n], &ds[at..at + n]);
-                            match (u.soft != 0, u.detach_reset != 0) {
-                                (true, true) => step_back::<M, S, true, true>(h, ds, carry, charging, u, dz),
-                                (true, false) => step_back::<M, S, true, false>(h, ds, carry, charging, u, dz),
-                                (false, true) => step_back::<M, S, false, true>(h, ds, carry, charging, u, dz),
-                                (false, false) => step_back::<M, S, false, false>(h, ds, carry, charging, u, dz),
-                            }
-                        },
-                    );
-                }
-                if u.learned == 0 {
-                    return;
-                }
-                // The membrane before each step, once more: h now holds dL/dH.
-                // SAFETY: as above.
-                let dw = unsafe { dw.slice(r0 * c, n) };
-                v.fill(u.rest);
-                dw.fill(0.0);
-                for t in 0..steps {
-                    let at = (t * rows + r0) * c;
-                    for i in 0..n {
-                        let z = gain[i] * x[at + i] + shift[i];
-                        dw[i] += h[t * n + i] * M::dh_dk(v[i], z, charging);
-                        step::<M>(&mut v[i], z, charging, u);
-                    }
-                }
-                // dk/dw = k (1 - k), k = logistic(w).
-                dw.iter_mut().for_each(|d| *d *= charging.k * (1.0 - charging.k));
-            });
-        });
-    }
-}
-
-impl Kernel for Backward {
-    type Uniform = NeuronU;
-    fn name(&self) -> &'static str {
-        "neuron/backward"
-    }
-    fn variant(&self) -> String {
-        format!("{}, {}", self.kind.key(), self.surrogate.key())
-    }
-    fn wgsl(&self) -> &'static str {
-        include_str!("../../shaders/neuron/backward.wgsl")
-    }
-    fn imports(&self) -> Vec<(&'static str, String)> {
-        vec![("model", self.kind.wgsl().into()), ("surrogate", self.surrogate.wgsl().into())]
-    }
-    fn bindings(&self) -> &'static [(&'static str, Access)] {
-        &[
-            ("x", Access::ReadF32),
-            ("a", Access::ReadF32),
-            ("b", Access::ReadF32),
-            ("w", Access::ReadF32),
-            ("ds", Access::ReadF32),
-            ("dv_seq", Access::ReadF32),
-            ("dz", Access::WriteF32),
-            ("dw", Access::WriteF32),
-        ]
-    }
-    fn threads(&self, u: &NeuronU) -> usize {
-        (u.rows * u.c) as usize
-    }
-    fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
-        with_surrogate!(self.surrogate, S => with_model!(self.kind, M => Self::run::<M, S>(u, args)));
-    }
-    fn cases(&self) -> Vec<Case<NeuronU>> {
-        let mut g = Gen::new("neuron/backward");
-        let mut out = Vec::new();
-        for (name, n) in settings(self.kind, self.surrogate, 2.0) {
-            for (steps, rows, c) in [(4, 3, 32), (5, 7, 41), (1, 1, 1), (3, 0, 8)] {
-                let mut u = NeuronU::new(&n, steps, rows, c);
-                let flag = rows % 3 == 1;
-                u.affine = u32::from(flag);
-                u.store_v_seq = u32::from(flag);
-                let all = steps * rows * c;
-                let len = |n: usize| if flag { n } else { 0 };
-                let inputs = vec![
-                    scaled(g.dyadic(all), 2.0),
-                    g.dyadic(len(c)),
-                    g.dyadic(len(c)),
-                    Data::F32(vec![-0.3; usize::from(self.kind.learns_tau())]),
-                    g.f32s(all),
-                    g.f32s(len(all)),
-                ];
-                let outputs = vec![all, if self.kind.learns_tau() { rows * c } else { 0 }];
-                out.push(Case::new(format!("{name} [{steps}, {rows}, {c}]"), u, inputs, outputs));
-            }
-        }
-        out
-    }
-    fn tolerance(&self) -> Tolerance {
-        Tolerance::Relative(2e-5)
-    }
-}
-
-/// Every variant of both kernels.
+/// Every variant of the kernels.
 pub fn all() -> Vec<Box<dyn super::AnyKernel>> {
     let mut v: Vec<Box<dyn super::AnyKernel>> = Vec::new();
     for &kind in NeuronKind::ALL {
         v.push(Box::new(Forward { kind }));
         for &surrogate in SurrogateKind::ALL {
             v.push(Box::new(Backward { kind, surrogate }));
+            if !kind.learns_tau() {
+                v.push(Box::new(BackwardNorm { kind, surrogate }));
+            }
         }
     }
     v

@@ -1,10 +1,15 @@
-//! 3x3 convolutions with 2.25 times fewer multiplications: Winograd's F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms for Convolutional
-//! Neural Networks", 2016), and its gradient by the weights. The CPU twin of `conv/*` takes it where spikes are too many to be walked.
+//! 3x3 convolutions with three times fewer multiplications: Winograd's F(4x4, 3x3) (Lavin and Gray, "Fast Algorithms for Convolutional
+//! Neural Networks", 2016) on the points 0, 1, -1, i, -i and infinity, and its gradient by the weights. The CPU twin of `conv/*` takes it where
+//! spikes are too many to be walked.
 //!
-//! An image is cut into tiles of 2 x 2 outputs, each of which reads 4 x 4 inputs d. With the matrices of the paper,
-//! y = A^T \[(G g G^T) * (B^T d B)\] A, where the product * is summed over the input channels: 16 matrix products \[tiles, cin\] x \[cin, cout\] in
-//! place of nine on four times as many rows. The gradient of g follows by the chain rule: dg = G^T \[(B^T d B) * (A dy A^T)\] G, summed over
-//! tiles. The matrices hold 0, 1 and 1/2 only, so that dyadic sums stay exact.
+//! An image is cut into tiles of 4 x 4 outputs, each of which reads 6 x 6 inputs d. y = A^T \[(G g G^T) * (B^T d B)\] A, where the product * is
+//! summed over the input channels: 49 matrix products \[tiles, cin\] x \[cin, cout\] in place of nine on sixteen times as many rows. The
+//! gradient of g follows by the chain rule: dg = G^T \[(B^T d B) * (A dy A^T)\] G, summed over tiles.
+//!
+//! Why these points: with the usual real ones the matrices hold thirds, and sums of dyadic numbers would no longer be exact. Points i and
+//! -i go together as one complex product by three real ones (Karatsuba), seven in a direction where six real points would do. In the first
+//! direction g is taken for the polynomial g0 + g1 x + g2 x^2 and the outputs' coefficients for h: their product modulo x^5 - x, and its
+//! highest coefficient, are found from the seven products, and transposing that gives the correlation. A, B hold 0 and +-1, G also 1/2 and 1/4.
 
 use super::conv::{ConvU, FloatPatches};
 use super::par::{Shared, scratch};
@@ -16,14 +21,21 @@ use std::marker::PhantomData;
 
 /// Channels come in multiples of this: a whole register of any kind of processor.
 const LANE: usize = 16;
+/// Height and width of a tile of outputs.
+const TILE: usize = 4;
+/// Products in one direction.
+const SIDE: usize = 7;
 /// Points of a transformed tile.
-const POINTS: usize = 16;
+const POINTS: usize = SIDE * SIDE;
 /// Tiles that are transformed and multiplied at once.
-const BLOCK: usize = 128;
+const BLOCK: usize = 32;
 
-/// Whether this convolution can be done here: whole registers of channels, and images that are worth a tile.
+/// Whether this convolution can be done here: whole registers of channels, and images of which tiles do not stand out too far for a third
+/// of the multiplications to be saved.
 pub fn suits(u: &ConvU) -> bool {
-    u.cin.is_multiple_of(LANE as u32) && u.cout.is_multiple_of(LANE as u32) && u.cin > 0 && u.cout > 0 && u.h >= 4 && u.w >= 4
+    let (h, w) = (u.h as usize, u.w as usize);
+    let products = h.div_ceil(TILE) * w.div_ceil(TILE) * POINTS;
+    u.cin.is_multiple_of(LANE as u32) && u.cout.is_multiple_of(LANE as u32) && u.cin * u.cout > 0 && 3 * products < 2 * 9 * h * w
 }
 
 /// What is convolved, \[pixels, channels\].
@@ -80,50 +92,59 @@ trait Matrix<const N: usize, const M: usize> {
 
 /// B^T.
 struct Input;
-impl Matrix<4, 4> for Input {
+impl Matrix<6, SIDE> for Input {
     #[inline(always)]
-    fn apply<S: Simd>(s: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 4] {
-        [s.sub_f32s(a, c), s.add_f32s(b, c), s.sub_f32s(c, b), s.sub_f32s(b, d)]
+    fn apply<S: Simd>(s: S, [d0, d1, d2, d3, d4, d5]: [S::f32s; 6]) -> [S::f32s; SIDE] {
+        let (even, odd) = (s.add_f32s(d2, d4), s.add_f32s(d1, d3));
+        let (turn, gap) = (s.sub_f32s(d4, d2), s.sub_f32s(d3, d1));
+        let (plus, minus) = (s.add_f32s(even, odd), s.sub_f32s(even, odd));
+        [s.sub_f32s(d0, d4), plus, minus, s.add_f32s(turn, gap), s.sub_f32s(gap, turn), s.sub_f32s(d1, d3), s.sub_f32s(d5, d1)]
     }
 }
 
 /// A^T.
 struct Output;
-impl Matrix<4, 2> for Output {
+impl Matrix<SIDE, TILE> for Output {
     #[inline(always)]
-    fn apply<S: Simd>(s: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 2] {
-        [s.add_f32s(s.add_f32s(a, b), c), s.sub_f32s(s.sub_f32s(b, c), d)]
+    fn apply<S: Simd>(s: S, [zero, plus, minus, re, im, both, end]: [S::f32s; SIDE]) -> [S::f32s; TILE] {
+        let (sum, gap) = (s.add_f32s(plus, minus), s.sub_f32s(plus, minus));
+        let (re, im) = (s.add_f32s(re, both), s.add_f32s(im, both));
+        [s.add_f32s(zero, s.add_f32s(sum, re)), s.add_f32s(gap, im), s.sub_f32s(sum, re), s.add_f32s(s.sub_f32s(gap, im), end)]
     }
 }
 
 /// A.
 struct OutputGradient;
-impl Matrix<2, 4> for OutputGradient {
+impl Matrix<TILE, SIDE> for OutputGradient {
     #[inline(always)]
-    fn apply<S: Simd>(s: S, [a, b]: [S::f32s; 2]) -> [S::f32s; 4] {
-        [a, s.add_f32s(a, b), s.sub_f32s(a, b), s.sub_f32s(s.splat_f32s(0.0), b)]
+    fn apply<S: Simd>(s: S, [a, b, c, d]: [S::f32s; TILE]) -> [S::f32s; SIDE] {
+        let (even, odd) = (s.add_f32s(a, c), s.add_f32s(b, d));
+        let (re, im) = (s.sub_f32s(a, c), s.sub_f32s(b, d));
+        [a, s.add_f32s(even, odd), s.sub_f32s(even, odd), re, im, s.add_f32s(re, im), d]
     }
 }
 
 /// G.
 struct Weight;
-impl Matrix<3, 4> for Weight {
+impl Matrix<3, SIDE> for Weight {
     #[inline(always)]
-    fn apply<S: Simd>(s: S, [a, b, c]: [S::f32s; 3]) -> [S::f32s; 4] {
-        let half = s.splat_f32s(0.5);
-        let (ends, middle) = (s.mul_f32s(half, s.add_f32s(a, c)), s.mul_f32s(half, b));
-        [a, s.add_f32s(ends, middle), s.sub_f32s(ends, middle), c]
+    fn apply<S: Simd>(s: S, [a, b, c]: [S::f32s; 3]) -> [S::f32s; SIDE] {
+        let (half, quarter) = (s.splat_f32s(0.5), s.splat_f32s(0.25));
+        let (ends, middle) = (s.mul_f32s(quarter, s.add_f32s(a, c)), s.mul_f32s(quarter, b));
+        let (re, im) = (s.mul_f32s(half, s.sub_f32s(a, c)), s.mul_f32s(half, b));
+        [a, s.add_f32s(ends, middle), s.sub_f32s(ends, middle), re, im, s.add_f32s(re, im), c]
     }
 }
 
 /// G^T.
 struct WeightGradient;
-impl Matrix<4, 3> for WeightGradient {
+impl Matrix<SIDE, 3> for WeightGradient {
     #[inline(always)]
-    fn apply<S: Simd>(s: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 3] {
-        let half = s.splat_f32s(0.5);
-        let (sum, gap) = (s.mul_f32s(half, s.add_f32s(b, c)), s.mul_f32s(half, s.sub_f32s(b, c)));
-        [s.add_f32s(a, sum), gap, s.add_f32s(sum, d)]
+    fn apply<S: Simd>(s: S, [zero, plus, minus, re, im, both, end]: [S::f32s; SIDE]) -> [S::f32s; 3] {
+        let (half, quarter) = (s.splat_f32s(0.5), s.splat_f32s(0.25));
+        let (sum, gap) = (s.mul_f32s(quarter, s.add_f32s(plus, minus)), s.mul_f32s(quarter, s.sub_f32s(plus, minus)));
+        let (re, im) = (s.mul_f32s(half, s.add_f32s(re, both)), s.mul_f32s(half, s.add_f32s(im, both)));
+        [s.add_f32s(zero, s.add_f32s(sum, re)), s.add_f32s(gap, im), s.add_f32s(s.sub_f32s(sum, re), end)]
     }
 }
 
@@ -142,12 +163,12 @@ struct Tiles {
 impl Tiles {
     fn new(u: &ConvU) -> Self {
         let (h, w) = (u.h as usize, u.w as usize);
-        let (across, down) = (w.div_ceil(2), h.div_ceil(2));
+        let (across, down) = (w.div_ceil(TILE), h.div_ceil(TILE));
         Tiles { h, w, across, down, count: u.images as usize * across * down }
     }
     #[inline(always)]
     fn pixels<const N: usize>(&self, i: usize, before: usize) -> Square<N> {
-        let (x, y, image) = (i % self.across * 2, i / self.across % self.down * 2, i / (self.across * self.down));
+        let (x, y, image) = (i % self.across * TILE, i / self.across % self.down * TILE, i / (self.across * self.down));
         let mut out = [[None; N]; N];
         for (r, row) in out.iter_mut().enumerate() {
             for (c, p) in row.iter_mut().enumerate() {
@@ -160,7 +181,7 @@ impl Tiles {
     }
 }
 
-/// Gathers N x N pixels of `c` channels of each of `n` tiles from `first`, applies the matrix, and writes them to `out` \[16, n, c\].
+/// Gathers N x N pixels of `c` channels of each of `n` tiles from `first`, applies the matrix, and writes them to `out` \[49, n, c\].
 struct Gather<'a, X, const N: usize, M> {
     tiles: &'a Tiles,
     first: usize,
@@ -172,7 +193,7 @@ struct Gather<'a, X, const N: usize, M> {
     matrix: PhantomData<M>,
 }
 
-impl<X: Pixels, const N: usize, M: Matrix<N, 4>> WithSimd for Gather<'_, X, N, M> {
+impl<X: Pixels, const N: usize, M: Matrix<N, SIDE>> WithSimd for Gather<'_, X, N, M> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
@@ -202,10 +223,10 @@ impl<X: Pixels, const N: usize, M: Matrix<N, 4>> WithSimd for Gather<'_, X, N, M
                     }
                 }
                 let v = M::both(s, d);
-                for r in 0..4 {
-                    for j in 0..4 {
-                        // SAFETY: below 16 n c, which the assertion says is there.
-                        unsafe { *out.get_unchecked_mut(((4 * r + j) * n + i) * c + k) = v[r][j] };
+                for r in 0..SIDE {
+                    for j in 0..SIDE {
+                        // SAFETY: below 49 n c, which the assertion says is there.
+                        unsafe { *out.get_unchecked_mut(((SIDE * r + j) * n + i) * c + k) = v[r][j] };
                     }
                 }
             }
@@ -243,7 +264,7 @@ impl<const N: usize, const M: usize, T: Matrix<N, M>> WithSimd for Apply<'_, N, 
     }
 }
 
-/// Products m \[16, n, c\] of `n` tiles from `first` -> y.
+/// Products m \[49, n, c\] of `n` tiles from `first` -> y.
 struct Scatter<'a> {
     tiles: &'a Tiles,
     first: usize,
@@ -260,18 +281,18 @@ impl WithSimd for Scatter<'_> {
         let (n, m, c) = (self.n, S::as_simd_f32s(self.m).0, self.c / S::F32_LANES);
         assert!(m.len() >= POINTS * n * c);
         for i in 0..n {
-            let pixels = self.tiles.pixels::<2>(self.first + i, 0);
+            let pixels = self.tiles.pixels::<TILE>(self.first + i, 0);
             for k in 0..c {
-                let mut d = [[s.splat_f32s(0.0); 4]; 4];
-                for r in 0..4 {
-                    for j in 0..4 {
-                        // SAFETY: below 16 n c, which the assertion says is there.
-                        d[r][j] = unsafe { *m.get_unchecked(((4 * r + j) * n + i) * c + k) };
+                let mut d = [[s.splat_f32s(0.0); SIDE]; SIDE];
+                for r in 0..SIDE {
+                    for j in 0..SIDE {
+                        // SAFETY: below 49 n c, which the assertion says is there.
+                        d[r][j] = unsafe { *m.get_unchecked(((SIDE * r + j) * n + i) * c + k) };
                     }
                 }
                 let y = Output::both(s, d);
-                for r in 0..2 {
-                    for j in 0..2 {
+                for r in 0..TILE {
+                    for j in 0..TILE {
                         if let Some(p) = pixels[r][j] {
                             // SAFETY: a pixel belongs to one tile, a tile to one block.
                             let out = unsafe { self.y.slice(p * self.c + k * S::F32_LANES, S::F32_LANES) };
@@ -309,36 +330,28 @@ pub fn forward(u: &ConvU, x: &impl Pixels, w: &[f32], y: &mut [f32]) {
 pub fn weight(u: &ConvU, x: &impl Pixels, dy: &[f32], dw: &mut [f32]) {
     let (cin, cout) = (u.cin as usize, u.cout as usize);
     let size = cin * cout;
-    let tiles = Tiles::new(u);
-    let dy = FloatPatches { x: dy, u: ConvU { cin: u.cout, ..*u } };
+    let tiles = &Tiles::new(u);
+    let dy = &FloatPatches { x: dy, u: ConvU { cin: u.cout, ..*u } };
     dw.par_chunks_mut(9 * size).enumerate().for_each(|(s, dw)| {
         let (first, end) = split_range(u.images as usize, u.splits as usize, s);
         let image = tiles.across * tiles.down;
         let (first, end) = (first * image, end * image);
-        let block = BLOCK.min(end - first);
-        scratch(POINTS * (size + block * (cin + cout)), |s| {
-            let (sum, s) = s.split_at_mut(POINTS * size);
-            sum.fill(0.0);
-            for first in (first..end).step_by(BLOCK) {
-                let n = BLOCK.min(end - first);
-                let (v, z) = s.split_at_mut(POINTS * n * cin);
-                arch().dispatch(Gather { tiles: &tiles, first, n, before: 1, x, c: cin, out: v, matrix: PhantomData::<Input> });
-                arch().dispatch(Gather {
-                    tiles: &tiles,
-                    first,
-                    n,
-                    before: 0,
-                    x: &dy,
-                    c: cout,
-                    out: z,
-                    matrix: PhantomData::<OutputGradient>,
-                });
-                for p in 0..POINTS {
-                    let (v, z) = (&v[p * n * cin..], &z[p * n * cout..]);
-                    gemm(&mut sum[p * size..], (cin, cout, n), v, (1, cin), z, (cout, 1), true);
-                }
-            }
-            arch().dispatch(Apply { from: sum, to: dw, size, matrix: PhantomData::<WeightGradient> });
-        });
+        // Twice as many as forward, for the sums are read and written once a block. Not `scratch`: waiting for the points below, this
+        // thread may begin another split.
+        let block = (2 * BLOCK).min(end - first);
+        let mut sum = vec![0.0; POINTS * size];
+        let (mut v, mut z) = (vec![0.0; POINTS * block * cin], vec![0.0; POINTS * block * cout]);
+        for first in (first..end).step_by(2 * BLOCK) {
+            let n = block.min(end - first);
+            let input = Gather { tiles, first, n, before: 1, x, c: cin, out: &mut v, matrix: PhantomData::<Input> };
+            let output =
+                Gather { tiles, first, n, before: 0, x: dy, c: cout, out: &mut z, matrix: PhantomData::<OutputGradient> };
+            rayon::join(|| arch().dispatch(input), || arch().dispatch(output));
+            sum.par_chunks_mut(size).enumerate().for_each(|(p, sum)| {
+                let (v, z) = (&v[p * n * cin..], &z[p * n * cout..]);
+                gemm(sum, (cin, cout, n), v, (1, cin), z, (cout, 1), true);
+            });
+        }
+        arch().dispatch(Apply { from: &sum, to: dw, size, matrix: PhantomData::<WeightGradient> });
     });
 }

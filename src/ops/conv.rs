@@ -63,7 +63,8 @@ impl Op for Conv3x3 {
             None
         };
         let dw = if needs[1] {
-            let s = splits(x.rows(), w.len()).min(u.images.max(1) as usize);
+            // The sums of a split are up to 49 / 9 times as large as its result (`kernel::winograd`).
+            let s = splits(x.rows(), 49 * w.len() / 9).min(u.images.max(1) as usize);
             let u = ConvU { splits: s as u32, ..u };
             let shape = [s, w.len()];
             let parts = match x.is_bits() {

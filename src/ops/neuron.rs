@@ -2,13 +2,13 @@
 
 use super::active::{Active, no_backward};
 use super::none;
-use super::norm::{Stats, backward_norm};
+use super::norm::{Stats, backward_norm, backward_norm_of_sums};
 use crate::counts::Cost;
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
 use crate::kernel::active::Fire;
 use crate::kernel::loss::{Sum, SumU};
-use crate::kernel::neuron::{Backward as BackwardKernel, Forward as ForwardKernel, NeuronU};
+use crate::kernel::neuron::{Backward as BackwardKernel, BackwardNorm, Forward as ForwardKernel, NeuronU};
 use crate::neuron::Neuron;
 use crate::padding::Padding;
 use crate::tensor::{Repr, Tensor, launch, launch1};
@@ -163,13 +163,26 @@ impl Op for NeuronLayer {
         };
         let dv_seq = if self.wants.v_seq { dy.get(1 + usize::from(self.wants.v)).and_then(Option::as_ref) } else { None };
         let u = NeuronU { store_v_seq: u32::from(dv_seq.is_some()), ..self.uniform(x) };
-        let learned = self.neuron.neuron.learns_tau();
+        let (kind, surrogate) = (self.neuron.neuron, self.neuron.surrogate);
+        let learned = kind.learns_tau();
+        if let (Some(n), Some([gamma, mean, var]), false, None) = (&self.norm, saved.get(4..7), learned, dv_seq)
+            && n.padding.is_none()
+        {
+            let outputs = [(x.shape(), Repr::F32), (&[2, x.channels()][..], Repr::F32)];
+            let mut out = launch(x.device(), &BackwardNorm { kind, surrogate }, &u, &[x, a, b, mean, &ds], &outputs)?.into_iter();
+            let (Some(dz), Some(sums)) = (out.next(), out.next()) else { return Err(Error::shape(self.name(), "no output")) };
+            // As large as the layer, and not needed by the norm.
+            drop(ds);
+            let g = backward_norm_of_sums(x, &dz, &sums, gamma, mean, var, n.eps, needs[0])?;
+            let mut grads = vec![g.dx, Some(g.dgamma), Some(g.dbeta), None, None];
+            grads.extend(self.has_v0.then_some(None));
+            return Ok(grads);
+        }
         let dw_shape = [if learned { x.len() / u.steps.max(1) as usize } else { 0 }];
-        let kernel = BackwardKernel { kind: self.neuron.neuron, surrogate: self.neuron.surrogate };
+        let kernel = BackwardKernel { kind, surrogate };
         let inputs = [x, a, b, w, &ds, dv_seq.unwrap_or(&empty)];
         let mut out = launch(x.device(), &kernel, &u, &inputs, &[(x.shape(), Repr::F32), (&dw_shape, Repr::F32)])?.into_iter();
         let (Some(dz), Some(dw)) = (out.next(), out.next()) else { return Err(Error::shape(self.name(), "no output")) };
-        // As large as the layer, and not needed by the norm.
         drop(ds);
         let mut grads = match (&self.norm, saved.get(4..7)) {
             (None, _) => vec![Some(dz)],

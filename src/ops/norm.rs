@@ -76,18 +76,32 @@ pub fn backward_norm(
     padding: Option<&Padding>,
 ) -> Result<NormGrads> {
     let (x, dz) = (&*real(x, padding)?, &*real(dz, padding)?);
-    let u = uniform(x);
-    let c = gamma.shape();
+    let sums = launch1(&BackwardReduce, &uniform(x), &[x, dz, mean], &[2, x.channels()], Repr::F32)?;
+    let mut g = backward_norm_of_sums(x, dz, &sums, gamma, mean, var, eps, needs_x)?;
+    if let Some(p) = padding {
+        g.dx = g.dx.map(|dx| p.spread(&dx)).transpose()?;
+    }
+    Ok(g)
+}
+
+/// [`backward_norm`] where `sums` `[2, C]` of dz and of dz (x - mean) are there already.
+pub fn backward_norm_of_sums(
+    x: &Tensor,
+    dz: &Tensor,
+    sums: &Tensor,
+    gamma: &Tensor,
+    mean: &Tensor,
+    var: &Tensor,
+    eps: f32,
+    needs_x: bool,
+) -> Result<NormGrads> {
+    let (c, StatsU { rows, c: channels }) = (gamma.shape(), uniform(x));
     let both = [(c, Repr::F32), (c, Repr::F32)];
-    let (s1, s2) = two(launch(x.device(), &BackwardReduce, &u, &[x, dz, mean], &both)?)?;
-    let (dgamma, dbeta) = two(launch(x.device(), &BackwardParams, &AffineU { c: u.c, eps }, &[&s1, &s2, var], &both)?)?;
+    let u = AffineU { c: channels, eps };
+    let (dgamma, dbeta) = two(launch(x.device(), &BackwardParams, &u, &[sums, var], &both)?)?;
     let dx = if needs_x {
-        let u = BackwardInputU { rows: u.rows, c: u.c, eps };
-        let dx = launch1(&BackwardInput, &u, &[x, dz, gamma, mean, var, &s1, &s2], x.shape(), Repr::F32)?;
-        Some(match padding {
-            None => dx,
-            Some(p) => p.spread(&dx)?,
-        })
+        let u = BackwardInputU { rows, c: channels, eps };
+        Some(launch1(&BackwardInput, &u, &[x, dz, gamma, mean, var, sums], x.shape(), Repr::F32)?)
     } else {
         None
     };

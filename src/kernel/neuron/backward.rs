@@ -1,0 +1,346 @@
+//! Backward of the neurons over all T, alone and with the sums that a batch norm before them needs.
+
+use super::{NeuronU, scaled, settings, step};
+use crate::kernel::par::{Shared, prefetch, scratch};
+use crate::kernel::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd};
+use crate::neuron::{Charging, Model, NeuronKind};
+use crate::surrogate::{Surrogate, SurrogateKind, with_surrogate};
+use crate::with_model;
+use rayon::prelude::*;
+
+/// x, a, b, w as in [`Forward`], ds\[T, rows, C\], dv_seq -> dz\[T, rows, C\] (the gradient of the current), dw\[rows, C\] (of w, one share for each
+/// neuron; empty where tau is not learned).
+///
+/// dL/dH\[t\] = dS g(H - Vth) + (dV + dL/dH\[t+1\] dH\[t+1\]/dV\[t\]) dV\[t\]/dH\[t\]. Clips start from rest: there is no `v0`.
+pub struct Backward {
+    /// Charge function.
+    pub kind: NeuronKind,
+    /// Surrogate gradient.
+    pub surrogate: SurrogateKind,
+}
+
+/// dL/dH of one neuron at one step, from H, dL/dS, and dL/dV from the step after.
+#[inline(always)]
+fn back<S: Surrogate, const SOFT: bool, const DETACH: bool>(h: f32, ds: f32, dv: f32, u: &NeuronU) -> f32 {
+    let x = h - u.v_threshold;
+    let sg = S::grad(x, u.alpha);
+    let below = if x >= 0.0 { 0.0 } else { 1.0 };
+    let dv_dh = match (SOFT, DETACH) {
+        (true, true) => 1.0,
+        (true, false) => 1.0 - sg * u.v_threshold,
+        (false, true) => below,
+        (false, false) => below + sg * (u.rest - h),
+    };
+    ds * sg + dv * dv_dh
+}
+
+/// Backward of one tile of neurons at one step: `h` holds H\[t\] and receives dL/dH\[t\] unless there are sums to make, `carry` is dL/dV\[t\] from
+/// the step after.
+#[inline(always)]
+fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
+    h: &mut [f32],
+    ds: &[f32],
+    carry: &mut [f32],
+    c: Charging,
+    u: &NeuronU,
+    dz: &mut [f32],
+    sums: Option<Sums<'_>>,
+) {
+    let n = h.len();
+    // One length for all, so that the loops have no bounds to check and vectorise; and what is constant by value.
+    let (ds, carry, dz, u) = (&ds[..n], &mut carry[..n], &mut dz[..n], &u.clone());
+    let (dh_dv, dh_dx) = (M::dh_dv(c), M::dh_dx(c));
+    match sums {
+        None => {
+            for i in 0..n {
+                let gh = back::<S, SOFT, DETACH>(h[i], ds[i], carry[i], u);
+                carry[i] = gh * dh_dv;
+                h[i] = gh;
+                dz[i] = gh * dh_dx;
+            }
+        }
+        Some(Sums { x, mean, s1, s2 }) => {
+            let (x, mean, s1, s2) = (&x[..n], &mean[..n], &mut s1[..n], &mut s2[..n]);
+            for i in 0..n {
+                let gh = back::<S, SOFT, DETACH>(h[i], ds[i], carry[i], u);
+                carry[i] = gh * dh_dv;
+                let g = gh * dh_dx;
+                dz[i] = g;
+                s1[i] += g;
+                s2[i] += g * (x[i] - mean[i]);
+            }
+        }
+    }
+}
+
+/// What a batch norm before the neurons adds up: dz, and dz (x - mean).
+struct Sums<'a> {
+    x: &'a [f32],
+    mean: &'a [f32],
+    s1: &'a mut [f32],
+    s2: &'a mut [f32],
+}
+
+/// One step forward of one tile: H of each neuron, and the membrane after its reset.
+#[inline(always)]
+fn charge_row<M: Model>(x: &[f32], gain: &[f32], shift: &[f32], v: &mut [f32], h: &mut [f32], c: Charging, u: &NeuronU) {
+    let n = x.len();
+    let (gain, shift, v, h) = (&gain[..n], &shift[..n], &mut v[..n], &mut h[..n]);
+    let (soft, rest, threshold) = (u.soft != 0, u.rest, u.v_threshold);
+    for k in 0..n {
+        h[k] = M::charge(v[k], gain[k] * x[k] + shift[k], c);
+        let reset = if soft { h[k] - threshold } else { rest };
+        v[k] = if h[k] >= threshold { reset } else { h[k] };
+    }
+}
+
+/// The buffers of both kernels.
+struct Buffers<'a> {
+    x: &'a [f32],
+    a: &'a [f32],
+    b: &'a [f32],
+    w: &'a [f32],
+    ds: &'a [f32],
+    /// Of the membranes after each step, where they have a gradient.
+    dv: &'a [f32],
+    dz: &'a mut [f32],
+    /// Where tau is learned.
+    dw: &'a mut [f32],
+}
+
+/// Both kernels. With a `mean` \[C\] it returns the sums \[2, C\] of dz and of dz (x - mean), added up tile by tile and then over the
+/// tiles, whatever the number of threads.
+fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]>) -> Vec<f64> {
+    let Buffers { x, a, b, w, ds, dv, .. } = io;
+    let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
+    // Fewer than in forward: H of all T steps stays in cache as well.
+    let (tile, charging) = (u.tile().div_ceil(4), u.charging(w));
+    // Gain, shift and mean of each neuron of a tile, so that the loops over it are long whatever the number of channels.
+    let spread = |p: &[f32], none: f32| match u.affine {
+        0 => vec![none; tile * c],
+        _ => p.repeat(tile),
+    };
+    let (gain, shift, mean) = (spread(a, 1.0), spread(b, 0.0), mean.map(|m| m.repeat(tile)));
+    let tiles = rows.div_ceil(tile);
+    let mut sums = vec![0.0; mean.as_ref().map_or(0, |_| tiles * 2 * c)];
+    let (dz, dw, parts) = (Shared::new(io.dz), Shared::new(io.dw), Shared::new(&mut sums));
+    (0..tiles).into_par_iter().for_each(|i| {
+        let (r0, n) = (i * tile, tile.min(rows - i * tile) * c);
+        scratch((steps + 4) * n, |s| {
+            let (h, s) = s.split_at_mut(steps * n);
+            let (v, s) = s.split_at_mut(n);
+            let (carry, s) = s.split_at_mut(n);
+            let (s1, s2) = s.split_at_mut(n);
+            let (gain, shift) = (&gain[..n], &shift[..n]);
+            v.fill(u.rest);
+            for t in 0..steps {
+                let at = (t * rows + r0) * c;
+                simd(
+                    #[inline(always)]
+                    || {
+                        charge_row::<M>(&x[at..at + n], gain, shift, v, &mut h[t * n..(t + 1) * n], charging, u);
+                    },
+                );
+            }
+            carry.fill(0.0);
+            s1.fill(0.0);
+            s2.fill(0.0);
+            for t in (0..steps).rev() {
+                let at = (t * rows + r0) * c;
+                // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
+                let dz = unsafe { dz.slice(at, n) };
+                if u.store_v_seq != 0 {
+                    carry.iter_mut().zip(&dv[at..at + n]).for_each(|(c, d)| *c += d);
+                }
+                simd(
+                    #[inline(always)]
+                    || {
+                        // The next tile's, while there is much to compute.
+                        let next = at + n..(at + 2 * n).min((t + 1) * rows * c);
+                        prefetch(&x[next.clone()]);
+                        prefetch(&ds[next]);
+                        let (h, ds) = (&mut h[t * n..(t + 1) * n], &ds[at..at + n]);
+                        let sums = mean.as_ref().map(|mean| Sums { x: &x[at..at + n], mean, s1, s2 });
+                        match (u.soft != 0, u.detach_reset != 0) {
+                            (true, true) => step_back::<M, S, true, true>(h, ds, carry, charging, u, dz, sums),
+                            (true, false) => step_back::<M, S, true, false>(h, ds, carry, charging, u, dz, sums),
+                            (false, true) => step_back::<M, S, false, true>(h, ds, carry, charging, u, dz, sums),
+                            (false, false) => step_back::<M, S, false, false>(h, ds, carry, charging, u, dz, sums),
+                        }
+                    },
+                );
+            }
+            if mean.is_some() {
+                // SAFETY: each tile has its own.
+                let part = unsafe { parts.slice(i * 2 * c, 2 * c) };
+                let (p1, p2) = part.split_at_mut(c);
+                for (p, s) in [(p1, s1), (p2, s2)] {
+                    s.chunks_exact(c).for_each(|row| p.iter_mut().zip(row).for_each(|(p, s)| *p += s));
+                }
+            }
+            if u.learned == 0 {
+                return;
+            }
+            // The membrane before each step, once more: h now holds dL/dH.
+            // SAFETY: as above.
+            let dw = unsafe { dw.slice(r0 * c, n) };
+            v.fill(u.rest);
+            dw.fill(0.0);
+            for t in 0..steps {
+                let at = (t * rows + r0) * c;
+                for i in 0..n {
+                    let z = gain[i] * x[at + i] + shift[i];
+                    dw[i] += h[t * n + i] * M::dh_dk(v[i], z, charging);
+                    step::<M>(&mut v[i], z, charging, u);
+                }
+            }
+            // dk/dw = k (1 - k), k = logistic(w).
+            dw.iter_mut().for_each(|d| *d *= charging.k * (1.0 - charging.k));
+        });
+    });
+    let mut total = vec![0.0f64; if mean.is_some() { 2 * c } else { 0 }];
+    for part in sums.chunks_exact((2 * c).max(1)) {
+        total.iter_mut().zip(part).for_each(|(t, p)| *t += f64::from(*p));
+    }
+    total
+}
+
+impl Kernel for Backward {
+    type Uniform = NeuronU;
+    fn name(&self) -> &'static str {
+        "neuron/backward"
+    }
+    fn variant(&self) -> String {
+        format!("{}, {}", self.kind.key(), self.surrogate.key())
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../../shaders/neuron/backward.wgsl")
+    }
+    fn imports(&self) -> Vec<(&'static str, String)> {
+        vec![("model", self.kind.wgsl().into()), ("surrogate", self.surrogate.wgsl().into())]
+    }
+    fn bindings(&self) -> &'static [(&'static str, Access)] {
+        &[
+            ("x", Access::ReadF32),
+            ("a", Access::ReadF32),
+            ("b", Access::ReadF32),
+            ("w", Access::ReadF32),
+            ("ds", Access::ReadF32),
+            ("dv_seq", Access::ReadF32),
+            ("dz", Access::WriteF32),
+            ("dw", Access::WriteF32),
+        ]
+    }
+    fn threads(&self, u: &NeuronU) -> usize {
+        (u.rows * u.c) as usize
+    }
+    fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
+        let (x, a, b, w, ds, dv) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
+        let io = Buffers { x, a, b, w, ds, dv, dz: args.out_f32(0), dw: args.out_f32(1) };
+        with_surrogate!(self.surrogate, S => with_model!(self.kind, M => run::<M, S>(u, io, None)));
+    }
+    fn cases(&self) -> Vec<Case<NeuronU>> {
+        let mut g = Gen::new("neuron/backward");
+        let mut out = Vec::new();
+        for (name, n) in settings(self.kind, self.surrogate, 2.0) {
+            for (steps, rows, c) in [(4, 3, 32), (5, 7, 41), (1, 1, 1), (3, 0, 8)] {
+                let mut u = NeuronU::new(&n, steps, rows, c);
+                let flag = rows % 3 == 1;
+                u.affine = u32::from(flag);
+                u.store_v_seq = u32::from(flag);
+                let all = steps * rows * c;
+                let len = |n: usize| if flag { n } else { 0 };
+                let inputs = vec![
+                    scaled(g.dyadic(all), 2.0),
+                    g.dyadic(len(c)),
+                    g.dyadic(len(c)),
+                    Data::F32(vec![-0.3; usize::from(self.kind.learns_tau())]),
+                    g.f32s(all),
+                    g.f32s(len(all)),
+                ];
+                let outputs = vec![all, if self.kind.learns_tau() { rows * c } else { 0 }];
+                out.push(Case::new(format!("{name} [{steps}, {rows}, {c}]"), u, inputs, outputs));
+            }
+        }
+        out
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Relative(2e-5)
+    }
+}
+
+/// [`Backward`] behind a batch norm in training: x\[T, rows, C\], a\[C\], b\[C\], mean\[C\], ds\[T, rows, C\] -> dz\[T, rows, C\], sums\[2, C\] of dz and of
+/// dz (x - mean), as `norm/backward_reduce` gives them: while dz and x are at hand they cost no traffic.
+///
+/// For neurons whose tau is not learned and whose membranes have no gradient.
+pub struct BackwardNorm {
+    /// Charge function.
+    pub kind: NeuronKind,
+    /// Surrogate gradient.
+    pub surrogate: SurrogateKind,
+}
+
+impl BackwardNorm {
+    /// `parts()` of the shader.
+    fn parts(rows: u32) -> usize {
+        (rows as usize).div_ceil(64).clamp(1, 1024)
+    }
+}
+
+impl Kernel for BackwardNorm {
+    type Uniform = NeuronU;
+    fn name(&self) -> &'static str {
+        "neuron/backward_norm"
+    }
+    fn variant(&self) -> String {
+        format!("{}, {}", self.kind.key(), self.surrogate.key())
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../../shaders/neuron/backward_norm.wgsl")
+    }
+    fn imports(&self) -> Vec<(&'static str, String)> {
+        vec![("model", self.kind.wgsl().into()), ("surrogate", self.surrogate.wgsl().into())]
+    }
+    fn bindings(&self) -> &'static [(&'static str, Access)] {
+        &[
+            ("x", Access::ReadF32),
+            ("a", Access::ReadF32),
+            ("b", Access::ReadF32),
+            ("mean", Access::ReadF32),
+            ("ds", Access::ReadF32),
+            ("dz", Access::WriteF32),
+            ("sums", Access::WriteF32),
+        ]
+    }
+    fn workgroup(&self) -> u32 {
+        256
+    }
+    fn threads(&self, u: &NeuronU) -> usize {
+        Self::parts(u.rows) * (u.c as usize).div_ceil(32) * 256
+    }
+    fn finish(&self, u: &NeuronU) -> Option<[usize; 2]> {
+        Some([Self::parts(u.rows) * 2 * u.c as usize, (u.c as usize).div_ceil(32) * 256])
+    }
+    fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
+        let (x, a, b, mean, ds) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4));
+        let io = Buffers { x, a, b, w: &[], ds, dv: &[], dz: args.out_f32(0), dw: &mut [] };
+        let total = with_surrogate!(self.surrogate, S => with_model!(self.kind, M => run::<M, S>(u, io, Some(mean))));
+        args.out_f32(1).iter_mut().zip(total).for_each(|(s, t)| *s = t as f32);
+    }
+    fn cases(&self) -> Vec<Case<NeuronU>> {
+        let mut g = Gen::new("neuron/backward_norm");
+        let mut out = Vec::new();
+        for (name, n) in settings(self.kind, self.surrogate, 2.0) {
+            for (steps, rows, c) in [(4, 3, 32), (5, 130, 41), (1, 1, 1), (3, 0, 8)] {
+                let u = NeuronU { affine: 1, ..NeuronU::new(&n, steps, rows, c) };
+                let all = steps * rows * c;
+                let inputs = vec![scaled(g.dyadic(all), 2.0), g.dyadic(c), g.dyadic(c), g.f32s(c), g.f32s(all)];
+                out.push(Case::new(format!("{name} [{steps}, {rows}, {c}]"), u, inputs, vec![all, 2 * c]));
+            }
+        }
+        out
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Relative(2e-5)
+    }
+}
