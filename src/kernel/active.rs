@@ -5,10 +5,10 @@
 //! is left as it was**, and nobody reads it. Packed spikes stay where they were, a bit each, and are zero where nothing was computed.
 
 use super::neuron::{NeuronU, step_row};
-use super::par::Shared;
+use super::par::{Shared, prefetch};
 use super::product::{BitMatrix, Pick, WALK_BELOW, Way, bit_density, product};
 use super::{AnyKernel, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
-use crate::neuron::{Model, Neuron, NeuronKind};
+use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::{uniform, with_model};
 use rayon::prelude::*;
 
@@ -274,15 +274,51 @@ pub struct Fire {
     pub kind: NeuronKind,
 }
 
+/// A step at which nothing arrives.
+struct Idle {
+    /// The current of each channel, what the norm makes of nothing.
+    z: Vec<f32>,
+    /// For each word of channels whether that current cannot lift any to the threshold from below.
+    quiet: Vec<bool>,
+    /// Without a norm.
+    u: NeuronU,
+}
+
+impl Idle {
+    fn new<M: Model>(u: &NeuronU, charging: Charging, a: &[f32], b: &[f32]) -> Self {
+        let z: Vec<f32> = match u.affine {
+            0 => vec![0.0; u.c as usize],
+            _ => a.iter().zip(b).map(|(a, b)| a * 0.0 + b).collect(),
+        };
+        // A charge grows with the membrane, but for rounding.
+        let is_quiet = |z: &f32| {
+            let rounding = 1e-3 * (u.v_threshold.abs() + u.rest.abs() + z.abs());
+            M::charge(u.v_threshold, *z, charging) + rounding < u.v_threshold
+        };
+        Idle { quiet: z.chunks(32).map(|z| z.iter().all(is_quiet)).collect(), z, u: NeuronU { affine: 0, ..*u } }
+    }
+    /// [`step_row`] of it.
+    #[inline(always)]
+    fn step<M: Model>(&self, v: &mut [f32], s: &mut [u32], charging: Charging) {
+        let words = self.z.chunks(32).zip(v.chunks_mut(32)).zip(&self.quiet);
+        for (((z, v), quiet), s) in words.zip(s.chunks_mut(1)) {
+            if *quiet && v.iter().fold(true, |below, v| below & (*v < self.u.v_threshold)) {
+                v.iter_mut().zip(z).for_each(|(v, z)| *v = M::charge(*v, *z, charging));
+                s[0] = 0;
+            } else {
+                step_row::<M>(z, &[], &[], v, s, charging, &self.u);
+            }
+        }
+    }
+}
+
 impl Fire {
     fn run<M: Model>(u: &NeuronU, args: &mut Args<'_>) {
         let (x, slots, a, b, w, v0) = (args.f32(0), args.u32(1), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
         let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
         let (nw, tile, charging) = (words(c), u.tile(), u.charging(w));
         let (s, v_end) = (Shared::new(args.out_u32(0)), Shared::new(args.out_f32(1)));
-        // The current of an idle step, what the norm makes of nothing.
-        let silence: Vec<f32> = if u.affine != 0 { a.iter().zip(b).map(|(a, b)| a * 0.0 + b).collect() } else { vec![0.0; c] };
-        let plain = NeuronU { affine: 0, ..*u };
+        let idle = Idle::new::<M>(u, charging, a, b);
         (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
             let (r0, n) = (i * tile, tile.min(rows - i * tile));
             let mut v = vec![u.rest; n * c];
@@ -293,6 +329,12 @@ impl Fire {
                 let at = t * rows + r0;
                 // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
                 let s = unsafe { s.slice(at * nw, n * nw) };
+                // The next tile's; its rows of this step follow each other.
+                let mut next = slots[at + n..(at + 2 * n).min((t + 1) * rows)].iter().filter(|slot| **slot < IDLE);
+                if let Some(&first) = next.next() {
+                    let last = next.next_back().unwrap_or(&first);
+                    prefetch(&x[first as usize * c..(*last as usize + 1) * c]);
+                }
                 simd(
                     #[inline(always)]
                     || {
@@ -300,7 +342,7 @@ impl Fire {
                             let (s, v) = (&mut s[r * nw..(r + 1) * nw], &mut v[r * c..(r + 1) * c]);
                             match slots[at + r] {
                                 SKIP => s.fill(0),
-                                IDLE => step_row::<M>(&silence, a, b, v, s, charging, &plain),
+                                IDLE => idle.step::<M>(v, s, charging),
                                 slot => {
                                     let x = &x[slot as usize * c..(slot as usize + 1) * c];
                                     step_row::<M>(x, a, b, v, s, charging, u);
