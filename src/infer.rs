@@ -94,7 +94,7 @@ impl Session {
             return Tensor::zeros(self.device(), &[0, b, classes]);
         }
         let mut cx = Ctx::stream(&self.params, self.state.clone());
-        let logits = self.net.forward(x, &mut cx)?;
+        let logits = self.device().run(|| self.net.forward(x, &mut cx))?;
         let values = logits.to_vec()?;
         let state = cx.into_state();
         self.sums.resize(values.len() / t, 0.0);

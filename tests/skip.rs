@@ -128,9 +128,12 @@ fn balance(what: &str, all: &Counts, some: &Counts, gates: Gates, on_cpu: bool) 
     }
     let work = |c: &Counts, stem: &str| -> u64 { c.rows.iter().filter(|r| r.name.contains(stem)).map(|r| r.cost.acs).sum() };
     match gates {
-        // Keys and values are left out where the host sees that nobody asks for them, and so are EMSP's experts.
+        // Keys and values are left out where the host sees that nobody asks for them, and so are EMSP's experts, and its gates where the
+        // weights keep them shut.
         Gates::Shut
-            if work(some, ".q.") > 0 || s.skipped == 0 || on_cpu && [".k.", ".v.", ".dw."].iter().any(|m| work(some, m) > 0) =>
+            if work(some, ".q.") > 0
+                || s.skipped == 0
+                || on_cpu && [".k.", ".v.", ".fc1.", ".dw."].iter().any(|m| work(some, m) > 0) =>
         {
             Err(format!("{what}: all gates are shut, and {s:?} was done").into())
         }

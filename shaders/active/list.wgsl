@@ -15,13 +15,14 @@ fn open(i: u32) -> bool {
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) local: u32) {
     let all = u.steps * u.rows;
-    // From each place's last step back: whether the gate opens from there on. `slots` holds that for now.
+    // From each place's last step back: 1 where the row is needed, 2 where it is idle, else 0. `slots` holds that for now.
     for (var p = local; p < u.rows; p += 256u) {
-        var needed = false;
+        var later = u.idle == 1u;
         for (var t = u.steps; t > 0u; t--) {
             let i = (t - 1u) * u.rows + p;
-            needed = open(i) || (needed && u.idle == 0u);
-            slots[i] = u32(needed);
+            let now = open(i);
+            later = later || now;
+            slots[i] = select(0u, select(2u, 1u, now || u.idle == 0u), later);
         }
     }
     storageBarrier();
@@ -29,7 +30,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
     let first = min(local * each, all);
     let end = min(first + each, all);
     var own = 0u;
-    for (var i = first; i < end; i++) { own += slots[i]; }
+    for (var i = first; i < end; i++) { own += slots[i] & 1u; }
     sums[local] = own;
     // Sums of the runs up to each, over ever longer distances.
     for (var s = 1u; s < 256u; s *= 2u) {
@@ -42,12 +43,13 @@ fn main(@builtin(local_invocation_index) local: u32) {
     workgroupBarrier();
     var n = sums[local] - own;
     for (var i = first; i < end; i++) {
-        if (slots[i] != 0u) {
+        let row = slots[i];
+        if (row == 1u) {
             slots[i] = n;
             list[n] = i;
             n++;
         } else {
-            slots[i] = select(0xffffffffu, 0xfffffffeu, u.idle != 0u);
+            slots[i] = select(0xffffffffu, 0xfffffffeu, row == 2u);
         }
     }
     let total = sums[255];

@@ -119,6 +119,15 @@ impl Device {
         }
     }
 
+    /// Runs `f`, which launches a lot, where that is cheap: on the CPU on one of the threads that kernels run on. Any other thread hands each
+    /// launch over and is woken up again, which takes longer than many a kernel.
+    pub fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        match self {
+            Device::Cpu => rayon::scope(|_| f()),
+            Device::Gpu(_) => f(),
+        }
+    }
+
     /// Copies words to the device.
     pub fn upload(&self, words: &[u32]) -> Result<Storage> {
         match self {

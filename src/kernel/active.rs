@@ -5,10 +5,10 @@
 //! is left as it was**, and nobody reads it. Packed spikes stay where they were, a bit each, and are zero where nothing was computed.
 
 use super::neuron::{NeuronU, step_row};
-use super::par::Shared;
+use super::par::{Shared, prefetch};
 use super::product::{BitMatrix, Pick, WALK_BELOW, Way, bit_density, product};
 use super::{AnyKernel, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
-use crate::neuron::{Model, Neuron, NeuronKind};
+use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::{uniform, with_model};
 use rayon::prelude::*;
 
@@ -16,6 +16,17 @@ use rayon::prelude::*;
 pub const SKIP: u32 = u32::MAX;
 /// In `slots`: no input arrives, but time passes.
 pub const IDLE: u32 = u32::MAX - 1;
+
+/// What a closed step means for the neurons behind a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// They hear it like any other, but for those behind the last open step.
+    Heard = 0,
+    /// Nothing arrives and time passes, for ever.
+    Idle = 1,
+    /// Nothing arrives and time passes, but behind the last open step.
+    IdleUntilLast = 2,
+}
 
 uniform! {
     /// Uniform of [`List`].
@@ -28,14 +39,14 @@ uniform! {
         experts: u32,
         /// The expert whose rows these are.
         expert: u32,
-        /// Whether a closed step is one without input; else neurons hear everything until the last open step.
+        /// A [`Closed`].
         idle: u32
     }
 }
 
 /// r bits\[T, rows, experts\] -> slots\[T rows\], list\[T rows\], count\[1\].
 ///
-/// A row (step, place) is needed while the expert's gate at that place is open then or later, and with `idle` where it is open then. `list`
+/// A row (step, place) is needed where the expert's gate at that place is open then, and with [`Closed::Heard`] while it is open later. `list`
 /// holds the numbers of the needed rows in order, and [`SKIP`] behind them; `slots` the place of each row in it, or [`SKIP`] or [`IDLE`].
 pub struct List;
 
@@ -51,16 +62,17 @@ impl Kernel for List {
         let (r, slots, list, count) = (args.u32(0), args.out_u32(0), args.out_u32(1), args.out_u32(2));
         let (rows, nw, e) = (u.rows as usize, words(u.experts as usize), u.expert as usize);
         let open = |i: usize| r[i * nw + e / 32] >> (e % 32) & 1 != 0;
-        // From each place's last step back: whether the gate opens from there on. `slots` holds that for now.
+        // From each place's last step back: 1 where the gate opens from there on, 2 where it is open. `slots` holds that for now.
         for i in (0..slots.len()).rev() {
-            let later = u.idle == 0 && i + rows < slots.len() && slots[i + rows] != 0;
-            slots[i] = u32::from(later || open(i));
+            let later = i + rows < slots.len() && slots[i + rows] != 0;
+            slots[i] = if open(i) { 2 } else { u32::from(later) };
         }
+        let (heard, forever) = (u.idle == Closed::Heard as u32, u.idle == Closed::Idle as u32);
         let mut n = 0;
         for (i, slot) in slots.iter_mut().enumerate() {
-            *slot = match (*slot, u.idle) {
-                (0, 0) => SKIP,
-                (0, _) => IDLE,
+            *slot = match *slot {
+                0 if !forever => SKIP,
+                0 | 1 if !heard => IDLE,
                 _ => {
                     list[n as usize] = i as u32;
                     n += 1;
@@ -82,7 +94,7 @@ impl Kernel for List {
             (5, 61, 2, 0, 1.0),
             (2, 0, 4, 0, 0.5),
         ] {
-            for idle in [0, 1] {
+            for idle in [0, 1, 2] {
                 let u = ListU { steps, rows, experts, expert, idle };
                 let n = (steps * rows) as usize;
                 let name = format!("[{steps}, {rows}], expert {expert} of {experts} at {rate}, idle {idle}");
@@ -142,6 +154,9 @@ impl Kernel for Linear {
         let (x, list, n, w, bias, y) = (args.u32(0), args.u32(1), args.u32(2)[0], args.f32(3), args.f32(4), args.out_f32(0));
         let (rows, c, planes) = (u.rows as usize, u.cin as usize, u.planes as usize);
         let listed = |list| BitMatrix { x, rows, c, planes, pick: Pick::Listed(list) };
+        if n == 0 {
+            return;
+        }
         let list = &list[..n as usize];
         // As full as the whole, so that a row's product is done in the same way wherever it stands.
         let way = Way::of(listed(list).density(), WALK_BELOW);
@@ -259,13 +274,51 @@ pub struct Fire {
     pub kind: NeuronKind,
 }
 
+/// A step at which nothing arrives.
+struct Idle {
+    /// The current of each channel, what the norm makes of nothing.
+    z: Vec<f32>,
+    /// For each word of channels whether that current cannot lift any to the threshold from below.
+    quiet: Vec<bool>,
+    /// Without a norm.
+    u: NeuronU,
+}
+
+impl Idle {
+    fn new<M: Model>(u: &NeuronU, charging: Charging, a: &[f32], b: &[f32]) -> Self {
+        let z: Vec<f32> = match u.affine {
+            0 => vec![0.0; u.c as usize],
+            _ => a.iter().zip(b).map(|(a, b)| a * 0.0 + b).collect(),
+        };
+        // A charge grows with the membrane, but for rounding.
+        let is_quiet = |z: &f32| {
+            let rounding = 1e-3 * (u.v_threshold.abs() + u.rest.abs() + z.abs());
+            M::charge(u.v_threshold, *z, charging) + rounding < u.v_threshold
+        };
+        Idle { quiet: z.chunks(32).map(|z| z.iter().all(is_quiet)).collect(), z, u: NeuronU { affine: 0, ..*u } }
+    }
+    /// [`step_row`] of it.
+    #[inline(always)]
+    fn step<M: Model>(&self, v: &mut [f32], s: &mut [u32], charging: Charging) {
+        let words = self.z.chunks(32).zip(v.chunks_mut(32)).zip(&self.quiet);
+        for (((z, v), quiet), s) in words.zip(s.chunks_mut(1)) {
+            if *quiet && v.iter().fold(true, |below, v| below & (*v < self.u.v_threshold)) {
+                v.iter_mut().zip(z).for_each(|(v, z)| *v = M::charge(*v, *z, charging));
+                s[0] = 0;
+            } else {
+                step_row::<M>(z, &[], &[], v, s, charging, &self.u);
+            }
+        }
+    }
+}
+
 impl Fire {
     fn run<M: Model>(u: &NeuronU, args: &mut Args<'_>) {
         let (x, slots, a, b, w, v0) = (args.f32(0), args.u32(1), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
         let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
         let (nw, tile, charging) = (words(c), u.tile(), u.charging(w));
         let (s, v_end) = (Shared::new(args.out_u32(0)), Shared::new(args.out_f32(1)));
-        let nothing = vec![0.0; c];
+        let idle = Idle::new::<M>(u, charging, a, b);
         (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
             let (r0, n) = (i * tile, tile.min(rows - i * tile));
             let mut v = vec![u.rest; n * c];
@@ -276,20 +329,25 @@ impl Fire {
                 let at = t * rows + r0;
                 // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
                 let s = unsafe { s.slice(at * nw, n * nw) };
+                // The next tile's; its rows of this step follow each other.
+                let mut next = slots[at + n..(at + 2 * n).min((t + 1) * rows)].iter().filter(|slot| **slot < IDLE);
+                if let Some(&first) = next.next() {
+                    let last = next.next_back().unwrap_or(&first);
+                    prefetch(&x[first as usize * c..(*last as usize + 1) * c]);
+                }
                 simd(
                     #[inline(always)]
                     || {
                         for r in 0..n {
                             let (s, v) = (&mut s[r * nw..(r + 1) * nw], &mut v[r * c..(r + 1) * c]);
-                            let x = match slots[at + r] {
-                                SKIP => {
-                                    s.fill(0);
-                                    continue;
+                            match slots[at + r] {
+                                SKIP => s.fill(0),
+                                IDLE => idle.step::<M>(v, s, charging),
+                                slot => {
+                                    let x = &x[slot as usize * c..(slot as usize + 1) * c];
+                                    step_row::<M>(x, a, b, v, s, charging, u);
                                 }
-                                IDLE => &nothing[..],
-                                slot => &x[slot as usize * c..(slot as usize + 1) * c],
-                            };
-                            step_row::<M>(x, a, b, v, s, charging, u);
+                            }
                         }
                     },
                 );
@@ -332,7 +390,7 @@ impl Kernel for Fire {
                 let on = rows % 2 == 1;
                 [u.affine, u.has_v0, u.store_v] = [u32::from(on); 3];
                 let len = |n: usize| if on { n } else { 0 };
-                let ([slots, ..], count) = listed(&mut g, steps as u32, rows as u32, open, u32::from(steps % 2 == 1));
+                let ([slots, ..], count) = listed(&mut g, steps as u32, rows as u32, open, steps as u32 % 3);
                 let inputs = vec![
                     g.dyadic(count * c),
                     slots,

@@ -3,7 +3,7 @@
 //! Tokens `[groups, N, heads x d]` are seen as one \[N, d\] matrix for each group (T x B) and head, transposed or not, by strides alone;
 //! so K^T V, Q (K^T V), Q K^T and every gradient of theirs is this one kernel.
 
-use super::product::gemm_scaled;
+use super::product::{gemm_scaled, transpose};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::uniform;
 use rayon::prelude::*;
@@ -58,6 +58,65 @@ pub struct Product;
 
 thread_local! {
     static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = RefCell::default();
+    static PACKED: RefCell<[Vec<u32>; 2]> = RefCell::default();
+}
+
+/// The 32 bits from element `e` on; what lies behind the buffer is zero.
+#[inline(always)]
+fn word_at(bits: &[u32], e: usize) -> u32 {
+    let low = bits.get(e / 32).copied().unwrap_or(0);
+    match e % 32 {
+        0 => low,
+        shift => low >> shift | bits.get(e / 32 + 1).copied().unwrap_or(0) << (32 - shift),
+    }
+}
+
+/// Packs the \[rows, k\] matrix of bits at element `start` along k: `out` \[words(k), rows\]. One of the strides (row, column) is 1.
+#[inline(always)]
+fn pack_along_k(bits: &[u32], start: usize, (rows, k): (usize, usize), strides: (usize, usize), out: &mut Vec<u32>) {
+    out.clear();
+    out.resize(words(k) * rows, 0);
+    for (w, out) in out.chunks_exact_mut(rows).enumerate() {
+        let n = 32.min(k - w * 32);
+        if strides.1 == 1 {
+            for (r, out) in out.iter_mut().enumerate() {
+                *out = word_at(bits, start + r * strides.0 + w * 32) & u32::MAX >> (32 - n);
+            }
+            continue;
+        }
+        for (q, out) in out.chunks_mut(32).enumerate() {
+            let mut square = [0; 32];
+            for (i, line) in square.iter_mut().enumerate().take(n) {
+                *line = word_at(bits, start + (w * 32 + i) * strides.1 + q * 32);
+            }
+            transpose(&mut square);
+            out.copy_from_slice(&square[..out.len()]);
+        }
+    }
+}
+
+/// How many bits row `i` of a and each row of b share, times `scale`; both are packed along k.
+#[inline(always)]
+fn count_shared(a: &[u32], m: usize, i: usize, b: &[u32], n: usize, scale: f32, y: &mut [f32]) {
+    let lines = || a.iter().skip(i).step_by(m).zip(b.chunks_exact(n));
+    for (q, y) in y.chunks_mut(16).enumerate() {
+        let mut sums = [0u32; 16];
+        match <&mut [f32; 16]>::try_from(&mut *y) {
+            Ok(y) => {
+                for (a, b) in lines() {
+                    let b = &b[q * 16..q * 16 + 16];
+                    (0..16).for_each(|j| sums[j] += (a & b[j]).count_ones());
+                }
+                (0..16).for_each(|j| y[j] = scale * sums[j] as i32 as f32);
+            }
+            Err(_) => {
+                for (a, b) in lines() {
+                    sums.iter_mut().zip(&b[q * 16..]).for_each(|(s, b)| *s += (a & b).count_ones());
+                }
+                y.iter_mut().zip(sums).for_each(|(y, s)| *y = scale * s as i32 as f32);
+            }
+        }
+    }
 }
 
 /// Unpacks the \[rows, cols\] matrix at element `start` whose columns are neighbours, into `out` \[rows, cols\].
@@ -106,6 +165,39 @@ fn operand<'a>(
     (scratch, if strides.1 == 1 { (cols, 1) } else { (1, rows) })
 }
 
+impl Product {
+    /// Spikes times spikes: coincidences, counted 32 at a time.
+    fn count(u: &ProductU, a: &[u32], b: &[u32], y: &mut [f32]) {
+        let (m, n, k) = (u.m as usize, u.n as usize, u.k as usize);
+        let row = u.y_row as usize;
+        y.par_chunks_mut((u.y_group as usize).max(1)).take(u.groups as usize).enumerate().for_each(|(i, y)| {
+            PACKED.with_borrow_mut(|[pa, pb]| {
+                for h in 0..u.heads as usize {
+                    let start = |group: u32, head: u32| i * group as usize + h * head as usize;
+                    let y = &mut y[h * u.y_head as usize..];
+                    simd(
+                        #[inline(always)]
+                        || {
+                            let strides = (u.a_row as usize, u.a_col as usize);
+                            pack_along_k(a, start(u.a_group, u.a_head), (m, k), strides, pa);
+                            // Keys that nobody asks for.
+                            if pa.iter().all(|w| *w == 0) {
+                                return (0..m).for_each(|i| y[i * row..i * row + n].fill(0.0));
+                            }
+                            // Rows of b's transpose.
+                            let strides = (u.b_col as usize, u.b_row as usize);
+                            pack_along_k(b, start(u.b_group, u.b_head), (n, k), strides, pb);
+                            for i in 0..m {
+                                count_shared(pa, m, i, pb, n, u.scale, &mut y[i * row..i * row + n]);
+                            }
+                        },
+                    );
+                }
+            });
+        });
+    }
+}
+
 impl Kernel for Product {
     type Uniform = ProductU;
     fn name(&self) -> &'static str {
@@ -129,6 +221,9 @@ impl Kernel for Product {
     fn cpu(&self, u: &ProductU, args: &mut Args<'_>) {
         let (a, a_spikes, b, b_spikes, y) = (args.f32(0), args.u32(1), args.f32(2), args.u32(3), args.out_f32(0));
         let (m, n, k) = (u.m as usize, u.n as usize, u.k as usize);
+        if u.a_bits != 0 && u.b_bits != 0 && m * n != 0 {
+            return Self::count(u, a_spikes, b_spikes, y);
+        }
         let at = |group: u32, head: u32, i: usize, h: usize| i * group as usize + h * head as usize;
         y.par_chunks_mut((u.y_group as usize).max(1)).take(u.groups as usize).enumerate().for_each(|(i, y)| {
             SCRATCH.with_borrow_mut(|(sa, sb)| {

@@ -74,15 +74,32 @@ impl Kernel for Forward {
     fn cpu(&self, u: &DepthwiseU, args: &mut Args<'_>) {
         let (x, w, y) = (args.u32(0), args.f32(1), args.out_f32(0));
         let (c, nw) = (u.c as usize, words(u.c as usize));
+        // Rows of whole words, like the spikes.
+        let mut padded = vec![[0.0f32; 32]; 9 * nw];
+        for (to, from) in padded.chunks_exact_mut(nw.max(1)).zip(w.chunks_exact(c.max(1))) {
+            to.as_flattened_mut()[..c].copy_from_slice(from);
+        }
         y.par_chunks_mut(64 * c.max(1)).enumerate().for_each(|(b, y)| {
             simd(
                 #[inline(always)]
                 || {
                     for (i, y) in y.chunks_exact_mut(c).enumerate() {
-                        y.fill(0.0);
+                        let (mut taps, mut n) = ([(0, 0); 9], 0);
                         each_tap(b * 64 + i, u.h as usize, u.w as usize, |tap, p| {
-                            add_where(y, &x[p * nw..(p + 1) * nw], &w[tap * c..(tap + 1) * c]);
+                            taps[n] = (tap * nw, p * nw);
+                            n += 1;
                         });
+                        // The sums of a word of channels stay in registers through all taps.
+                        for (q, y) in y.chunks_mut(32).enumerate() {
+                            let mut sums = [0.0f32; 32];
+                            for &(tap, p) in &taps[..n] {
+                                let (word, w) = (x[p + q], &padded[tap + q]);
+                                for k in 0..32 {
+                                    sums[k] += if word & 1 << k != 0 { w[k] } else { 0.0 };
+                                }
+                            }
+                            y.copy_from_slice(&sums[..y.len()]);
+                        }
                     }
                 },
             );

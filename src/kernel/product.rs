@@ -383,7 +383,12 @@ impl BitMatrix<'_> {
         let mut run = |source: usize, n: usize, first: usize| {
             for q in 0..self.planes {
                 let at = (q * self.rows + source) * nw;
-                for (w, &word) in self.x[at..at + n * nw].iter().enumerate() {
+                let line = &self.x[at..at + n * nw];
+                // Planes behind closed gates are empty, and so are rows of silent places.
+                if line.iter().all(|w| *w == 0) {
+                    continue;
+                }
+                for (w, &word) in line.iter().enumerate() {
                     len += columns_of(word, (first + w * 32) as u32, &mut list[len..]);
                 }
             }
@@ -536,7 +541,7 @@ unsafe fn compress(word: u32, first: u32, list: *mut u32) -> usize {
 
 /// Transposes a square of 32 x 32 bits: bit j of word i becomes bit i of word j.
 #[inline(always)]
-fn transpose(a: &mut [u32; 32]) {
+pub(super) fn transpose(a: &mut [u32; 32]) {
     let (mut half, mut mask) = (16, 0x0000_ffffu32);
     while half != 0 {
         let mut k = 0;

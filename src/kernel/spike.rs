@@ -46,7 +46,7 @@ impl Kernel for Concat {
 }
 
 uniform! {
-    /// Uniform of [`Mask`], [`MaskBackward`] and of gates of rows ([`super::gate`]).
+    /// Uniform of [`MaskBackward`] and of gates of rows ([`super::gate`]).
     pub struct MaskU {
         /// Places x samples x steps.
         rows: u32,
@@ -77,32 +77,59 @@ impl MaskU {
     }
 }
 
-/// r bits\[rows, experts\], a bits\[rows, c\] -> y bits\[rows, c\]: the row of a where the router chose the expert, else nothing.
-pub struct Mask;
-
-impl Kernel for Mask {
-    head!("spike/mask", MaskU, [r: ReadU32, a: ReadU32, y: WriteU32]);
-    fn threads(&self, u: &MaskU) -> usize {
-        u.rows as usize * words(u.c as usize)
+uniform! {
+    /// Uniform of [`Mixture`].
+    pub struct MixtureU {
+        /// Places x samples x steps.
+        rows: u32,
+        /// Channels of an expert's spikes.
+        c: u32,
+        /// Channels of the router.
+        experts: u32,
+        /// The expert of a0.
+        first: u32,
+        /// How many of a0 to a3 there are.
+        n: u32
     }
-    fn cpu(&self, u: &MaskU, args: &mut Args<'_>) {
-        let (r, a) = (args.u32(0), args.u32(1));
-        let nw = words(u.c as usize).max(1);
+}
+
+/// r bits\[rows, experts\], a0 to a3 bits\[rows, c\] (or empty, from the n-th on) -> y bits\[n, rows, c\]: the rows of each where the router
+/// chose its expert, else nothing.
+pub struct Mixture;
+
+impl Kernel for Mixture {
+    head!("spike/mixture", MixtureU, [r: ReadU32, a0: ReadU32, a1: ReadU32, a2: ReadU32, a3: ReadU32, y: WriteU32]);
+    fn threads(&self, u: &MixtureU) -> usize {
+        u.n as usize * u.rows as usize * words(u.c as usize)
+    }
+    fn cpu(&self, u: &MixtureU, args: &mut Args<'_>) {
+        let (r, rows, nw) = (args.u32(0), u.rows as usize, words(u.c as usize).max(1));
+        let a = [1, 2, 3, 4].map(|i| args.u32(i));
         let task = task_rows(nw);
-        args.out_u32(0).par_chunks_mut(task * nw).enumerate().for_each(|(t, y)| {
-            for (i, y) in y.chunks_mut(nw).enumerate().map(|(i, y)| (t * task + i, y)) {
-                let mask = if u.open(r, i) { u32::MAX } else { 0 };
-                y.iter_mut().zip(&a[i * nw..]).for_each(|(y, a)| *y = a & mask);
-            }
+        args.out_u32(0).par_chunks_mut((rows * nw).max(1)).enumerate().for_each(|(p, y)| {
+            let u = MaskU { rows: u.rows, c: u.c, experts: u.experts, expert: u.first + p as u32 };
+            y.par_chunks_mut(task * nw).zip(a[p].par_chunks(task * nw)).enumerate().for_each(|(t, (y, a))| {
+                for (i, (y, a)) in y.chunks_mut(nw).zip(a.chunks(nw)).enumerate() {
+                    match u.open(r, t * task + i) {
+                        true => y.copy_from_slice(a),
+                        false => y.fill(0),
+                    }
+                }
+            });
         });
     }
-    fn cases(&self) -> Vec<Case<MaskU>> {
-        let case = |(label, u, mut g): (String, MaskU, Gen)| {
-            let (rows, c) = (u.rows as usize, u.c as usize);
-            let inputs = vec![g.bits(rows, u.experts as usize, 0.5), g.bits(rows, c, 0.3)];
-            Case::new(label, u, inputs, vec![rows * words(c)])
-        };
-        MaskU::cases("spike/mask").into_iter().map(case).collect()
+    fn cases(&self) -> Vec<Case<MixtureU>> {
+        let mut g = Gen::new("spike/mixture");
+        [(0, 8, 4, 0, 4), (1, 1, 1, 0, 1), (5, 32, 4, 0, 4), (37, 70, 35, 32, 3), (600, 129, 8, 4, 4), (9, 40, 6, 4, 2)]
+            .map(|(rows, c, experts, first, n)| {
+                let u = MixtureU { rows, c, experts, first, n };
+                let (rows, c) = (rows as usize, c as usize);
+                let mut inputs = vec![g.bits(rows, experts as usize, 0.5)];
+                inputs.extend((0..4).map(|i| g.bits(if i < n { rows } else { 0 }, c, 0.3)));
+                let name = format!("[{rows}, {c}], {n} experts of {experts} from {first}");
+                Case::new(name, u, inputs, vec![n as usize * rows * words(c)])
+            })
+            .into()
     }
     fn tolerance(&self) -> Tolerance {
         Tolerance::Exact
@@ -511,7 +538,7 @@ impl Kernel for Unpack {
 pub fn all() -> Vec<Box<dyn AnyKernel>> {
     vec![
         Box::new(Concat),
-        Box::new(Mask),
+        Box::new(Mixture),
         Box::new(MaskBackward),
         Box::new(And),
         Box::new(AndBackward),

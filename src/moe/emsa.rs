@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::neuron::Neuron;
 use crate::nn::attention::{Entry, Exit, Residual, token_gate};
 use crate::nn::{ConvBn, Kind, Neurons};
-use crate::ops::active::{Active, ActiveQuery};
+use crate::ops::active::{Active, ActiveQuery, Closed};
 use crate::ops::attention::{KeyValue, Query};
 use crate::ops::gate::{Mixture, RowGate, TokenGate};
 use crate::ops::residual::Residual as Sum;
@@ -89,18 +89,11 @@ impl Emsa {
         self.router = Some(router);
         self
     }
-    /// Spikes `[T, B, N.., D]` to sum_i r_i A_i, integer spikes `[T, B, N.., dv]`.
-    fn mixture(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        let gates = self.router.as_ref().map(|r| r.route(x, cx)).transpose()?;
-        let lazy = self.skip == Skip::Lazy;
-        // A chunk of a stream does not know whether a gate opens later.
-        let skips = cx.skips() && (lazy || !cx.carries_state()) && x.is_bits();
-        let active: Vec<Option<Active>> = (0..self.queries.len())
-            .map(|i| gates.as_ref().filter(|_| skips).map(|r| Active::of(r, i, lazy)).transpose())
-            .collect::<Result<_>>()?;
-        // Nobody asks for the keys and values of a sample behind its last open gate.
-        let asked = match &gates {
-            Some(r) if skips && !cx.carries_state() => Active::of_samples(r)?,
+    /// What every open gate of a sample needs and all experts share: K^T V, or SDSA's gate. By the gates r `[T, B, N.., experts]` keys and
+    /// values are computed up to the last step at which any of the sample is open.
+    fn shared(&self, x: &Tensor, gates: Option<&Tensor>, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let asked = match gates {
+            Some(r) if cx.skips() && !cx.carries_state() && x.is_bits() => Active::of_samples(r)?,
             _ => None,
         };
         let [k, v] = [&self.key, &self.value].map(|(map, lif)| match &asked {
@@ -108,21 +101,43 @@ impl Emsa {
             Some(rows) => map.active_spikes(x, rows, lif, cx),
         });
         let (k, v) = (k?, v?);
-        // Shared by all experts, computed once.
-        let shared = match (&self.attend, asked.is_some_and(|a| a.is_empty())) {
-            (Attend::Ssa { .. }, false) => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v])?,
+        match (&self.attend, asked.is_some_and(|a| a.is_empty())) {
+            (Attend::Ssa { .. }, false) => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v]),
             (Attend::Ssa { .. }, true) => {
                 // A product that is not done is one of a dense network all the same.
                 if let Some(counts) = cx.counts().filter(|c| c.keep.operations) {
                     let Cost { dense, .. } = KeyValue { heads: 1 }.cost(&[&k, &v])?;
                     counts.operation(&self.name, "key_value", Cost { dense, ..Cost::default() });
                 }
-                Tensor::zeros(cx.device(), &[0, v.channels()])?
+                Tensor::zeros(cx.device(), &[0, v.channels()])
             }
-            (Attend::Sdsa { kv_lif }, _) => token_gate(&self.name, &k, &v, kv_lif, cx)?,
+            (Attend::Sdsa { kv_lif }, _) => token_gate(&self.name, &k, &v, kv_lif, cx),
+        }
+    }
+    /// [`Emsa::forward`] up to what the experts share, and no further: for measurements.
+    pub fn keys_and_values(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let x = self.entry.forward(x, cx)?;
+        let gates = self.router.as_ref().map(|r| r.route(&x, cx)).transpose()?;
+        self.shared(&x, gates.as_ref(), cx)
+    }
+    /// The rows that each expert's gates need; none where all are computed.
+    fn active(&self, x: &Tensor, gates: Option<&Tensor>, cx: &Ctx<'_>) -> Result<Vec<Option<Active>>> {
+        let closed = match (self.skip, cx.carries_state()) {
+            (Skip::Exact, _) => Closed::Heard,
+            // A chunk of a stream does not know whether a gate opens later.
+            (Skip::Lazy, true) => Closed::Idle,
+            (Skip::Lazy, false) => Closed::IdleUntilLast,
         };
+        let skips = cx.skips() && x.is_bits() && !(closed == Closed::Heard && cx.carries_state());
+        let gates = gates.filter(|_| skips);
+        (0..self.queries.len()).map(|i| gates.map(|r| Active::of(r, i, closed)).transpose()).collect()
+    }
+    /// Spikes `[T, B, N.., D]` to sum_i r_i A_i, integer spikes `[T, B, N.., dv]`.
+    fn mixture(&self, x: &Tensor, gates: Option<Tensor>, active: &[Option<Active>], cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let shared = self.shared(x, gates.as_ref(), cx)?;
+        let lazy = self.skip == Skip::Lazy;
         let mut experts = Vec::new();
-        for (i, (query, active)) in self.queries.iter().zip(&active).enumerate() {
+        for (i, (query, active)) in self.queries.iter().zip(active).enumerate() {
             let gate = gates.as_ref().filter(|_| lazy);
             let q = match (active, gate) {
                 (Some(active), _) => query.0.active_spikes(x, active, &query.1, cx)?,
@@ -130,7 +145,7 @@ impl Emsa {
                 (None, None) => query.0.spikes(x, &query.1, cx)?,
             };
             if let Some(r) = &gates {
-                let product = if matches!(self.attend, Attend::Ssa { .. }) { v.channels() } else { 0 };
+                let product = if matches!(self.attend, Attend::Ssa { .. }) { shared.channels() } else { 0 };
                 gated::experts(cx, &self.name, r, i, active.as_ref(), &[(x, q.channels()), (&q, product)])?;
             }
             experts.push(match (&self.attend, active) {
@@ -168,7 +183,14 @@ impl Emsa {
 impl Module for Emsa {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let x = self.entry.forward(x, cx)?;
-        let y = self.mixture(&x, cx)?;
+        let gates = self.router.as_ref().map(|r| r.route(&x, cx)).transpose()?;
+        let active = self.active(&x, gates.as_ref(), cx)?;
+        let nobody = active.iter().all(|a| a.as_ref().is_some_and(Active::is_empty));
+        // What is counted is counted as if places were computed one by one.
+        if nobody && !active.is_empty() && !cx.carries_state() && cx.counts().is_none() {
+            return self.exit.silent(x.shape(), cx);
+        }
+        let y = self.mixture(&x, gates, &active, cx)?;
         self.exit.forward(&y, cx)
     }
 }

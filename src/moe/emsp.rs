@@ -59,64 +59,89 @@ impl Emsp {
         }
         Ok((e, r))
     }
-    /// The gates alone: spikes `[T, B, H, W, D]` to spikes `[T, B, H, W, half]`.
-    pub fn gates(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        let half = self.half as u32;
-        self.fc1.0.channel_spikes(x, &(half..2 * half).collect::<Vec<_>>(), &self.fc1.1, cx)
+    /// The gates that the weights allow to open: spikes `[T, B, H, W, D]` to their experts and spikes `[T, B, H, W, experts.len()]`.
+    pub fn gates(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<(Vec<u32>, Tensor)> {
+        let ((fc1, lif), half) = (&self.fc1, self.half as u32);
+        let (may, never) = fc1.may_fire(x, self.half..2 * self.half, lif, cx)?;
+        let (may, never) = at_least_16(may, never);
+        fc1.skipped(x, &never, cx)?;
+        let r = fc1.channel_spikes(x, &may, lif, cx)?;
+        Ok((may.iter().map(|c| c - half).collect(), r))
     }
-    /// [`Emsp::halves`] where only those experts are computed whose gate opens anywhere in the batch; the others are silent. Gates come
-    /// first then, and are looked at by the host.
-    fn needed_halves(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<(Tensor, Tensor)> {
-        let (fc1, lif) = &self.fc1;
-        let r = self.gates(x, cx)?;
-        let (needed, missing) = used_channels(&r)?;
-        let mut e = fc1.channel_spikes(x, &needed, lif, cx)?;
+    /// E AND U_r of [`Emsp::halves`] where only those experts are computed whose gate opens anywhere in the batch. Gates come first then, and are
+    /// looked at by the host. Nothing where no gate opens, unless that is to be counted.
+    fn gated(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Option<Tensor>> {
+        let ((fc1, lif), half) = (&self.fc1, self.half);
+        let (may, r) = self.gates(x, cx)?;
+        let (used, unused) = used_channels(&r)?;
+        if used.is_empty() && cx.counts().is_none() {
+            return Ok(None);
+        }
+        let r = match unused.is_empty() {
+            true => r,
+            false => {
+                let mut to = vec![u32::MAX; may.len()];
+                used.iter().enumerate().for_each(|(i, &c)| to[c as usize] = i as u32);
+                move_channels(&r, &to, used.len())?
+            }
+        };
+        let experts: Vec<u32> = used.iter().map(|&c| may[c as usize]).collect();
+        let missing: Vec<u32> = (0..half as u32).filter(|c| experts.binary_search(c).is_err()).collect();
+        let mut e = fc1.channel_spikes(x, &experts, lif, cx)?;
         fc1.skipped(x, &missing, cx)?;
         if cx.counts().is_some() {
-            let gates: Vec<u32> = (self.half as u32..2 * self.half as u32).collect();
-            let [a, b] = [(&e, &needed), (&r, &gates)].map(|(x, c)| spread_channels(x, c, 2 * self.half));
+            let gates: Vec<u32> = experts.iter().map(|c| c + half as u32).collect();
+            let [a, b] = [(&e, &experts), (&r, &gates)].map(|(x, c)| move_channels(x, c, 2 * half));
             let (a, b) = (a?, b?);
             let both: Vec<u32> = a.words()?.iter().zip(b.words()?).map(|(a, b)| a | b).collect();
             cx.emitted(lif.name(), &Tensor::new(a.device(), a.shape(), a.repr(), a.device().upload(&both)?)?)?;
         }
-        let Some((conv, lif)) = &self.depthwise else { return Ok((spread_channels(&e, &needed, self.half)?, r)) };
-        if cx.counts().is_some() {
-            gated::depthwise(cx, &self.name, &spread_channels(&e, &needed, self.half)?, &r)?;
+        if let Some((conv, lif)) = &self.depthwise {
+            if cx.counts().is_some() {
+                gated::depthwise(cx, &self.name, &move_channels(&e, &experts, half)?, &move_channels(&r, &experts, half)?)?;
+            }
+            e = conv.channel_spikes(&e, &experts, lif, cx)?;
+            conv.skipped(&e, &missing, cx)?;
+            if cx.counts().is_some() {
+                cx.emitted(lif.name(), &move_channels(&e, &experts, half)?)?;
+            }
         }
-        e = conv.channel_spikes(&e, &needed, lif, cx)?;
-        conv.skipped(&e, &missing, cx)?;
-        let e = spread_channels(&e, &needed, self.half)?;
-        cx.emitted(lif.name(), &e)?;
-        Ok((e, r))
+        let y = cx.apply1(&self.name, Both, &[&e, &r])?;
+        move_channels(&y, &experts, half).map(Some)
     }
 }
 
-/// Channels of r that have a spike anywhere, and the others. There are at least 16 of the first if there are so many: matrix products of
-/// one column round in another way.
+/// Channels of r that have a spike anywhere, and the others, as [`at_least_16`].
 fn used_channels(r: &Tensor) -> Result<(Vec<u32>, Vec<u32>)> {
-    let (bits, nw, c) = (r.words()?, words(r.channels()), r.channels() as u32);
+    let (bits, nw, c) = (r.view()?, words(r.channels()), r.channels() as u32);
     let mut any = vec![0u32; nw];
     bits.chunks_exact(nw.max(1)).for_each(|row| any.iter_mut().zip(row).for_each(|(a, w)| *a |= w));
-    let is_used = |k: &u32| any[*k as usize / 32] >> (k % 32) & 1 != 0;
-    let (mut used, mut unused): (Vec<u32>, Vec<u32>) = (0..c).partition(is_used);
+    let (used, unused) = (0..c).partition(|k| any[*k as usize / 32] >> (k % 32) & 1 != 0);
+    Ok(at_least_16(used, unused))
+}
+
+/// Moves channels from the second list to the first until that has 16, if it has any: matrix products of one column round in another way.
+fn at_least_16(mut used: Vec<u32>, mut unused: Vec<u32>) -> (Vec<u32>, Vec<u32>) {
     if !used.is_empty() && used.len() < 16 {
         used.extend(unused.drain(..unused.len().min(16 - used.len())));
         used.sort_unstable();
     }
-    Ok((used, unused))
+    (used, unused)
 }
 
-/// Spikes `[.., n]` at their places among `c` channels.
-fn spread_channels(x: &Tensor, channels: &[u32], c: usize) -> Result<Tensor> {
-    let (from, to) = (words(channels.len()), words(c));
-    let mut out = vec![0u32; x.rows() * to];
-    let bits = x.words()?;
-    for (row, out) in bits.chunks_exact(from.max(1)).zip(out.chunks_exact_mut(to.max(1))) {
+/// Spikes `[.., n]`, each at place `to` of its channel among `c`; those whose place is `u32::MAX` are left out.
+fn move_channels(x: &Tensor, to: &[u32], c: usize) -> Result<Tensor> {
+    let (from, pitch) = (words(to.len()), words(c));
+    let mut out = vec![0u32; x.rows() * pitch];
+    let bits = x.view()?;
+    for (row, out) in bits.chunks_exact(from.max(1)).zip(out.chunks_exact_mut(pitch.max(1))) {
         for (i, &word) in row.iter().enumerate() {
             let mut word = word;
             while word != 0 {
-                let c = channels[i * 32 + word.trailing_zeros() as usize];
-                out[c as usize / 32] |= 1 << (c % 32);
+                let to = to[i * 32 + word.trailing_zeros() as usize];
+                if to != u32::MAX {
+                    out[to as usize / 32] |= 1 << (to % 32);
+                }
                 word &= word - 1;
             }
         }
@@ -129,11 +154,15 @@ impl Module for Emsp {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let x = self.entry.forward(x, cx)?;
         let at_hand = x.device().at_hand(x.storage()).is_some();
-        let (e, r) = match self.routed && cx.skips() && !cx.carries_state() && at_hand && x.is_bits() {
-            true => self.needed_halves(&x, cx)?,
-            false => self.halves(&x, cx)?,
+        let y = if self.routed && cx.skips() && !cx.carries_state() && at_hand && x.is_bits() {
+            match self.gated(&x, cx)? {
+                Some(y) => y,
+                None => return self.exit.silent(x.shape(), cx),
+            }
+        } else {
+            let (e, r) = self.halves(&x, cx)?;
+            if self.routed { cx.apply1(&self.name, Both, &[&e, &r])? } else { e }
         };
-        let y = if self.routed { cx.apply1(&self.name, Both, &[&e, &r])? } else { e };
         self.exit.forward(&y, cx)
     }
 }

@@ -8,9 +8,12 @@
 //!   at which any gate of the sample is open;
 //! - on the CPU, EMSP computes its gates first, and then the experts (columns of the first map, depth-wise channels) that some gate of the batch
 //!   opens. A channel that is open anywhere is computed everywhere: single places are too fine to save time.
+//!   Gates that the weights keep shut, whatever arrives, are not computed either ([`ConvBn::may_fire`](crate::nn::ConvBn::may_fire));
+//! - on the CPU, where no gate is open at all, what stands behind the mixture is computed for one place, for all are alike.
 //!
 //! Not in training, where batch norms take their statistics from every row; nor in streams, where a gate may open in the next chunk.
-//! [`Skip::Lazy`] makes another network whose closed rows can always be left out, in streams too. [`Ctx::without_skipping`](crate::ctx::Ctx) computes
+//! [`Skip::Lazy`] makes another network whose closed rows can always be left out, in streams too; in whole clips
+//! nothing is computed behind the last open step. [`Ctx::without_skipping`](crate::ctx::Ctx) computes
 //! everything.
 //!
 //! On a GPU the number of active rows stays on the device: launches are as large as if all were active, and groups beyond the count return at

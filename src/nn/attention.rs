@@ -3,12 +3,13 @@
 use super::{ConvBn, Kind, Neurons};
 use crate::ctx::{Ctx, Module};
 use crate::error::Result;
+use crate::kernel::words;
 use crate::neuron::Neuron;
 use crate::ops::attention::{KeyValue, Mix, Query, Scores};
 use crate::ops::gate::{Both, TokenGate};
 use crate::ops::mean::TokenMean;
 use crate::params::Build;
-use crate::tensor::Tensor;
+use crate::tensor::{Repr, Tensor};
 
 /// How an attention or perceptron stands in its residual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,21 @@ impl Exit {
             Some(lif) => self.proj.spikes(x, lif, cx),
             None => self.proj.current(x, cx),
         }
+    }
+    /// [`Exit::forward`] where no spike arrives anywhere in `[T, B, .., Ci]`: what is computed for one place is so at all. For inference of
+    /// whole clips.
+    pub fn silent(&self, shape: &[usize], cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let (steps, device) = (shape[0], cx.device().clone());
+        let cin = cx.param(self.proj.weight).shape()[0];
+        let nothing = device.upload(&vec![0; steps * words(cin)])?;
+        let y = self.forward(&Tensor::new(&device, &[steps, 1, cin], Repr::Bits { planes: 1 }, nothing)?, cx)?;
+        let (one, places) = (y.view()?, shape[1..shape.len() - 1].iter().product::<usize>());
+        let mut all = Vec::with_capacity(one.len() * places);
+        for row in one.chunks_exact((one.len() / steps.max(1)).max(1)) {
+            (0..places).for_each(|_| all.extend_from_slice(row));
+        }
+        let shape = [&shape[..shape.len() - 1], &[y.channels()]].concat();
+        Tensor::new(&device, &shape, y.repr(), device.upload(&all)?)
     }
 }
 

@@ -25,6 +25,7 @@ use crate::ops::norm::BatchNorm;
 use crate::params::{Build, Init, ParamId, Role};
 use crate::tensor::torch::Layout;
 use crate::tensor::{Repr, Tensor, launch};
+use std::ops::Range;
 
 /// Added to the variance of batch norms, as in PyTorch.
 const EPS: f32 = 1e-5;
@@ -41,11 +42,15 @@ enum Part<'a> {
 
 /// Some places of the last axis, in this order. By way of the host: for parameters.
 fn pick(t: &Tensor, channels: &[u32]) -> Result<Tensor> {
-    let v = t.to_vec()?;
-    let picked: Vec<f32> = v.chunks(t.channels().max(1)).flat_map(|row| channels.iter().map(|&c| row[c as usize])).collect();
+    t.expect_f32("pick")?;
+    let words = t.view()?;
+    let mut picked = Vec::with_capacity(words.len() / t.channels().max(1) * channels.len());
+    for row in words.chunks_exact(t.channels().max(1)) {
+        picked.extend(channels.iter().map(|&c| row[c as usize]));
+    }
     let mut shape = t.shape().to_vec();
     shape.last_mut().into_iter().for_each(|c| *c = channels.len());
-    Tensor::from_f32(t.device(), &shape, &picked)
+    Tensor::new(t.device(), &shape, t.repr(), t.device().upload(&picked)?)
 }
 
 /// A layer of neurons.
@@ -274,6 +279,38 @@ impl ConvBn {
             Kind::Pointwise | Kind::PointwiseBias => cx.apply1(&self.name, Linear::default(), &inputs)?,
         };
         neurons.run(&y, (!folded).then_some(&self.bn), Part::Channels(channels), cx)
+    }
+    /// The channels among `channels` of a pointwise convolution at which `neurons`, at rest, may fire, and those at which none ever does: even
+    /// if every weight that helps had its spikes, and no other, the current would stay below zero.
+    pub fn may_fire(&self, x: &Tensor, channels: Range<usize>, neurons: &Neurons, cx: &Ctx<'_>) -> Result<(Vec<u32>, Vec<u32>)> {
+        let all = || (channels.start as u32..channels.end as u32).collect();
+        let pointwise = matches!(self.kind, Kind::Pointwise | Kind::PointwiseBias);
+        if !pointwise || !x.is_bits() || neurons.neuron.rest() >= neurons.neuron.v_threshold {
+            return Ok((all(), Vec::new()));
+        }
+        let w = cx.param(self.weight);
+        let [gamma, beta, mean, var] = self.bn.params(cx).map(|p| p.to_vec());
+        let (gamma, beta, mean, var) = (gamma?, beta?, mean?, var?);
+        let bias = self.bias.map_or_else(|| Ok(vec![0.0; beta.len()]), |b| cx.param(b).to_vec())?;
+        let gain: Vec<f32> = gamma.iter().zip(&var).map(|(g, v)| g / (v + EPS).sqrt()).collect();
+        // What arrives at most, and all that rounding can be a share of.
+        let (mut most, mut size) = (vec![0.0f32; channels.len()], vec![0.0f32; channels.len()]);
+        for row in bytemuck::cast_slice::<u32, f32>(&w.view()?).chunks_exact(w.channels().max(1)) {
+            let weights = row[channels.clone()].iter().zip(&gain[channels.clone()]);
+            for ((w, gain), (most, size)) in weights.zip(most.iter_mut().zip(&mut size)) {
+                let z = w * gain;
+                *most += z.max(0.0);
+                *size += z.abs();
+            }
+        }
+        let planes = x.planes() as f32;
+        Ok(channels.clone().map(|c| c as u32).partition(|&c| {
+            let (c, i) = (c as usize, c as usize - channels.start);
+            let shift = beta[c] + (bias[c] - mean[c]) * gain[c];
+            let size = planes * size[i] + beta[c].abs() + (bias[c].abs() + mean[c].abs()) * gain[c].abs();
+            let below = planes * most[i] + shift + 1e-3 * size < 0.0;
+            !below
+        }))
     }
     /// Counts what these output channels would have cost as skipped. A depth-wise convolution was not given their spikes: of it only the
     /// dense network's part is known.

@@ -4,11 +4,13 @@ use super::none;
 use crate::counts::Cost;
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
-use crate::kernel::active::{Linear, LinearU, List, ListU, Query, QueryU};
+use crate::kernel::active::{Linear, LinearU, List, ListU, Query, QueryU, SKIP};
 use crate::kernel::words;
 use crate::tensor::{Repr, Tensor, launch, launch1};
 
 const WORDS: Repr = Repr::Bits { planes: 1 };
+
+pub use crate::kernel::active::Closed;
 
 /// The rows (step, sample, token) that the gate of one expert needs; made on the device, where their number stays on a GPU.
 #[derive(Clone)]
@@ -23,18 +25,18 @@ pub struct Active {
     count: Tensor,
     /// Rows to make room for: their number where it is at hand, else all rows.
     room: usize,
-    /// Whether neurons leak through the steps that are left out; else nothing comes after them.
-    idle: bool,
+    /// What the steps that are left out mean.
+    closed: Closed,
 }
 
 impl Active {
-    /// Of the gates r `[T, B, N.., experts]` those of one expert. A row is active while its gate is open at this step or a later one: what
-    /// is left out can be heard by nobody, and results are the same to the bit. With `idle` only open rows are active, and a closed step is
-    /// one without input.
+    /// Of the gates r `[T, B, N.., experts]` those of one expert. With [`Closed::Heard`] a row is active while its gate is open at this step or a
+    /// later one: what is left out can be heard by nobody, and results are the same to the bit. Else only open rows are active, and a closed step
+    /// is one without input.
     ///
     /// # Errors
     /// Gates that are no spikes.
-    pub fn of(r: &Tensor, expert: usize, idle: bool) -> Result<Self> {
+    pub fn of(r: &Tensor, expert: usize, closed: Closed) -> Result<Self> {
         if r.expect_bits("active")? != 1 || expert >= r.channels() || r.shape().len() < 2 {
             return Err(Error::shape("active", format!("expert {expert} of gates {r:?}")));
         }
@@ -45,12 +47,12 @@ impl Active {
             rows: all.checked_div(steps).unwrap_or(0) as u32,
             experts: r.channels() as u32,
             expert: expert as u32,
-            idle: u32::from(idle),
+            idle: closed as u32,
         };
         let outs = launch(r.device(), &List, &u, &[r], &[(&[all, 32], WORDS), (&[all, 32], WORDS), (&[1, 32], WORDS)])?;
         let [slots, list, count]: [Tensor; 3] = outs.try_into().map_err(|_| Error::shape("active", "no output"))?;
         let room = r.device().at_hand(count.storage()).map_or(all, |n| n as usize);
-        Ok(Active { lead, slots, list, count, room, idle })
+        Ok(Active { lead, slots, list, count, room, closed })
     }
     /// All rows of each sample up to the last step at which any of its gates is open: what keys and values are needed for. None where the
     /// host would have to wait for the gates (on a GPU), and where all rows are active.
@@ -68,7 +70,7 @@ impl Active {
         let open = bits.chunks_exact(bits.len() / samples).flat_map(|s| vec![u32::from(s.iter().any(|w| *w != 0)); tokens]);
         let lead = [&shape[..shape.len() - 1], &[1]].concat();
         let open = Tensor::new(device, &lead, WORDS, device.upload(&open.collect::<Vec<_>>())?)?;
-        Ok(Some(Active::of(&open, 0, false)?).filter(|a| a.room < r.rows()))
+        Ok(Some(Active::of(&open, 0, Closed::Heard)?).filter(|a| a.room < r.rows()))
     }
     /// Whether it is known without waiting that no row is active.
     pub fn is_empty(&self) -> bool {
@@ -84,11 +86,11 @@ impl Active {
     }
     /// Whether time passes in the rows that are left out.
     pub fn idles(&self) -> bool {
-        self.idle
+        self.closed != Closed::Heard
     }
     /// Rows in which neurons are updated.
     pub(super) fn updates(&self) -> Result<usize> {
-        if self.idle { Ok(self.lead.iter().product()) } else { Ok(self.rows()?.len()) }
+        Ok(self.slots.words()?.iter().filter(|slot| **slot != SKIP).count())
     }
     /// The active rows; reads them back.
     pub fn rows(&self) -> Result<Vec<u32>> {

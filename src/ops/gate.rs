@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::kernel::elementwise::{Interleave, InterleaveU, JoinColumns, SplitColumnsU};
 use crate::kernel::gate::{Hold as HoldKernel, HoldBackward, HoldU, Rows, RowsBackward};
 use crate::kernel::spike::{
-    And, AndBackward, AndBackwardU, AndRow, AndRowBackward, AndRowU, AndU, Concat, ConcatU, Mask, MaskBackward, MaskU, Split,
-    SplitU,
+    And, AndBackward, AndBackwardU, AndRow, AndRowBackward, AndRowU, AndU, Concat, ConcatU, MaskBackward, MaskU,
+    Mixture as MixtureKernel, MixtureU, Split, SplitU,
 };
 use crate::tensor::{Repr, Tensor, launch, launch1};
 
@@ -33,15 +33,19 @@ impl Op for Mixture {
             return Err(Error::shape(self.name(), format!("router {r:?} for {} experts {:?}", experts.len(), experts.first())));
         }
         x.iter().try_for_each(|t| spikes(self.name(), t))?;
+        let empty = super::none(r.device())?;
         let mut sum: Option<Tensor> = None;
-        for (i, a) in experts.iter().enumerate() {
-            let u = MaskU { rows: r.rows() as u32, c: a.channels() as u32, experts: experts.len() as u32, expert: i as u32 };
-            let gated = launch1(&Mask, &u, &[r, a], a.shape(), SPIKES)?;
+        for (i, four) in experts.chunks(4).enumerate() {
+            let (c, shape) = (four[0].channels() as u32, four[0].shape());
+            let (first, n) = (4 * i as u32, four.len() as u32);
+            let u = MixtureU { rows: r.rows() as u32, c, experts: experts.len() as u32, first, n };
+            let [a0, a1, a2, a3] = std::array::from_fn(|i| four.get(i).copied().unwrap_or(&empty));
+            let gated = launch1(&MixtureKernel, &u, &[r, a0, a1, a2, a3], shape, Repr::Bits { planes: four.len() })?;
             sum = Some(match sum {
                 None => gated,
                 Some(s) => {
                     let u = ConcatU { na: s.storage().len() as u32, nb: gated.storage().len() as u32 };
-                    launch1(&Concat, &u, &[&s, &gated], a.shape(), Repr::Bits { planes: i + 1 })?
+                    launch1(&Concat, &u, &[&s, &gated], shape, Repr::Bits { planes: s.planes() + four.len() })?
                 }
             });
         }

@@ -9,6 +9,7 @@ use crate::device::{Device, Storage};
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, words};
 use ndarray::{ArrayD, IxDyn};
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How the numbers of a tensor are held.
@@ -150,6 +151,13 @@ impl Tensor {
     /// The raw words.
     pub fn words(&self) -> Result<Vec<u32>> {
         self.device.read(&self.storage)
+    }
+    /// The raw words as they lie, where nobody has to be waited for: on the CPU; else a copy.
+    pub fn view(&self) -> Result<Cow<'_, [u32]>> {
+        match &self.storage {
+            Storage::Cpu(b) => Ok(Cow::Borrowed(b.words())),
+            Storage::Gpu(_) => self.words().map(Cow::Owned),
+        }
     }
     /// The values on the host, spikes unpacked and summed over planes.
     pub fn to_vec(&self) -> Result<Vec<f32>> {

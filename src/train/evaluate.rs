@@ -64,7 +64,7 @@ pub fn evaluate(
         if let Some(c) = counts.take() {
             cx = cx.with_counts(c);
         }
-        let logits = model.forward(&x, &mut cx)?;
+        let logits = params.device().run(|| model.forward(&x, &mut cx))?;
         counts = cx.finish().1;
         if let Some(c) = &mut counts {
             c.samples += b.indices.len() as u64;

@@ -352,12 +352,13 @@ impl Trainer<'_> {
         if look {
             cx = cx.with_counts(Counts::default());
         }
-        let logits = self.model.forward(&x, &mut cx)?;
+        let device = self.params.device().clone();
+        let logits = device.run(|| self.model.forward(&x, &mut cx))?;
         let out = self.loss.compute_soft(&logits, batch.targets(logits.channels())?, padding.as_ref())?;
-        let gradients = cx.backward(&logits, out.grad)?;
+        let gradients = device.run(|| cx.backward(&logits, out.grad))?;
         let (updates, counts) = cx.finish();
         self.params.update(updates);
-        self.optimiser.step(&mut self.params, &gradients, lr)?;
+        device.run(|| self.optimiser.step(&mut self.params, &gradients, lr))?;
         if let Some(c) = &counts {
             self.state.sums.count(c);
         }

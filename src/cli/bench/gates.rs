@@ -14,15 +14,20 @@ use crate::rng::Rng;
 use crate::tensor::Tensor;
 use clap::Args;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Time the expert mixtures (EMSA and EMSP of Spikformer) by the share of open gates, with and without skipping.
 ///
-/// Input and gates are random and given: routers are not in the times. EMSA's gates are drawn by token for the whole clip, or for every
-/// step anew, which leaves little to skip without changing results: a neuron must have heard what came before. EMSP's gates are drawn by
-/// channel for all clips; to know them costs half of its first map, which is in the times. Running statistics come from some training
-/// passes, so that layers fire. "lazy" is EMSA with
-/// semm.skip = "lazy", another network. Times are the fastest of --runs, taken in turns; ratios are to the same with all gates open.
+/// Input and gates are random and given: EMSA's router is not in the times. Its gates are drawn by token, by sample or by expert for the
+/// whole clip, or by token for every step anew, which leaves little to skip without changing results: a neuron must have heard what came
+/// before. "lazy" is EMSA with semm.skip = "lazy", another network. EMSP's gates are drawn by channel: shut by shifts so low that the
+/// weights alone tell ("by weights"), or just low enough for this input ("by input"), where to know them costs half of the first map. Running
+/// statistics come from some training passes, so that layers fire.
+///
+/// "shared" is what all open gates need whichever they are: EMSA's keys, values and their product (where a sample has any open gate), and EMSP's
+/// gates themselves. The rest is what gates can save. Times are the fastest of --runs, taken in turns; ratios are to the same with all
+/// gates open.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -66,6 +71,9 @@ struct Row {
     seconds: f64,
     /// Of the same with all gates open.
     ratio: f64,
+    seconds_shared: f64,
+    /// What is not shared, of the same with all gates open.
+    ratio_rest: f64,
     seconds_unskipped: f64,
 }
 
@@ -91,12 +99,18 @@ impl Router for Given {
     }
 }
 
-/// The gates of EMSP without what is behind them.
-struct Alone(Emsp);
+/// What all open gates of a mixture need, without the rest.
+struct Shared<M>(Arc<M>);
 
-impl Module for Alone {
+impl Module for Shared<Emsa> {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        self.0.gates(x, cx)
+        self.0.keys_and_values(x, cx)
+    }
+}
+
+impl Module for Shared<Emsp> {
+    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        Ok(self.0.gates(x, cx)?.1)
     }
 }
 
@@ -105,10 +119,11 @@ struct Setting {
     mixture: &'static str,
     gates: &'static str,
     open: f64,
-    net: Box<dyn Module>,
+    net: Arc<dyn Module>,
+    shared: Box<dyn Module>,
     params: Params,
-    /// Fastest seconds with and without skipping.
-    best: [f64; 2],
+    /// Fastest seconds: with skipping, without, and of what is shared.
+    best: [f64; 3],
 }
 
 /// Runs the command.
@@ -130,31 +145,30 @@ pub(super) fn run(a: &GatesArgs) -> Result<()> {
     // In turns, so that what else the machine does hits all alike.
     for _ in 0..=a.runs {
         for s in &mut settings {
-            for (skips, best) in [true, false].into_iter().zip(&mut s.best) {
+            let nets = [(&*s.net, true), (&*s.net, false), (&*s.shared, true)];
+            for ((net, skips), best) in nets.into_iter().zip(&mut s.best) {
                 let cx = Ctx::infer(&s.params);
                 let mut cx = if skips { cx } else { cx.without_skipping() };
                 let start = Instant::now();
-                s.net.forward(&x, &mut cx)?;
+                device.run(|| net.forward(&x, &mut cx))?;
                 device.synchronize()?;
                 *best = best.min(start.elapsed().as_secs_f64());
             }
         }
     }
-    let all_open = |of: &Setting| {
-        let like = |s: &&Setting| s.open == 1.0 && of.mixture.starts_with(s.mixture) && s.gates == of.gates;
-        settings
-            .iter()
-            .find(|s| s.mixture == of.mixture && like(s))
-            .or_else(|| settings.iter().find(like))
-            .map_or(f64::NAN, |s| s.best[0])
-    };
-    let rows = settings.iter().map(|s| Row {
-        mixture: s.mixture,
-        gates: s.gates,
-        open: s.open,
-        seconds: s.best[0],
-        ratio: s.best[0] / all_open(s),
-        seconds_unskipped: s.best[1],
+    let rest = |s: &Setting| s.best[0] - s.best[2];
+    let rows = settings.iter().map(|s| {
+        let all_open = settings.iter().find(|a| a.open == 1.0 && a.mixture == s.mixture && a.gates == s.gates);
+        Row {
+            mixture: s.mixture,
+            gates: s.gates,
+            open: s.open,
+            seconds: s.best[0],
+            ratio: all_open.map_or(f64::NAN, |a| s.best[0] / a.best[0]),
+            seconds_shared: s.best[2],
+            ratio_rest: all_open.map_or(f64::NAN, |a| rest(s) / rest(a)),
+            seconds_unskipped: s.best[1],
+        }
     });
     let outcome = Outcome {
         dim: a.dim,
@@ -172,12 +186,13 @@ pub(super) fn run(a: &GatesArgs) -> Result<()> {
 
 fn settings(a: &GatesArgs, device: &Device, x: &Tensor) -> Result<Vec<Setting>> {
     let neuron = Neuron::default();
-    let setting = |mixture, gates, open, net, params| Setting { mixture, gates, open, net, params, best: [f64::INFINITY; 2] };
     let mut out = Vec::new();
-    for (mixture, skip, gates, by_step) in [
-        ("EMSA", Skip::Exact, "by token", false),
-        ("EMSA", Skip::Exact, "by token and step", true),
-        ("EMSA, lazy", Skip::Lazy, "by token and step", true),
+    for (mixture, skip, gates) in [
+        ("EMSA", Skip::Exact, "by token"),
+        ("EMSA", Skip::Exact, "by sample"),
+        ("EMSA", Skip::Exact, "by expert"),
+        ("EMSA", Skip::Exact, "by token and step"),
+        ("EMSA, lazy", Skip::Lazy, "by token and step"),
     ] {
         let semm = Semm { skip, ..Semm::default() };
         for open in OPEN {
@@ -185,35 +200,42 @@ fn settings(a: &GatesArgs, device: &Device, x: &Tensor) -> Result<Vec<Setting>> 
             let attention = Attention::Ssa(0.25);
             let net = Emsa::new(&mut Build::new(&mut params, 0), Residual::Spikes, attention, a.dim, &semm, neuron)?;
             let m = semm.experts;
-            let mut rng = Rng::new(1).stream(gates);
-            let places = a.batch * a.tokens * a.tokens * m;
-            let mut r: Vec<f32> = (0..places * a.steps_t).map(|_| f32::from(u8::from(rng.f64() < open))).collect();
-            if !by_step {
-                r = r[..places].repeat(a.steps_t);
+            let (mut rng, tokens) = (Rng::new(1).stream(gates), a.tokens * a.tokens);
+            let first = |i: usize, n: usize| (i as f64) < open * n as f64;
+            let mut r: Vec<f32> = (0..a.steps_t * a.batch * tokens * m)
+                .map(|i| match gates {
+                    "by sample" => first(i / (tokens * m) % a.batch, a.batch),
+                    "by expert" => first(i % m, m),
+                    _ => rng.f64() < open,
+                })
+                .map(|on| f32::from(u8::from(on)))
+                .collect();
+            if gates == "by token" {
+                r = r[..a.batch * tokens * m].repeat(a.steps_t);
             }
             let r = Tensor::spikes_from_f32(device, &[a.steps_t, a.batch, a.tokens, a.tokens, m], &r)?;
-            let net = net.with_router(Box::new(Given(r)));
-            settle(&net, &mut params, x)?;
-            out.push(setting(mixture, gates, open, Box::new(net) as Box<dyn Module>, params));
+            let net = Arc::new(net.with_router(Box::new(Given(r))));
+            settle(&*net, &mut params, x)?;
+            let shared = Box::new(Shared(net.clone()));
+            out.push(Setting { mixture, gates, open, net, shared, params, best: [f64::INFINITY; 3] });
         }
     }
-    for open in OPEN {
-        let mut params = Params::new(device);
-        let net = Emsp::new(&mut Build::new(&mut params, 0), Residual::Spikes, a.dim, &Semm::default(), neuron)?;
-        settle(&net, &mut params, x)?;
-        let mut rng = Rng::new(2);
-        let shift = params.find("fc1.bn.bias").ok_or_else(|| Error::shape("bench", "no fc1.bn.bias"))?;
-        let mut v = params.get(shift).value.to_vec()?;
-        let half = v.len() / 2;
-        v[half..].iter_mut().filter(|_| rng.f64() >= open).for_each(|v| *v = -1e3);
-        let v = Tensor::from_f32(device, &[v.len()], &v)?;
-        params.update([(shift, v)]);
-        if open == 0.0 {
-            let alone =
-                Emsp::new(&mut Build::new(&mut Params::new(device), 0), Residual::Spikes, a.dim, &Semm::default(), neuron)?;
-            out.push(setting("EMSP's gates", "by channel", open, Box::new(Alone(alone)), params.clone()));
+    let mut params = Params::new(device);
+    let net = Arc::new(Emsp::new(&mut Build::new(&mut params, 0), Residual::Spikes, a.dim, &Semm::default(), neuron)?);
+    settle(&*net, &mut params, x)?;
+    let shift = params.find("fc1.bn.bias").ok_or_else(|| Error::shape("bench", "no fc1.bn.bias"))?;
+    // Behind a norm six standard deviations are beyond what comes, and far from what could.
+    for (gates, low) in [("by channel, by weights", -1e3), ("by channel, by input", -6.0)] {
+        for open in OPEN {
+            let (mut params, mut rng) = (params.clone(), Rng::new(2));
+            let mut v = params.get(shift).value.to_vec()?;
+            let half = v.len() / 2;
+            v[half..].iter_mut().filter(|_| rng.f64() >= open).for_each(|v| *v = low);
+            let v = Tensor::from_f32(device, &[v.len()], &v)?;
+            params.update([(shift, v)]);
+            let (net, shared) = (net.clone(), Box::new(Shared(net.clone())));
+            out.push(Setting { mixture: "EMSP", gates, open, net, shared, params, best: [f64::INFINITY; 3] });
         }
-        out.push(setting("EMSP", "by channel", open, Box::new(net) as Box<dyn Module>, params));
     }
     Ok(out)
 }
@@ -235,8 +257,11 @@ fn spikes(device: &Device, shape: &[usize], rate: f64, rng: &mut Rng) -> Result<
 }
 
 fn text(o: &Outcome) -> String {
-    let mut rows =
-        vec![["mixture", "gates drawn", "open", "ms", "of all open", "ms, nothing skipped"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["mixture", "gates drawn", "open", "ms", "of all open", "shared ms", "rest", "ms, nothing skipped"]
+            .map(String::from)
+            .to_vec(),
+    ];
     rows.extend(o.rows.iter().map(|r| {
         vec![
             r.mixture.to_string(),
@@ -244,12 +269,14 @@ fn text(o: &Outcome) -> String {
             format!("{:.0}%", 100.0 * r.open),
             format!("{:.2}", 1e3 * r.seconds),
             format!("{:.0}%", 100.0 * r.ratio),
+            format!("{:.2}", 1e3 * r.seconds_shared),
+            format!("{:.0}%", 100.0 * r.ratio_rest),
             format!("{:.2}", 1e3 * r.seconds_unskipped),
         ]
     }));
     format!(
         "{}\nT {}, batch {}, {}x{} tokens, D {}, input at {}; {}, {} threads; fastest of {}\n",
-        table(&rows, &[false, false, true, true, true, true]),
+        table(&rows, &[false, false, true, true, true, true, true, true]),
         o.steps_t,
         o.batch,
         o.tokens,

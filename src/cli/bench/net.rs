@@ -98,7 +98,7 @@ impl Bench {
     /// Forward with a tape; the tape and the gradient of the logits.
     pub fn forward(&self) -> Result<(Ctx<'_>, Tensor, Tensor)> {
         let mut cx = Ctx::train(&self.params);
-        let logits = self.net.forward(&self.x, &mut cx)?;
+        let logits = self.params.device().run(|| self.net.forward(&self.x, &mut cx))?;
         let out = Loss::CrossEntropy { label_smoothing: 0.1 }.compute(&logits, &self.labels, None)?;
         Ok((cx, logits, out.grad))
     }
@@ -106,14 +106,15 @@ impl Bench {
     pub fn train_step(&mut self) -> Result<()> {
         let (gradients, updates): (Gradients, _) = {
             let (mut cx, logits, grad) = self.forward()?;
-            (cx.backward(&logits, grad)?, cx.finish().0)
+            (self.params.device().run(|| cx.backward(&logits, grad))?, cx.finish().0)
         };
         self.params.update(updates);
-        self.optimiser.step(&mut self.params, &gradients, 1e-3)
+        let device = self.params.device().clone();
+        device.run(|| self.optimiser.step(&mut self.params, &gradients, 1e-3))
     }
     /// A pass without a tape.
     pub fn infer<'p>(&'p self, mut cx: Ctx<'p>) -> Result<Ctx<'p>> {
-        self.net.forward(&self.x, &mut cx)?;
+        self.params.device().run(|| self.net.forward(&self.x, &mut cx))?;
         Ok(cx)
     }
 }
