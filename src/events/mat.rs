@@ -365,7 +365,7 @@ mod tests {
     /// Columns, a table, and both deflated: wherever the file is cut, the events whose last column is there come out.
     #[test]
     fn a_cut_file_yields_its_beginning() {
-        let event = |i: u32| Event { t: i64::from(i * 7), x: (i % 90) as u16, y: (i % 70) as u16, p: i % 3 == 0 };
+        let event = |i: u32| Event { t: i64::from(i * 7), x: (i % 90) as u16, y: (i % 70) as u16, p: i.is_multiple_of(3) };
         let events: Vec<Event> = (0..400).map(event).collect();
         let t: Vec<u8> = events.iter().flat_map(|e| (e.t as u32).to_le_bytes()).collect();
         let column = |f: fn(&Event) -> u8| events.iter().map(f).collect::<Vec<u8>>();
