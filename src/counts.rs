@@ -216,7 +216,7 @@ impl RouterRow {
         if total == 0.0 || m < 2.0 {
             return 0.0;
         }
-        let h: f64 = self.open.iter().filter(|&&o| o > 0).map(|&o| o as f64 / total).map(|p| -p * p.ln()).sum();
+        let h: f64 = self.open.iter().filter(|&&o| o > 0).map(|&o| o as f64 / total).map(|p| p * (1.0 / p).ln()).sum();
         h / m.ln()
     }
     /// The same for one step of the clips.

@@ -30,7 +30,10 @@ fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     // What `tempfile` itself reports names the temporary file, which says nothing to anybody: hence the plain kind, the plain file.
-    let file = builder.tempfile_in(dir).map_err(|e| io(e.kind().into()))?;
+    let file = builder.tempfile_in(dir).map_err(|e| match dir.is_dir() {
+        true => io(e.kind().into()),
+        false => io(std::io::Error::new(e.kind(), format!("there is no folder {}", dir.display()))),
+    })?;
     file.as_file().write_all(bytes).map_err(io)?;
     if sync {
         file.as_file().sync_all().map_err(io)?;
@@ -73,7 +76,12 @@ mod tests {
         write_atomic(&path, b"old").unwrap();
         write_atomic(&path, b"new").unwrap();
         assert_eq!(read_text(&path).unwrap(), "new");
-        assert!(write_atomic(dir.path().join("none/a.txt"), b"x").unwrap_err().to_string().contains("none/a.txt: "));
+        assert!(
+            write_atomic(dir.path().join("none/a.txt"), b"x")
+                .unwrap_err()
+                .to_string()
+                .contains("none/a.txt: there is no folder ")
+        );
         // A folder stands where the file should: nothing is left beside it.
         std::fs::create_dir(dir.path().join("b")).unwrap();
         assert!(write_atomic(dir.path().join("b"), b"x").is_err());

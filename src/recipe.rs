@@ -196,6 +196,7 @@ impl Recipe {
         let path = path.as_ref();
         let mut settings = Settings::parse(path.display().to_string(), &crate::files::read_text(path)?)?;
         settings.default("name", path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        Augment::expand(&mut settings);
         Ok(settings)
     }
     /// Reads a recipe, opens its data, and takes from the data what the model's table leaves out.

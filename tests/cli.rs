@@ -292,7 +292,7 @@ fn picture() -> Outcome {
     fails(dir, 1, &["inspect", "a.aedat", "--png", "none/a.png"], "none/a.png: ")?;
     works(dir, &["inspect", "a.aedat", "--gif", "a.gif", "--slice-us", "100000"])?;
     let gif = std::fs::read(dir.join("a.gif"))?;
-    check(gif.starts_with(b"GIF89a") && gif[6..10] == [0, 1, 0, 1], "not a GIF of 256 x 256")?;
+    check(gif.starts_with(b"GIF89a") && gif[6..10] == [128, 1, 128, 1], "not a GIF of 384 x 384")?;
     fails(dir, 2, &["inspect", "a.aedat", "--gif", "a.gif", "--fps", "0"], "--fps 0")?;
     fails(dir, 2, &["inspect", "a.aedat", "--columns", "txyp"], "aedat3 files have no columns")?;
     let text = works(dir, &["inspect", "a.aedat"])?;

@@ -98,6 +98,21 @@ pub fn trials() -> Vec<Trial> {
     let formats = dir.join("formats");
     let missing = !formats.is_dir();
     trials.push(Trial::test("decode::hdf5_lzf", lzf));
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    // How many events there are, and how many of the cuts leave some of them.
+    for (dir, file, whole, some) in [
+        (&own, "cut_contiguous.h5", 1000, 0.05),
+        (&own, "cut_tiles.h5", 1000, 0.5),
+        (&own, "cut_rows.mat", 1000, 0.03),
+        (&own, "lzf.h5", 300, 0.05),
+        (&formats, "raw_events.hdf5", 17, 0.0),
+        (&formats, "stmnist.mat", 2_346, 0.5),
+    ] {
+        let path = dir.join(file);
+        let missing = !path.exists();
+        let trial = Trial::test(format!("decode::cut_{file}"), move || cut_off(&path, whole, some));
+        trials.push(trial.with_ignored_flag(missing));
+    }
     let cut = formats.clone();
     trials.push(Trial::test("decode::gestures_are_cut", move || gestures(&cut)).with_ignored_flag(missing));
     let trial = Trial::test("decode::mutated_recordings", move || mutated(&formats));
@@ -114,7 +129,7 @@ fn dataset(name: &str, dir: &Path, counts: [usize; 2]) -> Result<(), Failed> {
     // Only two classes are the commonest of an ECG.
     same("probed", probed || name == "ecg_qtdb", true)?;
     // Of N-MNIST a part is here.
-    let known = |p: &String| p.contains("are published") || (name == "ecg_qtdb" && p.contains("samples of class"));
+    let known = |p: &String| p.contains("are published");
     let problems: Vec<_> = report.problems.iter().filter(|p| !known(p)).collect();
     same("problems", problems, vec![])?;
     if name == "mnist" {
@@ -158,6 +173,38 @@ fn lzf() -> Result<(), Failed> {
     }
     let said = events::decode(&events::hdf5::FORMAT, &bytes).err().map_or(String::new(), |e| e.message);
     same(&said, said.contains("events: compressed by Prophesee's ECF codec (HDF5 filter 36559)"), true)
+}
+
+/// Wherever a container is cut off: no panic; the more bytes the more events, the first of the file; refused when strict.
+fn cut_off(path: &Path, whole: usize, some: f64) -> Result<(), Failed> {
+    let events = events::open(path, true)?.events;
+    same("events", events.len(), whole)?;
+    let bytes = std::fs::read(path)?;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join(path.file_name().unwrap_or_default());
+    let (mut most, mut with, mut cuts) = (0, 0.0, 0.0);
+    for n in (1..bytes.len()).step_by(13) {
+        std::fs::write(&file, &bytes[..n])?;
+        let strict = events::open(&file, true).err().map_or(String::new(), |e| e.to_string());
+        let place = strict.strip_prefix(&format!("{}: byte ", file.display()));
+        let byte = place.and_then(|p| p.split_once(": ")?.0.parse::<usize>().ok());
+        same(&format!("{n}: {strict}"), byte.is_some_and(|b| b <= n), true)?;
+        let found = match events::open(&file, false) {
+            Ok(s) => {
+                same(&format!("{n}: {:?}", s.warnings), s.warnings.len(), 1)?;
+                same("said", s.warnings[0].ends_with(&format!("; the {} events before it are used", s.events.len())), true)?;
+                s.events
+            }
+            Err(e) => {
+                same("what is said", e.to_string(), strict)?;
+                Vec::new()
+            }
+        };
+        same(&format!("{n}: {} events after {most}", found.len()), found.len() >= most && events.starts_with(&found), true)?;
+        most = found.len();
+        (with, cuts) = (with + f64::from(u8::from(most > 0)), cuts + 1.0);
+    }
+    same(&format!("{with} of {cuts} cuts leave events"), with >= some * cuts, true)
 }
 
 /// DVS128 Gesture's layout with the hand-made samples: gestures are what their label files say of the recordings.

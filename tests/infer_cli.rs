@@ -10,12 +10,13 @@ use spikemix::data::gestures::{GestureSpec, Gestures};
 use spikemix::data::{Dataset, DatasetSpec, Split};
 use spikemix::device::Device;
 use spikemix::encode::{Kind, SplitBy};
-use spikemix::events::{self, EventStream};
+use spikemix::events::{self, EventStream, Filter};
 use spikemix::model::{self, Spec};
 use spikemix::recipe::{Recipe, TrainSpec};
 use spikemix::tensor::Tensor;
 use spikemix::tensor::torch::Named;
 use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -151,6 +152,36 @@ fn encodings() -> Outcome {
     Ok(())
 }
 
+/// A live stream that goes on is left when the part of its time that the filter keeps is over; the answer is that of the file.
+fn window() -> Outcome {
+    for duration_us in [None, Some(60_000)] {
+        let dir = tempfile::tempdir()?;
+        let dir = dir.path();
+        let filter = Filter { duration_us: Some(300_000), ..Filter::default() };
+        prepared(dir, DatasetSpec { filter, duration_us, split_by: SplitBy::Time, ..DatasetSpec::new("gestures") })?;
+        let common = ["--device", "cpu", "--json"];
+        let file = lines(&works(dir, &[&["infer", "a.safetensors", "r.aedat"], &common[..]].concat())?)?;
+        let args = [&["infer", "a.safetensors", "-", "--format", "aedat3"], &common[..]].concat();
+        let mut child = spikemix(dir, &args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut pipe = child.stdin.take().ok_or("no pipe")?;
+        // It may have gone before all is written.
+        let _ = pipe.write_all(&std::fs::read(dir.join("r.aedat"))?);
+        for _ in 0..600 {
+            if child.try_wait()?.is_some() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let ended = child.try_wait()?.is_some();
+        drop(pipe);
+        let live = lines(&String::from_utf8(child.wait_with_output()?.stdout)?)?;
+        check(ended, "it waits for more")?;
+        let last = |l: &[Value]| l.last().map(|l| l["scores"].clone());
+        check(last(&live).is_some() && last(&live) == last(&file), (&live, &file))?;
+    }
+    Ok(())
+}
+
 fn wrong_input() -> Outcome {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
@@ -192,6 +223,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("infer_cli::scores", scores),
         Trial::test("infer_cli::stream", stream),
         Trial::test("infer_cli::encodings", encodings),
+        Trial::test("infer_cli::window", window),
         Trial::test("infer_cli::wrong input", wrong_input),
     ]
 }

@@ -133,7 +133,7 @@ fn text(r: &CheckReport) -> String {
         let events = p.events.map_or(String::new(), |[least, most]| format!(", {least} to {most} events each"));
         s += &format!("{}: {} samples ({expected}), {} of them read{events}\n", p.part, p.samples, p.read);
         let classes: Vec<String> = p.classes.iter().map(|(name, n)| format!("{name} {n}")).collect();
-        s += &format!("  {}\n", classes.join(", "));
+        s += &format!("  {}{}\n", if p.by_step { "steps: " } else { "" }, classes.join(", "));
     }
     if !r.checksums.is_empty() {
         s += &format!("checksums as published: {}\n", r.checksums.join(", "));

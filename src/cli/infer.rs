@@ -226,6 +226,15 @@ impl Runner<'_> {
         Ok(sensor)
     }
 
+    /// Whether a live stream is past the part of its time that the filter keeps; of a file the rest is read too, which may be damaged.
+    fn is_over(&self, events: &[Event]) -> bool {
+        let Some((first, last)) = events.first().zip(events.last()) else { return false };
+        self.live() && self.origin.encoding.filter.is_over(first.t, last.t)
+    }
+    fn live(&self) -> bool {
+        self.a.file.as_os_str() == "-"
+    }
+
     /// Reads the whole recording, then runs it; returns the number of its steps.
     fn whole(&mut self, reader: &mut Reader<impl Read>) -> Result<u64> {
         let encoding =
@@ -237,7 +246,7 @@ impl Runner<'_> {
         };
         say(&format!("reading the whole recording, to cut it into {} steps of {how} as in training", encoding.frames));
         let mut events = Vec::new();
-        while reader.read(&mut events)? {}
+        while reader.read(&mut events)? && !self.is_over(&events) {}
         if events.is_empty() {
             return Err(self.wrong("there are no events in it".into()));
         }
@@ -280,12 +289,16 @@ impl Runner<'_> {
             (None, _, SplitBy::Time) => None,
         };
         cut.into_iter().for_each(|cut| self.warn(format!("the network was trained on {cut}")));
-        let live = self.a.file.as_os_str() == "-";
+        let live = self.live();
         let most = self.a.steps.map(|n| n as usize);
         let mut encoder: Option<StepEncoder> = None;
-        let mut events = Vec::new();
+        let (mut events, mut first) = (Vec::new(), None);
         loop {
-            let more = reader.read(&mut events)?;
+            let mut more = reader.read(&mut events)?;
+            if let Some(last) = events.last() {
+                let first = *first.get_or_insert(events[0]);
+                more &= !self.is_over(&[first, *last]);
+            }
             if encoder.is_none() && !events.is_empty() {
                 let sensor = self.sensor(reader.sensor(), &events)?;
                 encoder = Some(StepEncoder::new(&self.origin.encoding, sensor, us)?);

@@ -44,7 +44,7 @@ pub(super) struct InspectArgs {
     /// Draw them to this file as a moving picture
     #[arg(long, value_name = "FILE")]
     gif: Option<PathBuf>,
-    /// Frames the recording is cut into; 8 in a picture and 48 in a moving one by default
+    /// Frames the recording is cut into; 8 by default, in a moving picture 8 to 48, as long as each shows a sixth as many events as pixels
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     frames: Option<u16>,
     /// How the recording is cut into frames
@@ -80,13 +80,20 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
         drawn(path, |out| sheet.write_to(out, image::ImageFormat::Png))?;
     }
     if let Some(path) = &a.gif {
-        drawn(path, |out| gif(&stream, &style(a, 48), a.fps, out))?;
+        let style = render::Style { frame_width: 384, ..style(a, moving(&stream)) };
+        drawn(path, |out| gif(&stream, &style, a.fps, out))?;
     }
     let stats = stream.stats();
     if a.json {
         return print_json(&stats);
     }
     print(&events_text(&stats, stream.sensor_declared))
+}
+
+/// So many frames that shapes can be seen in each.
+fn moving(stream: &EventStream) -> u16 {
+    let pixels = u64::from(stream.sensor.width) * u64::from(stream.sensor.height);
+    (6 * stream.events.len() as u64 / pixels.max(1)).clamp(8, 48) as u16
 }
 
 fn style(a: &InspectArgs, frames: u16) -> render::Style {

@@ -17,7 +17,8 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Named sets of changes, `recipe = "<name>"` in `[data.augment]`: what the table leaves out is taken from the set.
+/// Named sets of changes, `recipe = "<name>"` in `[data.augment]`: what the table leaves out is taken from the set. `augment = "<name>"` in
+/// `[data]` is short for a table with nothing else.
 pub static RECIPES: &[(&str, &str)] = &[(
     // Zhou et al., 2023, for event cameras at 128 x 128; together with `train.label_smoothing = 0.1`, which is the default.
     "spikformer",
@@ -129,6 +130,7 @@ impl Augment {
     /// A name that is none, with the nearest one.
     pub fn resolve(settings: &mut Settings) -> Result<()> {
         const KEY: &str = "data.augment.recipe";
+        Self::expand(settings);
         let Some(asked) = settings.get(KEY).cloned() else { return Ok(()) };
         let asked = asked.as_str().ok_or_else(|| settings.error(KEY, format!("{asked} is not the name of a set")))?;
         let known = || RECIPES.iter().map(|r| r.0);
@@ -143,6 +145,14 @@ impl Augment {
         }
         settings.remove(KEY);
         Ok(())
+    }
+    /// Makes the table that a mere name is short for, so that keys can be set below it.
+    pub fn expand(settings: &mut Settings) {
+        const KEY: &str = "data.augment";
+        if let Some(toml::Value::String(name)) = settings.get(KEY).cloned() {
+            settings.remove(KEY);
+            settings.default(&format!("{KEY}.recipe"), name);
+        }
     }
     /// Each change: its name, the key, its amount (0: off) and the largest allowed.
     fn settings(&self) -> [(Change, &'static str, f64, f64); 15] {
@@ -458,11 +468,16 @@ mod tests {
         let s = resolved("[data.augment]\nrecipe = 'spikformer'\nmixup_epochs = 3\nrotate = 9").unwrap();
         let a: Augment = s.get("data.augment").unwrap().clone().try_into().unwrap();
         assert_eq!((a.mixup_epochs, a.rotate, a.shear, a.flip), (Some(3), 9.0, 0.3, 0.5));
-        let said = resolved("[data.augment]\nrecipe = 'spikeformer'").err().unwrap().to_string();
-        assert_eq!(
-            said,
-            "a.toml: data.augment.recipe: there is no set `spikeformer`; did you mean spikformer? (known: spikformer)"
-        );
+        let short = resolved("[data]\naugment = 'spikformer'").unwrap();
+        assert_eq!(short.get("data"), resolved("[data.augment]\nrecipe = 'spikformer'").unwrap().get("data"));
+        let mut s = Settings::parse("a.toml", "").unwrap();
+        s.set("data.augment=spikformer").unwrap();
+        Augment::resolve(&mut s).unwrap();
+        assert_eq!(s.get("data"), short.get("data"));
+        let say = "there is no set `spikeformer`; did you mean spikformer? (known: spikformer)";
+        for text in ["[data.augment]\nrecipe = 'spikeformer'", "[data]\naugment = 'spikeformer'"] {
+            assert_eq!(resolved(text).err().unwrap().to_string(), format!("a.toml: data.augment.recipe: {say}"));
+        }
     }
 
     #[test]

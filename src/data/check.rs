@@ -37,6 +37,8 @@ pub struct PartReport {
     pub expected: Option<usize>,
     /// Samples of each class, in order of the labels.
     pub classes: Vec<(String, usize)>,
+    /// Whether `classes` counts steps instead, as each has a class of its own.
+    pub by_step: bool,
     /// Samples that were read: the first of each class, or all.
     pub read: usize,
     /// The fewest and the most events of those that were read; none where samples are no events.
@@ -83,7 +85,9 @@ pub fn check(name: &str, dir: &Path, all: bool) -> Result<CheckReport> {
 
 fn checked(dataset: &dyn Dataset, part: Split, expected: Option<usize>, all: bool, report: &mut CheckReport) -> PartReport {
     let labels = dataset.labels();
-    let of = |class: usize| labels.iter().filter(|l| **l as usize == class).count();
+    let steps: Vec<u32> = (0..dataset.len()).filter_map(|i| dataset.step_labels(i)).flatten().collect();
+    let (by_step, what) = if steps.is_empty() { (false, "samples") } else { (true, "steps") };
+    let of = |class: usize| (if by_step { &steps } else { &labels }).iter().filter(|l| **l as usize == class).count();
     let classes = dataset.classes().iter().enumerate();
     let classes: Vec<(String, usize)> = classes.map(|(i, name)| (name.clone(), of(i))).collect();
     let (part, samples) = (part.name(), dataset.len());
@@ -91,7 +95,7 @@ fn checked(dataset: &dyn Dataset, part: Split, expected: Option<usize>, all: boo
         report.problems.push(format!("{samples} {part} samples where {expected} are published"));
     }
     let empty = classes.iter().filter(|c| c.1 == 0);
-    report.problems.extend(empty.map(|(class, _)| format!("no {part} samples of class {class}")));
+    report.problems.extend(empty.map(|(class, _)| format!("no {part} {what} of class {class}")));
     let mut probed = BTreeSet::new();
     let chosen: Vec<usize> = (0..samples).filter(|&i| probed.insert(labels[i]) || all).collect();
     let read: Vec<_> = chosen.par_iter().map(|&i| (i, dataset.load(i).map(counted))).collect();
@@ -107,7 +111,7 @@ fn checked(dataset: &dyn Dataset, part: Split, expected: Option<usize>, all: boo
             Err(e) => report.problems.push(e.to_string()),
         }
     }
-    PartReport { part, samples, expected, classes, read: read.len(), events }
+    PartReport { part, samples, expected, classes, by_step, read: read.len(), events }
 }
 
 /// The number of events and the warnings of a recording; none where it is no events.

@@ -144,7 +144,7 @@ fn unpack(bytes: &[u8]) -> Option<(Kept, Vec<String>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Augment, DatasetSpec, Split, Splits, open};
+    use super::super::{Augment, DatasetSpec, Split, Splits, StillInput, open};
     use super::*;
     use crate::encode::{Crop, Kind, SplitBy};
     use crate::events::{Event, EventStream, Filter, Sensor, npz, save};
@@ -232,6 +232,45 @@ mod tests {
         assert_eq!((counts, x == want), ([19, 1], false));
         let report = Splits::open(&spec, 0).unwrap().cache().unwrap();
         assert!(report.contains("0 samples found in") && report.contains(" MiB"), "{report}");
+    }
+
+    /// Pictures are kept as recordings are, before they are augmented.
+    #[test]
+    fn pictures_are_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        for (c, class) in ["a", "b"].into_iter().enumerate() {
+            std::fs::create_dir_all(dir.path().join("data").join(class)).unwrap();
+            for k in 0..10 {
+                let picture =
+                    image::RgbImage::from_fn(6, 6, |x, y| image::Rgb([(20 * x) as u8, 40 * y as u8, (10 * c + k) as u8]));
+                picture.save(dir.path().join("data").join(class).join(format!("{k}.png"))).unwrap();
+            }
+        }
+        let at = |name: &str| Some(dir.path().join(name));
+        let spec = DatasetSpec {
+            dir: at("data"),
+            cache: at("cache"),
+            validation: 0.3,
+            cache_mib: 0,
+            ..DatasetSpec::new("image_folder")
+        };
+        let (want, counts, _) = all(&spec);
+        assert_eq!((want.len(), counts), (20, [0, 20]));
+        assert_eq!(all(&spec), (want.clone(), [20, 0], vec![]));
+        let rate = DatasetSpec { input: StillInput::Rate, ..spec.clone() };
+        for other in [
+            DatasetSpec { frames: 3, ..spec.clone() },
+            DatasetSpec { size: Some([4, 4]), ..spec.clone() },
+            rate.clone(),
+            DatasetSpec { split_seed: 1, ..rate },
+        ] {
+            let (x, counts, _) = all(&other);
+            assert_eq!((counts, x == want), ([0, 20], false), "{other:?}");
+            assert_eq!(all(&other), (x, [20, 0], vec![]));
+        }
+        let flipped = DatasetSpec { augment: Augment { flip: 1.0, ..Augment::default() }, ..spec };
+        let (x, counts, _) = all(&flipped);
+        assert_eq!((counts, x == want), ([20, 0], false));
     }
 
     #[test]

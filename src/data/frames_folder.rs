@@ -2,7 +2,7 @@
 //! `frames_number` and `frames_duration` folders do, in the layouts of [`folder`](super::folder). T is
 //! that of the files, not `data.frames`.
 
-use super::files::layout;
+use super::files::{layout, stamp};
 use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Split};
 use crate::encode::Encoding;
 use crate::events::{Sensor, npy};
@@ -83,6 +83,10 @@ impl Dataset for FramesFolder {
     fn describe(&self, i: usize) -> String {
         self.files[i].0.display().to_string()
     }
+    fn source(&self, i: usize) -> Option<String> {
+        // The shape is the first file's: another first file may make an error of this one.
+        Some(format!("{} of {:?}", stamp(&self.files[i].0)?, self.shape))
+    }
     fn shape(&self, _: &Encoding) -> [usize; 4] {
         self.shape
     }
@@ -137,6 +141,24 @@ mod tests {
             assert!((0..24).all(|p| a[p * 2..][..2] == b[(p / 4 * 4 + 3 - p % 4) * 2..][..2]));
             assert_eq!(mirrored.test.sample(3, 0).unwrap(), plain.test.sample(3, 0).unwrap());
         }
+    }
+
+    #[test]
+    fn frames_are_kept_on_disk() {
+        let (dir, mut spec) = folder();
+        spec.cache = Some(dir.path().join("cache"));
+        let report = |spec: &DatasetSpec| {
+            let s = Splits::open(spec, 1).unwrap();
+            [&s.train, &s.validation, &s.test].iter().for_each(|part| part.fill().unwrap());
+            (s.cache().unwrap(), s.test.sample(0, 0).unwrap().x)
+        };
+        let (first, x) = report(&spec);
+        assert!(first.starts_with("cache: 0 samples found") && first.contains("24 added"), "{first}");
+        let (again, y) = report(&spec);
+        assert!(again.starts_with("cache: 24 samples found") && x == y, "{again}");
+        save(&dir.path().join("test/a/0.npz"), "frames", [2, 2, 3, 4], 77.0);
+        let (changed, z) = report(&spec);
+        assert!(changed.starts_with("cache: 23 samples found") && z != x, "{changed}");
     }
 
     #[test]

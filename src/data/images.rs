@@ -25,12 +25,21 @@ pub(super) struct Still {
     /// T.
     pub frames: usize,
     input: StillInput,
+    seed: u64,
     rng: Rng,
 }
 
 impl Still {
     pub fn new(spec: &DatasetSpec) -> Self {
-        Still { frames: spec.frames, input: spec.input, rng: Rng::new(spec.split_seed).stream("rate") }
+        let seed = spec.split_seed;
+        Still { frames: spec.frames, input: spec.input, seed, rng: Rng::new(seed).stream("rate") }
+    }
+    /// What `steps` depends on besides the picture.
+    pub fn source(&self, i: usize) -> String {
+        match self.input {
+            StillInput::Constant => format!("{} times", self.frames),
+            StillInput::Rate => format!("{} steps drawn from {} for picture {i}", self.frames, self.seed),
+        }
     }
     /// `[T, ...]` of picture `i` of a dataset.
     pub fn steps(&self, i: usize, pixels: &[u8]) -> Vec<f32> {

@@ -194,7 +194,9 @@ impl Samples {
     /// Names sample `i` as it is kept: all that it depends on. None where the dataset does not say what it is made from.
     fn key(&self, i: usize) -> Option<String> {
         let source = self.dataset.source(i)?;
-        let encoding = if self.augment.is_off() { Some(&self.encoding) } else { None };
+        // Arrays are kept as they come, and events where they are yet to be augmented.
+        let encoded = self.augment.is_off() && self.dataset.is_events();
+        let encoding = encoded.then_some(&self.encoding);
         let sensor = self.dataset.sensor();
         let sensor = [sensor.width, sensor.height];
         serde_json::to_string(&(self.dataset.name(), source, sensor, self.encoding.filter, encoding)).ok()

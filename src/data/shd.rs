@@ -33,7 +33,7 @@ fn read(spec: &DatasetSpec, manifest: &Manifest, name: &str, length: f64) -> Res
     let dir = spec.folder(manifest)?;
     let get = manifest.get.replace("{dir}", &dir.display().to_string());
     let (path, bytes) = unpacked(&dir, name, &get)?;
-    let found = hdf5::spike_trains(bytes).map_err(|e| Error::format(&path, 0, e))?;
+    let found = hdf5::spike_trains(bytes).map_err(|e| Error::format(&path, e.offset, e.message))?;
     let largest = found.labels.iter().max().map_or(0, |&m| m as usize);
     if largest >= manifest.classes.len() {
         let what = format!("label {largest} of {} classes", manifest.classes.len());

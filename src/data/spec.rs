@@ -92,7 +92,8 @@ pub struct DatasetSpec {
     /// What is taken out of every recording; nothing by default.
     #[serde(default, skip_serializing_if = "Filter::is_off")]
     pub filter: Filter,
-    /// Random changes of training samples; none by default. A recipe may name a set of them, see [`super::augment::RECIPES`].
+    /// Random changes of training samples; none by default. A recipe may name a set of them: `augment = "spikformer"`, or
+    /// `recipe = "spikformer"` in the table to change some of it, see [`super::augment::RECIPES`].
     #[serde(default)]
     pub augment: Augment,
     /// The synthetic gestures' own settings.

@@ -7,6 +7,7 @@
 
 use super::evt::{self, High, RawDecoder, Version, Words};
 use super::{Event, EventStream, Format};
+use std::hint::select_unpredictable;
 
 /// The format.
 pub static FORMAT: Format = Format {
@@ -68,7 +69,6 @@ impl Words for Evt3 {
 
     fn words(&mut self, bytes: &[u8], out: &mut Vec<Event>) {
         let (words, _) = bytes.as_chunks::<2>();
-        out.reserve(words.len());
         let mut words = words.iter().map(|w| u16::from_le_bytes(*w));
         if !self.high.known() {
             // Up to the first upper part of the time.
@@ -92,17 +92,26 @@ impl Words for Evt3 {
                 out.extend_from_slice(&gathered[..n]);
                 n = 0;
             }
-            match w >> 12 {
+            let (kind, v) = (w >> 12, w & 0x7ff);
+            // Which of these three comes next cannot be foretold where events are scattered: hence no branch between them.
+            if matches!(kind, ADDR_X | ADDR_Y | TIME_LOW) && !self.low_drops_count {
+                gathered[n] = Event { t: self.t, x: v, y: self.y, p: w & POLARITY != 0 };
+                n += usize::from(kind == ADDR_X);
+                self.y = select_unpredictable(kind == ADDR_Y, v, self.y);
+                self.t = select_unpredictable(kind == TIME_LOW, self.base + i64::from(w & 0xfff), self.t);
+                continue;
+            }
+            match kind {
                 ADDR_X => {
-                    gathered[n] = Event { t: self.t, x: w & 0x7ff, y: self.y, p: w & POLARITY != 0 };
+                    gathered[n] = Event { t: self.t, x: v, y: self.y, p: w & POLARITY != 0 };
                     n += 1;
                 }
-                ADDR_Y => self.y = w & 0x7ff,
+                ADDR_Y => self.y = v,
                 TIME_LOW => self.set_low(w),
                 VECT_12 => n += self.vector::<12>(w, &mut gathered[n..]),
                 VECT_8 => n += self.vector::<8>(w, &mut gathered[n..]),
                 VECT_BASE => {
-                    self.x = w & 0x7ff;
+                    self.x = v;
                     self.p = w & POLARITY != 0;
                 }
                 TIME_HIGH => self.set_high(w),

@@ -27,6 +27,10 @@ impl Filter {
     pub fn is_off(&self) -> bool {
         *self == Filter::default()
     }
+    /// Whether at time `now` no more of a recording is kept whose first event came at `first`.
+    pub fn is_over(&self, first: i64, now: i64) -> bool {
+        self.duration_us.is_some_and(|d| now.saturating_sub(first) >= i64::from(self.start_us) + i64::from(d))
+    }
     /// The filter at the begin of a recording of `sensor`.
     pub fn begin(&self, sensor: Sensor) -> Filtering {
         Filtering {
@@ -107,6 +111,16 @@ mod tests {
     use proptest::prelude::*;
 
     const SENSOR: Sensor = Sensor::new(6, 5);
+
+    #[test]
+    fn a_part_of_the_time_is_over_when_none_of_it_is_left() {
+        let f = Filter { start_us: 10, duration_us: Some(5), ..Filter::default() };
+        assert_eq!([14, 15, i64::MAX].map(|now| f.is_over(0, now)), [false, true, true]);
+        assert!(!f.is_over(100, 114) && f.is_over(i64::MIN, i64::MAX) && !f.is_over(i64::MAX, i64::MIN));
+        assert!(!Filter { duration_us: None, ..f }.is_over(0, i64::MAX));
+        let e = |t| Event { t, ..Event::default() };
+        assert_eq!(filtered(f, &[0, 9, 10, 14, 15].map(e)), [10, 14].map(e));
+    }
 
     fn filtered(f: Filter, events: &[Event]) -> Vec<Event> {
         let mut out = events.to_vec();

@@ -4,6 +4,9 @@
 //! first vector of compound elements or N x 4 matrix of them: `raw_events/{t,x,y,p}`, DSEC's and MVSEC's layouts,
 //! Prophesee's `CD/events` where it is not compressed by their own codec, MATLAB 7.3. Deflate, LZF, shuffle,
 //! Fletcher, scale-offset, n-bit and SZIP filters are read; of others the error says the name and a way round. Spike trains come by [`spike_trains`].
+//!
+//! Of a file that is cut off, or whose chunks are damaged, the events come out whose columns are all there: those before the end of
+//! an array in one piece, those in whole chunks before the first that is not. An array whose header or index is lost is lost.
 
 use super::columns::Order;
 use super::mat::{self, Matrix};
@@ -11,6 +14,7 @@ use super::npy::guess;
 use super::numbers::{self, Kind, Numbers};
 use super::{DecodeError, Decoder, Event, Format, Sensor};
 use hdf5_reader::group::Group;
+use hdf5_reader::messages::{HdfMessage, layout::DataLayout};
 use hdf5_reader::{ByteOrder, Dataset, Datatype, FilterRegistry, Hdf5File, OpenOptions};
 
 /// The format.
@@ -57,9 +61,15 @@ pub struct SpikeTrains {
 /// Reads `spikes/times`, `spikes/units` and `labels` of a file in memory.
 ///
 /// # Errors
-/// A sentence on what is missing or damaged.
-pub fn spike_trains(file: Vec<u8>) -> Result<SpikeTrains, String> {
-    let file = open(file)?;
+/// A sentence on what is missing or damaged, and where the file ends.
+pub fn spike_trains(file: Vec<u8>) -> Result<SpikeTrains, DecodeError> {
+    let len = file.len() as u64;
+    let error = |what: String| DecodeError::new(len, what);
+    let file = open(file).map_err(error)?;
+    trains(&file).map_err(|e| error(cut(&file, len).map_or(String::new(), |cut| cut + ": ") + &e))
+}
+
+fn trains(file: &Hdf5File) -> Result<SpikeTrains, String> {
     let dataset = |name: &str| file.dataset(name).map_err(|e| format!("{name}: {e}"));
     let times = sequences(&dataset("spikes/times")?)?;
     let units = sequences(&dataset("spikes/units")?)?;
@@ -169,87 +179,180 @@ pub struct Hdf5Decoder {
     order: Option<Order>,
 }
 
-/// Events among the arrays of one group; false where there are none.
-fn group_events(arrays: &[Dataset], told: Option<Order>, out: &mut Vec<Event>) -> Result<bool, String> {
-    let names = arrays.iter().map(|d| last(d.name()));
-    if let Some(order) = Order::named(names) {
-        let [t, x, y, p] = order.at.map(|i| vector(&arrays[i]));
-        numbers::events([&t?, &x?, &y?, &p?], order.unit, out)?;
-        return Ok(true);
-    }
-    for d in arrays {
-        if let (Datatype::Compound { fields, .. }, [_]) = (d.dtype(), d.shape())
-            && let Some(order) = Order::named(fields.iter().map(|f| f.name.as_str()))
-        {
-            let (bytes, n) = raw(d)?;
+/// A file in which events are looked for, and what was met on the way.
+struct Search {
+    file: Hdf5File,
+    order: Option<Order>,
+    left: usize,
+    seen: Vec<String>,
+    /// Why an array is not all there.
+    damage: Option<String>,
+}
+
+impl Search {
+    /// The bytes of an array as far as they are there, and how many elements that are.
+    fn raw(&mut self, d: &Dataset) -> Result<(Vec<u8>, usize), String> {
+        raw(d).or_else(|e| {
             let size = d.raw_element_size().map_err(|e| e.to_string())?;
-            let mut columns = <[Numbers; 4]>::default();
-            for (column, &i) in columns.iter_mut().zip(&order.at) {
-                let kind = kind(&fields[i].datatype).ok_or("compound elements without numbers")?;
-                *column = kind.read(&bytes, fields[i].byte_offset as usize, size, n);
-            }
-            let [t, x, y, p] = &columns;
-            numbers::events([t, x, y, p], order.unit, out)?;
+            let bytes = beginning(&self.file, d, size).unwrap_or_default();
+            self.damage.get_or_insert(e);
+            let n = bytes.len() / size.max(1);
+            Ok((bytes, n))
+        })
+    }
+
+    fn vector(&mut self, d: &Dataset) -> Result<Numbers, String> {
+        let kind = kind(d.dtype()).ok_or_else(|| format!("{} holds no numbers", d.name()))?;
+        let (bytes, n) = self.raw(d)?;
+        Ok(kind.read(&bytes, 0, kind.size, n))
+    }
+
+    /// Events among the arrays of one group; false where there are none.
+    fn group_events(&mut self, arrays: &[Dataset], out: &mut Vec<Event>) -> Result<bool, String> {
+        let names = arrays.iter().map(|d| last(d.name()));
+        if let Some(order) = Order::named(names) {
+            let [t, x, y, p] = order.at.map(|i| self.vector(&arrays[i]));
+            numbers::events([&t?, &x?, &y?, &p?], order.unit, out)?;
             return Ok(true);
         }
-        if let (&[n, 4], Some(kind)) = (d.shape(), kind(d.dtype())) {
-            let (bytes, _) = raw(d)?;
-            let n = usize::try_from(n).unwrap_or(0);
-            let columns = [0, 1, 2, 3].map(|c| kind.read(&bytes, c * kind.size, 4 * kind.size, n));
-            if let Some(order) = told.filter(Order::is_of_four).or_else(|| guess(&columns)) {
-                numbers::events(order.at.map(|i| &columns[i]), order.unit, out)?;
+        for d in arrays {
+            if let (Datatype::Compound { fields, .. }, [_]) = (d.dtype(), d.shape())
+                && let Some(order) = Order::named(fields.iter().map(|f| f.name.as_str()))
+            {
+                let (bytes, n) = self.raw(d)?;
+                let size = d.raw_element_size().map_err(|e| e.to_string())?;
+                let mut columns = <[Numbers; 4]>::default();
+                for (column, &i) in columns.iter_mut().zip(&order.at) {
+                    let kind = kind(&fields[i].datatype).ok_or("compound elements without numbers")?;
+                    *column = kind.read(&bytes, fields[i].byte_offset as usize, size, n);
+                }
+                let [t, x, y, p] = &columns;
+                numbers::events([t, x, y, p], order.unit, out)?;
                 return Ok(true);
             }
+            if let (&[_, 4], Some(kind)) = (d.shape(), kind(d.dtype())) {
+                let (bytes, n) = self.raw(d)?;
+                let columns = [0, 1, 2, 3].map(|c| kind.read(&bytes, c * kind.size, 4 * kind.size, n / 4));
+                if let Some(order) = self.order.filter(Order::is_of_four).or_else(|| guess(&columns)) {
+                    numbers::events(order.at.map(|i| &columns[i]), order.unit, out)?;
+                    return Ok(true);
+                }
+            }
         }
+        Ok(false)
     }
-    Ok(false)
+
+    fn group(&mut self, group: &Group, depth: usize, out: &mut Vec<Event>) -> Result<bool, String> {
+        if self.left == 0 {
+            return Ok(false);
+        }
+        self.left -= 1;
+        let (groups, arrays) = group.members().map_err(|e| e.to_string())?;
+        if self.group_events(&arrays, out)? {
+            return Ok(true);
+        }
+        let names = arrays.iter().map(|d| format!("{} {:?}", d.name(), d.shape()));
+        self.seen.extend(names.take(20usize.saturating_sub(self.seen.len())));
+        if depth < DEEPEST {
+            for g in &groups {
+                if self.group(g, depth + 1, out)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn events(&mut self, out: &mut Vec<Event>) -> Result<(), String> {
+        let root = self.file.root_group().map_err(|e| e.to_string())?;
+        if self.group(&root, 0, out)? {
+            return Ok(());
+        }
+        if self.file.dataset("spikes/times").is_ok() {
+            return Err("a set of spike trains (as SHD and SSC), not one recording".into());
+        }
+        let seen = std::mem::take(&mut self.seen);
+        let seen: Vec<Matrix> = seen.into_iter().map(|name| Matrix { name, ..Matrix::default() }).collect();
+        // Nothing to find among empty variables: the sentence that says what there is.
+        mat::find(&seen, None, out)
+    }
+}
+
+/// Says that a file of `len` bytes was longer; none where it is not cut off.
+fn cut(file: &Hdf5File, len: u64) -> Option<String> {
+    let whole = file.superblock().eof_address;
+    (whole > len).then(|| format!("the file is cut off here, of {whole} bytes"))
+}
+
+fn read(bytes: Vec<u8>, order: Option<Order>, out: &mut Vec<Event>) -> Result<(), String> {
+    let (len, before) = (bytes.len() as u64, out.len());
+    let file = open(bytes)?;
+    let cut = cut(&file, len);
+    let mut s = Search { file, order, left: MOST_GROUPS, seen: Vec::new(), damage: None };
+    let found = s.events(out);
+    match (cut, s.damage.or(found.err())) {
+        (None, None) => Ok(()),
+        (None, Some(e)) => Err(e),
+        (Some(cut), Some(e)) if out.len() == before => Err(format!("{cut}: {e}")),
+        (Some(cut), _) => Err(cut),
+    }
+}
+
+/// What is there of an array's beginning, in whole elements (rows of a table); none where its kind of storage does not let it be
+/// told.
+fn beginning(file: &Hdf5File, d: &Dataset, size: usize) -> Option<Vec<u8>> {
+    let header = file.get_or_parse_header(d.address()).ok()?;
+    let layout = header.messages.iter().find_map(|m| match m {
+        HdfMessage::DataLayout(l) => Some(&l.layout),
+        _ => None,
+    })?;
+    match layout {
+        DataLayout::Compact { .. } => None,
+        DataLayout::Contiguous { address, size } => {
+            let there = file.storage().len().checked_sub(*address)?.min(*size);
+            file.storage().read_range(*address, usize::try_from(there).ok()?).ok().map(|b| b.to_vec())
+        }
+        DataLayout::Chunked { .. } => whole_chunks(d, size),
+    }
+}
+
+/// The rows before the first chunk that is not there; none of an array that is neither a vector nor a table of four columns.
+fn whole_chunks(d: &Dataset, size: usize) -> Option<Vec<u8>> {
+    // Along which axis the rows stand, and along which the columns. MATLAB keeps a vector as one row.
+    let (along, across) = match *d.shape() {
+        [_] => (0, None),
+        [1, _] => (1, None),
+        [_, 1 | 4] => (0, Some(1)),
+        _ => return None,
+    };
+    let pair = |of: &[u64], without: usize| -> Option<[usize; 2]> {
+        let at = |axis: usize| usize::try_from(*of.get(axis)?).ok();
+        Some([at(along)?, across.map_or(Some(without), at)?])
+    };
+    let [rows, columns] = pair(d.shape(), 1)?;
+    let (mut out, mut next) = (Vec::new(), [0, 0]);
+    // They come row by row of the table of chunks.
+    for chunk in d.iter_chunks().ok()? {
+        let Ok(chunk) = chunk else { break };
+        let (at, [height, width]) = (pair(chunk.offsets(), 0)?, pair(chunk.shape(), 1)?);
+        if at != next {
+            break;
+        }
+        let n = height.min(rows.saturating_sub(at[0]));
+        out.resize((at[0] + n) * columns * size, 0);
+        let len = width.min(columns.saturating_sub(at[1])) * size;
+        for r in 0..n {
+            let (from, to) = (r * width * size, ((at[0] + r) * columns + at[1]) * size);
+            out.get_mut(to..to + len)?.copy_from_slice(chunk.bytes().get(from..from + len)?);
+        }
+        next = if at[1] + width < columns { [at[0], at[1] + width] } else { [at[0] + height, 0] };
+    }
+    out.truncate(next[0].min(rows) * columns * size);
+    Some(out)
 }
 
 fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
-}
-
-/// What is looked for in the groups of a file, and what was met on the way.
-struct Search {
-    order: Option<Order>,
-    left: usize,
-    seen: Vec<String>,
-}
-
-fn search(group: &Group, depth: usize, s: &mut Search, out: &mut Vec<Event>) -> Result<bool, String> {
-    if s.left == 0 {
-        return Ok(false);
-    }
-    s.left -= 1;
-    let (groups, arrays) = group.members().map_err(|e| e.to_string())?;
-    if group_events(&arrays, s.order, out)? {
-        return Ok(true);
-    }
-    let names = arrays.iter().map(|d| format!("{} {:?}", d.name(), d.shape()));
-    s.seen.extend(names.take(20usize.saturating_sub(s.seen.len())));
-    if depth < DEEPEST {
-        for g in &groups {
-            if search(g, depth + 1, s, out)? {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
-}
-
-fn read(bytes: Vec<u8>, order: Option<Order>, out: &mut Vec<Event>) -> Result<(), String> {
-    let file = open(bytes)?;
-    let root = file.root_group().map_err(|e| e.to_string())?;
-    let mut s = Search { order, left: MOST_GROUPS, seen: Vec::new() };
-    if search(&root, 0, &mut s, out)? {
-        return Ok(());
-    }
-    if file.dataset("spikes/times").is_ok() {
-        return Err("a set of spike trains (as SHD and SSC), not one recording".into());
-    }
-    let seen: Vec<Matrix> = s.seen.into_iter().map(|name| Matrix { name, ..Matrix::default() }).collect();
-    // Nothing to find among empty variables: the sentence that says what there is.
-    mat::find(&seen, None, out)
 }
 
 impl Decoder for Hdf5Decoder {

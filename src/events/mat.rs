@@ -42,7 +42,15 @@ pub struct Matrix {
     pub data: Numbers,
 }
 
-/// The matrices of numbers in a file, as far as it is whole, and what is wrong with it.
+impl Matrix {
+    /// How many elements its shape says it has.
+    fn elements(&self) -> Option<usize> {
+        self.shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b))
+    }
+}
+
+/// The matrices of numbers in a file, as far as it is whole, and what is wrong with it: where it is cut off, the last of them has
+/// fewer elements than its shape says.
 pub fn matrices(file: &[u8]) -> (Vec<Matrix>, Result<(), DecodeError>) {
     let mut out = Vec::new();
     let end = elements(file, &mut out);
@@ -58,30 +66,35 @@ fn elements(file: &[u8], out: &mut Vec<Matrix>) -> Result<(), DecodeError> {
     let mut at = HEADER;
     while at < file.len() {
         let error = |what: String| DecodeError::new(at as u64, what);
-        let (kind, data, next) = element(file, at, big).map_err(error)?;
-        let inflated;
-        let body = match kind {
-            COMPRESSED => {
-                let mut bytes = Vec::new();
-                let limit = (data.len() as u64).saturating_mul(MOST_INFLATED);
-                let end = flate2::read::ZlibDecoder::new(data).take(limit).read_to_end(&mut bytes);
-                end.map_err(|e| error(e.to_string()))?;
-                inflated = bytes;
-                match element(&inflated, 0, big).map_err(error)? {
-                    (MATRIX, body, _) => Some(body),
-                    _ => None,
-                }
-            }
-            MATRIX => Some(data),
-            _ => None,
+        let e = element(file, at, big).map_err(error)?;
+        let (found, inner) = match e.kind {
+            COMPRESSED => deflated(e.data, big),
+            MATRIX => matrix(e.data, big),
+            _ => (None, Ok(())),
         };
-        if let Some(m) = body.map(|b| matrix(b, big)).transpose().map_err(error)? {
-            out.extend(m);
-        }
+        out.extend(found);
+        // That the file ends here explains what is wrong within.
+        e.whole.and(inner).map_err(error)?;
         // Compressed elements are not padded.
-        at = if kind == COMPRESSED { next } else { next.next_multiple_of(8) };
+        at = if e.kind == COMPRESSED { e.next } else { e.next.next_multiple_of(8) };
     }
     Ok(())
+}
+
+/// The matrix in a deflated element, as far as it can be inflated.
+fn deflated(data: &[u8], big: bool) -> (Option<Matrix>, Result<(), String>) {
+    let mut bytes = Vec::new();
+    let limit = (data.len() as u64).saturating_mul(MOST_INFLATED);
+    let end = flate2::read::ZlibDecoder::new(data).take(limit).read_to_end(&mut bytes);
+    let end = end.map(|_| ()).map_err(|e| e.to_string());
+    match element(&bytes, 0, big) {
+        Ok(e) if e.kind == MATRIX => {
+            let (found, inner) = matrix(e.data, big);
+            (found, end.and(e.whole).and(inner))
+        }
+        Ok(_) => (None, end),
+        Err(e) => (None, end.and(Err(e))),
+    }
 }
 
 fn number(b: &[u8], at: usize, big: bool) -> Option<u32> {
@@ -90,41 +103,75 @@ fn number(b: &[u8], at: usize, big: bool) -> Option<u32> {
     Some(if big { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) })
 }
 
-/// The element at `at`: its type, its data and where it ends.
-fn element(b: &[u8], at: usize, big: bool) -> Result<(u32, &[u8], usize), String> {
+/// A part of a file.
+struct Element<'a> {
+    kind: u32,
+    /// As much of it as there is.
+    data: &'a [u8],
+    whole: Result<(), String>,
+    /// Where it ends.
+    next: usize,
+}
+
+impl<'a> Element<'a> {
+    /// Its data, if all of it is there.
+    fn all(self) -> Result<&'a [u8], String> {
+        self.whole.map(|()| self.data)
+    }
+}
+
+/// The element at `at`.
+fn element(b: &[u8], at: usize, big: bool) -> Result<Element<'_>, String> {
     let tag = number(b, at, big).ok_or("the file ends within an element")?;
     // Small elements keep their size in the upper half of the type and their data beside it.
     let (kind, size, from) = match tag >> 16 {
         0 => (tag, number(b, at + 4, big).ok_or("the file ends within an element")?, at + 8),
         size => (tag & 0xffff, size, at + 4),
     };
-    let end = from.checked_add(size as usize);
-    let data = end.and_then(|end| b.get(from..end));
-    let data = data.ok_or_else(|| format!("the file ends within an element of {size} bytes"))?;
+    let rest = b.get(from..).unwrap_or_default();
+    let data = &rest[..rest.len().min(size as usize)];
+    let whole = match data.len() == size as usize {
+        true => Ok(()),
+        false => Err(format!("the file ends within an element of {size} bytes")),
+    };
     let next = if from == at + 4 { at + 8 } else { from + data.len() };
-    Ok((kind, data, next))
+    Ok(Element { kind, data, whole, next })
 }
 
-/// A matrix of numbers; none where it holds something else.
-fn matrix(b: &[u8], big: bool) -> Result<Option<Matrix>, String> {
+/// A matrix of numbers, as far as there is one, and what is wrong with it; none where the element holds something else.
+fn matrix(b: &[u8], big: bool) -> (Option<Matrix>, Result<(), String>) {
+    match parts(b, big) {
+        Ok(None) => (None, Ok(())),
+        Ok(Some(m)) => {
+            let (n, there) = (m.elements(), m.data.len());
+            let end = match n == Some(there) {
+                true => Ok(()),
+                false => Err(format!("matrix `{}` of shape {:?} has {there} elements", m.name, m.shape)),
+            };
+            (Some(m), end)
+        }
+        Err(e) => (None, Err(e)),
+    }
+}
+
+fn parts(b: &[u8], big: bool) -> Result<Option<Matrix>, String> {
     let mut at = 0;
-    let mut part = || -> Result<(u32, &[u8]), String> {
-        let (kind, data, next) = element(b, at, big)?;
-        at = next.next_multiple_of(8);
-        Ok((kind, data))
+    let mut part = || -> Result<Element<'_>, String> {
+        let e = element(b, at, big)?;
+        at = e.next.next_multiple_of(8);
+        Ok(e)
     };
-    let (_, flags) = part()?;
+    let flags = part()?.all()?;
     let class = number(flags, 0, big).unwrap_or(0);
     let complex = class & 0x800 != 0;
     if !(6..=15).contains(&(class & 0xff)) || complex {
         return Ok(None);
     }
-    let (_, axes) = part()?;
+    let axes = part()?.all()?;
     let axes = axes.chunks_exact(4).map(|a| number(a, 0, big).unwrap_or(0) as usize);
     let shape: Vec<usize> = axes.collect();
-    let (_, name) = part()?;
-    let name = String::from_utf8_lossy(name).into_owned();
-    let (kind, data) = part()?;
+    let name = String::from_utf8_lossy(part()?.all()?).into_owned();
+    let Element { kind, data, .. } = part()?;
     // The elements may be held in a smaller type than the matrix's.
     let (float, signed, size) = match kind {
         1 => (false, true, 1),
@@ -142,12 +189,9 @@ fn matrix(b: &[u8], big: bool) -> Result<Option<Matrix>, String> {
         }
     };
     let kind = Kind { float, signed, size, big };
-    let n = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
-    let data = kind.read(data, 0, size, n.unwrap_or(usize::MAX));
-    if Some(data.len()) != n {
-        return Err(format!("matrix `{name}` of shape {shape:?} has {} elements", data.len()));
-    }
-    Ok(Some(Matrix { name, shape, data }))
+    let mut matrix = Matrix { name, shape, data: Numbers::default() };
+    matrix.data = kind.read(data, 0, size, matrix.elements().unwrap_or(usize::MAX));
+    Ok(Some(matrix))
 }
 
 /// Decoder of events in MATLAB files.
@@ -179,20 +223,20 @@ fn spike_train(m: &Matrix, out: &mut Vec<Event>) -> Result<(), String> {
 
 /// The events among the variables of a container.
 pub(super) fn find(variables: &[Matrix], order: Option<Order>, out: &mut Vec<Event>) -> Result<(), String> {
-    let mut columns: [Option<&Numbers>; 4] = [None; 4];
+    let mut columns: [Option<&Matrix>; 4] = [None; 4];
     let mut unit = None;
     for v in variables {
         if let Some((column, u)) = meaning(&v.name) {
-            columns[column as usize].get_or_insert(&v.data);
+            columns[column as usize].get_or_insert(v);
             if column == Column::T {
                 unit = unit.or(u);
             }
         }
     }
     if let [Some(t), Some(x), Some(y), Some(p)] = columns
-        && [x, y, p].iter().all(|c| c.len() == t.len())
+        && [x, y, p].iter().all(|c| c.elements() == t.elements())
     {
-        return numbers::events([t, x, y, p], unit, out);
+        return numbers::events([t, x, y, p].map(|m| &m.data), unit, out);
     }
     let by_four = variables.iter().find_map(|v| match v.shape[..] {
         [n, 4] => Some((v, n)),
@@ -200,19 +244,23 @@ pub(super) fn find(variables: &[Matrix], order: Option<Order>, out: &mut Vec<Eve
     });
     if let Some((v, n)) = by_four {
         let part = |c: usize| match &v.data {
-            Numbers::Ints(d) => Numbers::Ints(d[c * n..(c + 1) * n].to_vec()),
-            Numbers::Floats(d) => Numbers::Floats(d[c * n..(c + 1) * n].to_vec()),
+            Numbers::Ints(d) => Numbers::Ints(d.iter().skip(c * n).take(n).copied().collect()),
+            Numbers::Floats(d) => Numbers::Floats(d.iter().skip(c * n).take(n).copied().collect()),
         };
         let columns = [0, 1, 2, 3].map(part);
         let order = order.filter(Order::is_of_four).or_else(|| guess(&columns));
         let order = order.ok_or_else(|| format!("`{}` is no table in which time, place and polarity can be told", v.name))?;
         return numbers::events(order.at.map(|i| &columns[i]), order.unit, out);
     }
-    let names: Vec<_> = variables.iter().map(|v| format!("{} {:?}", v.name, v.shape)).collect();
     Err(format!(
-        "no events: needs vectors named like t, x, y and p of one length, or an N x 4 matrix; there are {}",
-        if names.is_empty() { "none".into() } else { names.join(", ") }
+        "no events: needs vectors named like t, x, y and p of one length, or an N x 4 matrix; there is {}",
+        listed(variables)
     ))
+}
+
+fn listed(variables: &[Matrix]) -> String {
+    let names: Vec<_> = variables.iter().map(|v| format!("{} {:?}", v.name, v.shape)).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 impl Decoder for MatDecoder {
@@ -228,6 +276,7 @@ impl Decoder for MatDecoder {
 
     fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
         let bytes = std::mem::take(&mut self.bytes);
+        let before = out.len();
         let (variables, end) = matrices(&bytes);
         let touch = |m: &&Matrix| m.name == "spiketrain" && m.shape.first() == Some(&(TAXELS + 1));
         let found = match variables.iter().find(touch) {
@@ -238,7 +287,12 @@ impl Decoder for MatDecoder {
             None => find(&variables, self.order, out),
         };
         // Damage explains what was not found.
-        end?;
+        if let Err(e) = end {
+            return Err(match out.len() == before {
+                true => DecodeError::new(e.offset, format!("{}; before it there is {}", e.message, listed(&variables))),
+                false => e,
+            });
+        }
         found.map_err(|e| DecodeError::new(HEADER as u64, e))
     }
 
@@ -294,26 +348,66 @@ mod tests {
         let e = |t, x, y, p| Event { t, x, y, p };
         let want = vec![e(10, 1, 3, true), e(20, 2, 4, false)];
         assert_eq!(in_pieces(&FORMAT, &file(&parts()), 9), (want.clone(), Ok(())));
-        let deflated: Vec<Vec<u8>> = parts()
-            .iter()
-            .map(|p| {
-                let mut z = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-                z.write_all(p).unwrap();
-                let z = z.finish().unwrap();
-                [COMPRESSED.to_le_bytes(), (z.len() as u32).to_le_bytes()].concat().into_iter().chain(z).collect()
-            })
-            .collect();
+        let deflated: Vec<Vec<u8>> = parts().iter().map(|p| deflate(p)).collect();
         assert_eq!(decode(&FORMAT, &file(&deflated)).unwrap(), want);
         let table: Vec<u8> = [10, 20, 1, 2, 3, 4, 1, 0].into();
         let table = variable("events", [2, 4], 9, 2, &table);
         assert_eq!(decode(&FORMAT, &file(&[table])).unwrap(), want);
     }
 
+    fn deflate(part: &[u8]) -> Vec<u8> {
+        let mut z = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        z.write_all(part).unwrap();
+        let z = z.finish().unwrap();
+        [&COMPRESSED.to_le_bytes(), &(z.len() as u32).to_le_bytes(), &z[..]].concat()
+    }
+
+    /// Columns, a table, and both deflated: wherever the file is cut, the events whose last column is there come out.
+    #[test]
+    fn a_cut_file_yields_its_beginning() {
+        let event = |i: u32| Event { t: i64::from(i * 7), x: (i % 90) as u16, y: (i % 70) as u16, p: i.is_multiple_of(3) };
+        let events: Vec<Event> = (0..400).map(event).collect();
+        let t: Vec<u8> = events.iter().flat_map(|e| (e.t as u32).to_le_bytes()).collect();
+        let column = |f: fn(&Event) -> u8| events.iter().map(f).collect::<Vec<u8>>();
+        let [x, y, p] = [column(|e| e.x as u8), column(|e| e.y as u8), column(|e| e.p.into())];
+        let columns = [
+            variable("ts", [400, 1], 13, 6, &t),
+            variable("x", [400, 1], 9, 2, &x),
+            variable("y", [400, 1], 9, 2, &y),
+            variable("pol", [400, 1], 9, 2, &p),
+        ];
+        let wide = [&x, &y, &p].into_iter().flatten().flat_map(|&v| u32::from(v).to_le_bytes());
+        let table = variable("events", [400, 4], 13, 6, &t.iter().copied().chain(wide).collect::<Vec<u8>>());
+        let plain = [file(&columns), file(std::slice::from_ref(&table))];
+        let deflated = [file(&columns.each_ref().map(|c| deflate(c))), file(&[deflate(&table)])];
+        for whole in plain.into_iter().chain(deflated) {
+            assert_eq!(decode(&FORMAT, &whole).unwrap(), events);
+            let (mut most, mut some) = (0, 0);
+            for cut in 0..whole.len() {
+                let (found, end) = in_pieces(&FORMAT, &whole[..cut], 1000);
+                assert!(found.len() >= most && events.starts_with(&found), "{cut}: {} after {most}", found.len());
+                most = found.len();
+                some += usize::from(most > 0);
+                // Between two elements nothing tells that something is missing but the missing columns.
+                assert!(end.is_err() || most == 400, "{cut}");
+                assert!(end.err().is_none_or(|e| e.offset <= cut as u64));
+            }
+            assert!(some > 0 && most >= 390, "{some} {most}");
+        }
+    }
+
     #[test]
     fn what_is_wrong_is_said() {
         let whole = file(&parts());
-        let (events, end) = in_pieces(&FORMAT, &whole[..whole.len() - 4], 100);
-        assert!(events.is_empty() && end.unwrap_err().message.contains("ends within"));
+        let (events, end) = in_pieces(&FORMAT, &whole[..whole.len() - 8], 100);
+        let said = end.unwrap_err().to_string();
+        assert_eq!(
+            (events.len(), said.as_str()),
+            (
+                0,
+                "byte 320: the file ends within an element of 56 bytes; before it there is ts [2, 1], x [2, 1], y [2, 1], pol [2, 1]"
+            )
+        );
         let e = decode(&FORMAT, &file(&parts()[..3])).unwrap_err();
         assert!(e.message.contains("ts [2, 1]"), "{e}");
         assert!(decode(&FORMAT, b"MATLAB 5.0").is_err());

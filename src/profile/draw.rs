@@ -105,14 +105,23 @@ fn shade(share: f64) -> RGBColor {
     RGBColor(mix(255.0, 8.0), mix(255.0, 64.0), mix(255.0, 140.0))
 }
 
-/// A grid of shares, one row a label, columns numbered from 0. `full` is the share with the full colour; numbers are written into the
-/// cells where `numbers` says so, as per cent.
-pub fn grid(rows: &[(String, Vec<f64>)], full: f64, numbers: bool) -> Result<String> {
+/// How many steps share a cell, where there are to be `most` cells at most.
+pub fn steps_a_cell(steps: usize, most: usize) -> usize {
+    steps.div_ceil(most.max(1)).max(1)
+}
+
+/// The most columns of a [`grid`] without numbers, and of one with.
+pub const COLUMNS: [usize; 2] = [64, 20];
+
+/// A grid of shares, one row a label; a column stands for `per` steps and is named by the first. `full` is the share with the full
+/// colour; numbers are written into the cells where `numbers` says so, as per cent.
+pub fn grid(rows: &[(String, Vec<f64>)], full: f64, numbers: bool, per: usize) -> Result<String> {
     let left = (rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0) * LETTER + 14) as i32;
     let columns = rows.iter().map(|r| r.1.len()).max().unwrap_or(0);
-    let cell = if numbers { 34 } else { 22 };
+    let cell = if numbers { 34 } else { (704 / columns.max(1)).clamp(4, 22) as i32 };
     let height = rows.len() as i32 * ROW + 24;
-    svg(left + columns as i32 * cell + 10, height, |area| {
+    // The last number may stand out.
+    svg(left + columns as i32 * cell + 20, height, |area| {
         for (i, (label, shares)) in rows.iter().enumerate() {
             let y = 2 + i as i32 * ROW;
             write(area, label, (left - 8, y + ROW / 2), HPos::Right, INK)?;
@@ -127,24 +136,28 @@ pub fn grid(rows: &[(String, Vec<f64>)], full: f64, numbers: bool) -> Result<Str
                 }
             }
         }
-        // Not every column when there are many.
-        for t in (0..columns).step_by(columns.div_ceil(32).max(1)) {
+        // Not every column when they are narrower than its number.
+        let number = 10 * (1 + (columns * per).max(1).ilog10() as i32);
+        for t in (0..columns).step_by((number / cell).max(0) as usize + 1) {
             let x = left + t as i32 * cell + cell / 2 - 1;
-            write(area, &t.to_string(), (x, height - 11), HPos::Center, INK)?;
+            write(area, &(t * per).to_string(), (x, height - 11), HPos::Center, INK)?;
         }
         Ok(())
     })
 }
 
-/// Spikes of some neurons over time: a row each, a column a step, a dark cell where it fired.
-pub fn raster(steps: usize, neurons: usize, fired: impl Fn(usize, usize) -> bool) -> RgbImage {
-    let (w, h) = ((216 / steps.max(1)).clamp(3, 18), if neurons > 96 { 2 } else { 4 });
-    let size = ((steps * w) as u32 + 1, (neurons * h) as u32 + 1);
+/// The most columns of a [`raster`].
+pub const RASTER: usize = 432;
+
+/// Spikes of some neurons over time: a row each, a dark cell where it fired. Columns are as wide as many allow.
+pub fn raster(columns: usize, neurons: usize, fired: impl Fn(usize, usize) -> bool) -> RgbImage {
+    let (w, h) = ((216 / columns.max(1)).clamp(1, 18), if neurons > 96 { 2 } else { 4 });
+    let size = ((columns * w) as u32 + 1, (neurons * h) as u32 + 1);
     RgbImage::from_fn(size.0, size.1, |x, y| {
         let (t, n) = (x as usize / w, y as usize / h);
         match () {
-            _ if (x as usize).is_multiple_of(w) => Rgb([FAINT.0, FAINT.1, FAINT.2]),
-            _ if t < steps && n < neurons && fired(t, n) => Rgb([INK.0, INK.1, INK.2]),
+            _ if w >= 3 && (x as usize).is_multiple_of(w) => Rgb([FAINT.0, FAINT.1, FAINT.2]),
+            _ if t < columns && n < neurons && fired(t, n) => Rgb([INK.0, INK.1, INK.2]),
             _ => Rgb([255; 3]),
         }
     })
@@ -233,9 +246,9 @@ mod tests {
         let b = Bar { label: "a<b".into(), parts: vec![0.25, 0.5], whisker: Some((0.1, 1.0)), value: "75%".into() };
         let text = bars(&[b, Bar::default()], &PARTS, |v| format!("{v:.1}")).unwrap();
         assert!(text.starts_with("<svg") && text.contains("a&lt;b") && text.contains("75%"), "{text}");
-        let text = grid(&[("e0".into(), vec![0.0, 1.0])], 1.0, true).unwrap();
+        let text = grid(&[("e0".into(), vec![0.0, 1.0])], 1.0, true, 1).unwrap();
         assert!(text.contains("100") && text.contains("#08408C"), "{text}");
-        for empty in [bars(&[], &PARTS, |v| v.to_string()), grid(&[], 0.0, false)] {
+        for empty in [bars(&[], &PARTS, |v| v.to_string()), grid(&[], 0.0, false, 1)] {
             assert!(empty.unwrap().contains("</svg>"));
         }
     }
@@ -248,6 +261,10 @@ mod tests {
         let (left, right) = (m.get_pixel(3, 3), m.get_pixel(m.width() - 3, 3));
         assert!(left[0] > left[1] + 100 && right[0] == right[1] && right[0] == 105, "{left:?} {right:?}");
         assert_eq!(map(&[], [0, 0], None).width(), 0);
+        // However many columns, a picture stays narrower than a page.
+        for n in [1, 16, 72, 73, 216, RASTER] {
+            assert!(raster(n, 2, |_, _| true).width() <= 434, "{n}");
+        }
         let r = raster(2, 1, |t, _| t == 1);
         assert_eq!((r.get_pixel(2, 1), r.get_pixel(20, 1)), (&Rgb([255; 3]), &Rgb([34, 38, 46])));
         assert!(data_uri(&r).unwrap().starts_with("data:image/png;base64,iVBOR"));

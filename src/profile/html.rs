@@ -1,6 +1,6 @@
 //! The report as one page that needs nothing else: styles and pictures are in it.
 
-use super::draw::{Bar, EXPERTS, Overlay, PARTS, bars, data_uri, grid, map, raster};
+use super::draw::{Bar, COLUMNS, EXPERTS, Overlay, PARTS, RASTER, bars, data_uri, grid, map, raster, steps_a_cell};
 use super::modules::{HOW, Operation, Profile};
 use super::report::{count, joules};
 use crate::error::{Error, Result};
@@ -152,6 +152,19 @@ fn summary(p: &Page<'_>) -> String {
     format!("<h1>{}</h1>\n<p class=note>{}</p>\n<div class=tiles>{tiles}</div>\n", escape(p.title), escape(p.subtitle))
 }
 
+/// Means of `per` values each.
+fn means(values: &[f64], per: usize) -> Vec<f64> {
+    values.chunks(per).map(|c| c.iter().sum::<f64>() / c.len() as f64).collect()
+}
+
+fn columns_are(per: usize) -> String {
+    if per == 1 {
+        "Columns are steps".into()
+    } else {
+        format!("A column is the mean of {per} steps, numbered by the first of them")
+    }
+}
+
 fn rates(p: &Page<'_>) -> Result<String> {
     let neurons = &p.profile.neurons;
     let list: Vec<Bar> = neurons
@@ -163,7 +176,8 @@ fn rates(p: &Page<'_>) -> Result<String> {
             value: percent(l.firing_rate.mean),
         })
         .collect();
-    let steps: Vec<(String, Vec<f64>)> = neurons.iter().map(|l| (l.name.clone(), l.rate_by_step.clone())).collect();
+    let per = steps_a_cell(p.profile.steps, COLUMNS[0]);
+    let steps: Vec<(String, Vec<f64>)> = neurons.iter().map(|l| (l.name.clone(), means(&l.rate_by_step, per))).collect();
     let top = steps.iter().flat_map(|s| &s.1).copied().fold(0.0, f64::max);
     let rows = neurons.iter().map(|l| {
         let r = l.firing_rate;
@@ -184,9 +198,10 @@ fn rates(p: &Page<'_>) -> Result<String> {
     let _ = writeln!(s, "<div class=wide>{}</div>", bars(&list, &PARTS[1..2], |v| format!("{:.0}%", 100.0 * v))?);
     let _ = writeln!(
         s,
-        "<h3>By step</h3>\n<p>Columns are steps; white is 0, full blue {}.</p>\n<div class=wide>{}</div>",
+        "<h3>By step</h3>\n<p>{}; white is 0, full blue {}.</p>\n<div class=wide>{}</div>",
+        columns_are(per),
         percent(top),
-        grid(&steps, top, false)?
+        grid(&steps, top, false, per)?
     );
     s += &table(&["layer", "rate", "over samples", "over steps", "neurons", "silent", "saturated", "spikes a sample"], rows);
     Ok(s)
@@ -207,8 +222,14 @@ const ROWS: usize = 160;
 
 fn clip(p: &Page<'_>) -> Result<String> {
     let c = p.clip;
+    let length = c.neurons.first().and_then(|l| l.1.shape().first()).copied().unwrap_or(0);
+    let per = steps_a_cell(length, RASTER);
+    let columns = match per {
+        1 => "each column a step, dark where it fired".to_string(),
+        n => format!("each column {n} steps, dark where it fired in any of them"),
+    };
     let mut s = format!(
-        "<h2>One clip: {}</h2>\n<p>Of class {}, taken for {}. Each row is a neuron, each column a step, dark where it fired. Only neurons \
+        "<h2>One clip: {}</h2>\n<p>Of class {}, taken for {}. Each row is a neuron, {columns}. Only neurons \
          that fired in this clip are drawn, at even distances where they are more than {ROWS}.</p>\n<div class=row>\n",
         escape(&c.name),
         escape(&c.label),
@@ -221,7 +242,10 @@ fn clip(p: &Page<'_>) -> Result<String> {
         let fired = |t: usize, n: usize| v.get(t * all + n).is_some_and(|s| *s > 0.0);
         let active: Vec<usize> = (0..all).filter(|&n| (0..steps).any(|t| fired(t, n))).collect();
         let rows = active.len().min(ROWS);
-        let image = raster(steps, rows.max(1), |t, n| active.get(n * active.len() / rows.max(1)).is_some_and(|&n| fired(t, n)));
+        let within = |t: usize| t * per..((t + 1) * per).min(steps);
+        let image = raster(steps.div_ceil(per), rows.max(1), |t, n| {
+            active.get(n * active.len() / rows.max(1)).is_some_and(|&n| within(t).any(|t| fired(t, n)))
+        });
         let rate = v.iter().filter(|s| **s > 0.0).count() as f64 / v.len().max(1) as f64;
         let caption = format!("{name}: {rows} of the {} that fired of {all} neurons, rate {}", active.len(), percent(rate));
         s += &figure(&data_uri(&image)?, &caption);
@@ -235,15 +259,20 @@ fn routers(p: &Page<'_>) -> Result<String> {
     if list.is_empty() {
         return Ok("<h2>Routers</h2>\n<p>This network has no spiking routers.</p>\n".into());
     }
-    let mut s = String::from(
-        "<h2>Routers</h2>\n<p>Share of open gates in per cent, by expert (rows) and step (columns), over all samples and tokens.</p>\n",
+    let per = steps_a_cell(p.profile.steps, COLUMNS[1]);
+    let mut s = format!(
+        "<h2>Routers</h2>\n<p>Share of open gates in per cent, by expert (rows), over all samples and tokens. {}.</p>\n",
+        columns_are(per)
     );
     for r in list {
         let experts = r.all.expert_rates.len();
         let rows: Vec<(String, Vec<f64>)> = (0..experts)
-            .map(|i| (format!("expert {i}"), r.steps.iter().map(|t| t.expert_rates.get(i).copied().unwrap_or(0.0)).collect()))
+            .map(|i| {
+                let rates: Vec<f64> = r.steps.iter().map(|t| t.expert_rates.get(i).copied().unwrap_or(0.0)).collect();
+                (format!("expert {i}"), means(&rates, per))
+            })
             .collect();
-        let _ = writeln!(s, "<h3>{}</h3>\n<div class=wide>{}</div>", escape(&r.all.name), grid(&rows, 1.0, true)?);
+        let _ = writeln!(s, "<h3>{}</h3>\n<div class=wide>{}</div>", escape(&r.all.name), grid(&rows, 1.0, true, per)?);
         let line = |name: String, r: &super::report::RouterRate| {
             vec![
                 name,
@@ -254,7 +283,9 @@ fn routers(p: &Page<'_>) -> Result<String> {
             ]
         };
         let lines = std::iter::once(line("all steps".into(), &r.all));
-        let lines = lines.chain(r.steps.iter().enumerate().map(|(t, r)| line(format!("step {t}"), r)));
+        // A table of long clips would be the longest thing on the page; `--json` has each step.
+        let each = if per == 1 { &r.steps[..] } else { &[] };
+        let lines = lines.chain(each.iter().enumerate().map(|(t, r)| line(format!("step {t}"), r)));
         s += &table(
             &["", "router_firing_rate", "experts_active_per_token", "expert_load_entropy", "expert_silence_fraction"],
             lines,
