@@ -165,7 +165,10 @@ impl Samples {
                 let what = format!("{path}: {} values for a sample of {:?}", a.len(), self.shape);
                 return Err(Error::shape(self.dataset.name(), what));
             }
-            Recording::Array(a) => Kept::Array(Compact::of(a)),
+            Recording::Array(mut a) => {
+                self.encoding.compress.apply(&mut a);
+                Kept::Array(Compact::of(a))
+            }
             Recording::Events(mut stream) => {
                 stream.sort();
                 warnings.extend(stream.warnings.drain(..).map(|w| format!("{path}: {w}")));

@@ -2,7 +2,7 @@
 
 use super::gestures::GestureSpec;
 use super::{Augment, Manifest};
-use crate::encode::{Crop, Encoding, Kind, SplitBy};
+use crate::encode::{Compress, Crop, Encoding, Kind, SplitBy};
 use crate::events::Filter;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,9 @@ pub struct DatasetSpec {
     /// What the (cropped) sensor is scaled down to, `[height, width]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<[usize; 2]>,
+    /// What becomes of the values of the arrays, counts of events mostly: `none`, `sqrt` or `log` (ln(1 + v)).
+    #[serde(default, skip_serializing_if = "Compress::is_off")]
+    pub compress: Compress,
     /// The sensor, `[width, height]`, for own recordings whose format does not say it (ATIS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sensor: Option<[u32; 2]>,
@@ -141,6 +144,7 @@ impl DatasetSpec {
             tau_us: None,
             crop: None,
             size: None,
+            compress: Compress::None,
             sensor: None,
             validation: defaults::validation(),
             test_fraction: defaults::test_fraction(),
@@ -190,6 +194,7 @@ impl DatasetSpec {
             tau_us: self.tau_us,
             crop: self.crop,
             size: self.size,
+            compress: self.compress,
             filter: self.filter,
         }
     }

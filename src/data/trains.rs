@@ -79,6 +79,9 @@ impl Dataset for Trains {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Augment, Samples};
+    use crate::encode::Compress;
+    use std::sync::Arc;
 
     #[test]
     fn spikes_are_counted() {
@@ -92,5 +95,8 @@ mod tests {
         };
         assert_eq!(t.counts(0), [1., 0., 1., 0., 2., 0.]);
         assert_eq!(t.shape(&Encoding::default()), [2, 1, 1, 3]);
+        let roots = Encoding { compress: Compress::Sqrt, ..Encoding::default() };
+        let samples = Samples::new(Arc::new(t), roots, Augment::default(), 0, 0);
+        assert_eq!(samples.sample(0, 0).unwrap().x, [1., 0., 1., 0., 2f32.sqrt(), 0.]);
     }
 }

@@ -61,6 +61,34 @@ pub enum Kind {
     Raster,
 }
 
+/// What becomes of the values of an array.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compress {
+    /// They stay.
+    #[default]
+    None,
+    /// Square roots: the noise of a count then is the same for few events as for many.
+    Sqrt,
+    /// ln(1 + v).
+    Log,
+}
+
+impl Compress {
+    /// Whether values stay as they are.
+    pub fn is_off(&self) -> bool {
+        *self == Compress::None
+    }
+    /// Changes all values; each keeps its sign.
+    pub fn apply(self, values: &mut [f32]) {
+        match self {
+            Compress::None => {}
+            Compress::Sqrt => values.iter_mut().for_each(|v| *v = v.abs().sqrt().copysign(*v)),
+            Compress::Log => values.iter_mut().for_each(|v| *v = v.abs().ln_1p().copysign(*v)),
+        }
+    }
+}
+
 /// One step of an encoded recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -120,6 +148,9 @@ pub struct Encoding {
     /// What the (cropped) sensor is scaled down to, `[height, width]`. What falls on one place adds up; in a time surface the
     /// latest event counts, in a raster any.
     pub size: Option<[usize; 2]>,
+    /// What becomes of the values; nothing by default.
+    #[serde(skip_serializing_if = "Compress::is_off")]
+    pub compress: Compress,
     /// What is taken out of a recording before; [`Encoding::encode`] expects it done.
     pub filter: Filter,
 }
@@ -135,6 +166,7 @@ impl Default for Encoding {
             tau_us: None,
             crop: None,
             size: None,
+            compress: Compress::None,
             filter: Filter::default(),
         }
     }
@@ -175,6 +207,9 @@ impl Encoding {
         }
         if self.tau_us.is_some() && self.kind != Kind::Surface {
             return bad("tau_us", "only encoding = \"surface\" has it".into());
+        }
+        if self.compress != Compress::None && self.is_binary() {
+            return bad("compress", "a raster holds spikes, which stay 0 and 1".into());
         }
         match (self.max_steps, self.duration_us) {
             (Some(0), _) => return bad("max_steps", "0 must be at least 1".into()),
@@ -240,7 +275,7 @@ impl Encoding {
     pub fn encode(&self, events: &[Event], sensor: Sensor) -> Vec<f32> {
         let (steps, window) = (self.steps(events), self.window(sensor));
         let ranges = || steps.iter().map(|s| s.events.clone()).collect::<Vec<_>>();
-        match self.kind {
+        let mut x = match self.kind {
             Kind::Frames => frame::frames(events, &ranges(), &window),
             Kind::Raster => raster::raster(events, &ranges(), &window),
             Kind::Surface => surface::surface(events, &steps, self.tau_us(), &window),
@@ -248,7 +283,9 @@ impl Encoding {
                 let bins = self.duration_us.map_or_else(|| Bins::over(events, steps.len()), Bins::every);
                 voxel::voxel(events, bins, steps.len(), &window)
             }
-        }
+        };
+        self.compress.apply(&mut x);
+        x
     }
 }
 
@@ -299,6 +336,7 @@ mod tests {
             (Encoding { duration_us: Some(9), max_steps: Some(0), ..Encoding::default() }, "data.max_steps: 0 must"),
             (Encoding { max_steps: Some(9), ..Encoding::default() }, "data.max_steps: only recordings cut by duration_us"),
             (Encoding { tau_us: Some(9), ..Encoding::default() }, "data.tau_us: only encoding = \"surface\""),
+            (Encoding { kind: Kind::Raster, compress: Compress::Log, ..Encoding::default() }, "data.compress: a raster"),
             (Encoding { tau_us: Some(-1), kind: Kind::Surface, ..Encoding::default() }, "data.tau_us: -1 is not"),
             (Encoding { crop: rectangle(1, 4), ..Encoding::default() }, "data.crop: 4x2 pixels from (1, 0) on reach beyond"),
             (Encoding { crop: rectangle(usize::MAX, 2), ..Encoding::default() }, "data.crop: "),
@@ -326,8 +364,9 @@ mod tests {
             Just(Filter { start_us: 500, duration_us: Some(3000), ..Filter::default() }),
             Just(Filter { denoise_us: 900, refractory_us: 300, ..Filter::default() }),
         ];
-        (kind, crop, cut, any::<bool>(), filter).prop_map(
-            |(kind, crop, (frames, time, duration_us, max_steps), small, filter)| Encoding {
+        let compress = prop_oneof![Just(Compress::None), Just(Compress::Sqrt), Just(Compress::Log)];
+        (kind, crop, cut, any::<bool>(), compress, filter).prop_map(
+            |(kind, crop, (frames, time, duration_us, max_steps), small, compress, filter)| Encoding {
                 kind,
                 frames,
                 split_by: if time { SplitBy::Time } else { SplitBy::Number },
@@ -336,6 +375,7 @@ mod tests {
                 tau_us: (kind == Kind::Surface).then_some(700),
                 crop,
                 size: small.then_some([2, 3]),
+                compress: if kind == Kind::Raster { Compress::None } else { compress },
                 filter,
             },
         )
@@ -382,10 +422,15 @@ mod tests {
         fn encodings_are_what_they_are_defined_as(e in any_encoding(), events in any_events()) {
             let sensor = Sensor::new(6, 4);
             e.check(sensor).unwrap();
+            let compressed = e.encode(&events, sensor);
+            let (compress, e) = (e.compress, Encoding { compress: Compress::None, ..e });
             let (got, want) = (e.encode(&events, sensor), slow(&e, &events, sensor));
             prop_assert_eq!(got.len(), want.len());
             let worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             prop_assert!(if e.kind == Kind::Voxel { worst < 1e-4 } else { worst == 0.0 }, "{:?}: {worst}", e);
+            let mut squeezed = got.clone();
+            compress.apply(&mut squeezed);
+            prop_assert_eq!(squeezed, compressed);
 
             let [_, h, w, c] = e.shape(sensor);
             prop_assert_eq!(got.len(), e.steps(&events).len() * h * w * c);
@@ -406,6 +451,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn values_are_compressed_and_keep_their_sign() {
+        let by = |c: Compress| {
+            let mut v = [0.0, 4.0, -9.0];
+            c.apply(&mut v);
+            v
+        };
+        assert_eq!(by(Compress::None), [0.0, 4.0, -9.0]);
+        assert_eq!(by(Compress::Sqrt), [0.0, 2.0, -3.0]);
+        assert_eq!(by(Compress::Log), [0.0, 5f32.ln(), -(10f32.ln())]);
     }
 
     #[test]

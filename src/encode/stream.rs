@@ -2,7 +2,7 @@
 
 use super::surface::Surface;
 use super::voxel::Bins;
-use super::{CHANNELS, Encoding, Kind, Window};
+use super::{CHANNELS, Compress, Encoding, Kind, Window};
 use crate::events::{Event, Filtering, Sensor};
 use crate::{Error, Result};
 
@@ -36,6 +36,7 @@ pub const MOST_EMPTY: i64 = 100_000;
 pub struct StepEncoder {
     filter: Filtering,
     window: Window,
+    compress: Compress,
     step_us: i64,
     /// When the step at hand ends; none before the first event. Wide, so that no time overflows.
     end: Option<i128>,
@@ -78,7 +79,8 @@ impl StepEncoder {
             Kind::Voxel => Memory::Voxel { next: vec![0.0; len], begun: false },
         };
         let (filter, frame) = (one.filter.begin(sensor), vec![0.0; len]);
-        Ok(StepEncoder { filter, window, step_us, end: None, frame, memory, late: 0, outside: 0, steps: 0 })
+        let compress = one.compress;
+        Ok(StepEncoder { filter, window, compress, step_us, end: None, frame, memory, late: 0, outside: 0, steps: 0 })
     }
     /// `[H, W, C]` of the arrays.
     pub fn shape(&self) -> [usize; 3] {
@@ -166,6 +168,7 @@ impl StepEncoder {
         if let Memory::Surface(s) = &self.memory {
             s.at(end, &mut self.frame);
         }
+        self.compress.apply(&mut self.frame);
         let result = sink(&self.frame);
         self.frame.fill(0.0);
         if let Memory::Voxel { next, begun } = &mut self.memory {

@@ -13,6 +13,7 @@
 //! | `pool` | max pooling 3x3, stride 2 |
 //! | `flatten` | all places of a step become channels of one |
 //! | `delay N S` | each channel comes N times, delayed by 0, S, 2 S, ... steps: what was is seen beside what is |
+//! | `norm` | batch norm of each channel of values that are no spikes yet: inputs of unlike size weigh alike |
 //! | `dropout P` | in training a share P of the channels at each place is silent in all steps |
 //! | `block` | a transformer block at the width at hand: SSA and MLP, or EMSA and EMSP with `[model.semm]` |
 //!
@@ -22,7 +23,7 @@ use super::spec::{Net, Spec};
 use super::transformer::{Block, attention, perceptron};
 use crate::ctx::{Ctx, Module};
 use crate::error::{Error, Result};
-use crate::nn::{ConvBn, Head, Kind, Neurons};
+use crate::nn::{BatchNormLayer, ConvBn, Head, Kind, Neurons};
 use crate::ops::delay::Delay;
 use crate::ops::dropout::Dropout;
 use crate::ops::flatten::Flatten;
@@ -45,6 +46,8 @@ pub enum Layer {
     Flatten,
     /// `delay N S`
     Delay(usize, usize),
+    /// `norm`
+    Norm,
     /// `dropout P`
     Dropout(f32),
     /// `block`
@@ -59,6 +62,7 @@ impl std::fmt::Display for Layer {
             Layer::Pool => f.write_str("pool"),
             Layer::Flatten => f.write_str("flatten"),
             Layer::Delay(n, s) => write!(f, "delay {n} {s}"),
+            Layer::Norm => f.write_str("norm"),
             Layer::Dropout(p) => write!(f, "dropout {p}"),
             Layer::Block => f.write_str("block"),
         }
@@ -76,12 +80,16 @@ impl std::str::FromStr for Layer {
             ["pool"] => Some(Layer::Pool),
             ["flatten"] => Some(Layer::Flatten),
             ["delay", n, s] => number(n).zip(number(s)).map(|(n, s)| Layer::Delay(n, s)),
+            ["norm"] => Some(Layer::Norm),
             ["dropout", p] => p.parse().ok().filter(|p| *p > 0.0 && *p < 1.0).map(Layer::Dropout),
             ["block"] => Some(Layer::Block),
             _ => None,
         }
         .ok_or_else(|| {
-            format!("layer {s:?} is none of \"conv N\", \"fc N\", \"pool\", \"flatten\", \"delay N S\", \"dropout P\" (0 < P < 1), \"block\"")
+            format!(
+                "layer {s:?} is none of \"conv N\", \"fc N\", \"pool\", \"flatten\", \"delay N S\", \"norm\", \"dropout P\" (0 < P < 1), \
+                 \"block\""
+            )
         })
     }
 }
@@ -114,6 +122,10 @@ pub fn problem(spec: &Spec) -> Option<String> {
             }
             Layer::Flatten => (h, w, c) = (1, 1, h * w * c),
             Layer::Delay(n, _) => (c, packed) = (c * n, packed && !integer),
+            Layer::Norm if packed => {
+                return wrong("spikes have a norm behind conv and fc already; this one is for what comes in".into());
+            }
+            Layer::Norm => {}
             Layer::Dropout(_) => packed = false,
             Layer::Block if !packed => return wrong("a block works on spikes: put a conv or fc right before it".into()),
             Layer::Block => {
@@ -132,6 +144,7 @@ enum Stage {
     Pool,
     Flatten,
     Delay(usize, usize),
+    Norm(BatchNormLayer),
     Dropout(f32),
     Block(Block),
 }
@@ -168,6 +181,7 @@ impl Csnn {
                     c *= n;
                     Stage::Delay(n, s)
                 }
+                Layer::Norm => Stage::Norm(BatchNormLayer::new(&mut b.scope(&name).scope("norm"), c)?),
                 Layer::Dropout(p) => Stage::Dropout(p),
                 Layer::Block => {
                     let s = Spec { net: Net::Spikformer, dim: c, ..spec.clone() };
@@ -194,6 +208,7 @@ impl Module for Csnn {
                 Stage::Pool => cx.apply1(&name, MaxPool, &[&x])?,
                 Stage::Flatten => cx.apply1(&name, Flatten, &[&x])?,
                 &Stage::Delay(taps, stride) => delayed(&name, &x, Delay { taps, stride, wants_past: cx.carries_state() }, cx)?,
+                Stage::Norm(norm) => norm.forward(&x, cx)?,
                 &Stage::Dropout(share) if cx.is_training() => {
                     let rng = cx.rng(&name);
                     cx.apply1(&name, Dropout { share, rng }, &[&x])?
@@ -232,7 +247,7 @@ mod tests {
 
     #[test]
     fn layers_are_read_and_written() {
-        for text in ["conv 3", "fc 7", "pool", "flatten", "delay 3 8", "dropout 0.25", "block"] {
+        for text in ["conv 3", "fc 7", "pool", "flatten", "delay 3 8", "norm", "dropout 0.25", "block"] {
             assert_eq!(text.parse::<Layer>().map(|l| l.to_string()), Ok(text.to_string()));
         }
         for text in
@@ -252,6 +267,8 @@ mod tests {
         assert!(why(&["block"]).unwrap().starts_with("layer 0 (block): "));
         assert_eq!(why(&["fc 16", "block", "block", "delay 2 1"]), None);
         assert!(why(&["fc 16", "block", "delay 2 1", "block"]).unwrap().starts_with("layer 3 (block): "));
+        assert_eq!(why(&["norm", "dropout 0.5", "norm", "fc 16", "block"]), None);
+        assert!(why(&["fc 16", "norm", "block"]).unwrap().starts_with("layer 1 (norm): "));
         assert!(why(&["fc 16", "dropout 0.5", "block"]).unwrap().starts_with("layer 2 (block): "));
     }
 }

@@ -132,7 +132,8 @@ pub struct BatchNormLayer {
 }
 
 impl BatchNormLayer {
-    fn new(b: &mut Build<'_>, c: usize) -> Result<Self> {
+    /// For `c` channels, under the path of `b`.
+    pub fn new(b: &mut Build<'_>, c: usize) -> Result<Self> {
         let mut p = |name: &str, role: Role, v: f32| b.param(name, &[c], role, Layout::Plain, Init::Constant(v));
         let weight = p("weight", Role::Norm, 1.0)?;
         let bias = p("bias", Role::Norm, 0.0)?;
@@ -156,7 +157,8 @@ impl BatchNormLayer {
         }
         Ok(())
     }
-    fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+    /// Values `[T, .., C]` normalised, by the batch's statistics in training.
+    pub fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let [weight, bias, mean, var] = self.params(cx);
         let training = cx.is_training();
         let op = BatchNorm { training, eps: EPS, padding: cx.padding().cloned() };
