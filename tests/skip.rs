@@ -209,6 +209,29 @@ fn samples() -> Outcome {
     Ok(())
 }
 
+/// A forward pass that skips on a GPU waits for nothing: the device counts the active rows and is told to dispatch as many as it counted.
+fn without_reading() -> Outcome {
+    let device = gpu::open()?;
+    let spec = semm_specs().into_iter().next().ok_or("no networks")?;
+    let (net, mut params) = model::fresh(&spec, &Device::Cpu, 7)?;
+    random_norms(&mut params)?;
+    let params = fold(&params)?.to_device(&device)?;
+    let x = Tensor::planes_from_f32(&device, &[3, 2, 16, 16, 2], &input(3))?;
+    device.profile(true);
+    let reads = device.reads();
+    let y = net.forward(&x, &mut Ctx::infer(&params))?;
+    let reads = device.reads() - reads;
+    device.profile(false);
+    let rows = device.take_profile()?;
+    let launched = |label: &str| rows.iter().find(|r| r.0 == label).map_or(0, |r| r.1);
+    let [lists, maps, grids] = ["active/list", "active/linear", "grid/counted"].map(launched);
+    // Of each expert's count one grid for the map and, where attention asks for it, one for the query.
+    if reads > 0 || maps == 0 || lists != maps || grids < maps {
+        return Err(format!("{reads} reads, {lists} lists, {maps} maps, {grids} grids").into());
+    }
+    expect("skipping", &y.to_vec()?, &logits(net.as_ref(), &params, &x)?)
+}
+
 /// Without a router nothing can be skipped.
 fn open_router() -> Outcome {
     let Some(mut spec) = semm_specs().pop() else { return Err("no networks".into()) };
@@ -224,6 +247,7 @@ fn open_router() -> Outcome {
 /// Every network with experts.
 pub fn trials() -> Vec<Trial> {
     let mut out = vec![Trial::test("skip::open_router", open_router), Trial::test("skip::samples", samples)];
+    out.push(gpu::trial("skip::without_reading", |_| without_reading()));
     for spec in semm_specs() {
         let semm = spec.semm.unwrap_or_default();
         let name = format!("{} {:?} {}", name(&spec), semm.skip, semm.gate_window);

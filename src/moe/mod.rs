@@ -13,8 +13,9 @@
 //! [`Skip::Lazy`] makes another network whose closed rows can always be left out, in streams too. [`Ctx::without_skipping`](crate::ctx::Ctx) computes
 //! everything.
 //!
-//! On a GPU the number of active rows stays on the device: launches are as large as if all were active, and groups beyond the count return at
-//! once. EMSP computes everything there.
+//! On a GPU the number of active rows stays on the device, which is told to dispatch as many groups as it counted
+//! ([`Kernel::counted`](crate::kernel::Kernel::counted)): nobody waits. EMSP computes its first map and each depth-wise neuron up to the last
+//! step at which its own gate is open; its second map walks what spikes are left.
 //!
 //! # How to add a router
 //! A file beside `router.rs` with a type that implements [`Router`], and a name for it in [`router::RouterKind`].
