@@ -4,8 +4,8 @@
 //! # What closed gates save
 //! In inference over whole clips the router runs first, for all T, and then, with the same results to the bit:
 //! - rows of an expert's queries and attention are computed up to the last step at which their gate is open ([`Active`](crate::ops::active)):
-//!   before it a neuron's membrane needs every step, behind it nobody listens. On the CPU keys and values are computed up to the last step
-//!   at which any gate of the sample is open;
+//!   before it a neuron's membrane needs every step, behind it nobody listens. Keys and values are computed up to the last step at which
+//!   any gate of the sample is open;
 //! - on the CPU, EMSP computes its gates first, and then the experts (columns of the first map, depth-wise channels) that some gate of the batch
 //!   opens. A channel that is open anywhere is computed everywhere: single places are too fine to save time.
 //!
