@@ -17,6 +17,8 @@ const WORKGROUP = 64u;
 #import neighbour
 #import model
 var<workgroup> spikes: array<atomic<u32>, 2>;
+var<workgroup> latest: atomic<u32>;
+var<workgroup> steps: u32;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -41,8 +43,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         end = u.steps;
         while (end > 0u && (gate[(end - 1u) * rows * words + word] >> bit & 1u) == 0u) { end--; }
     }
+    // The last of the workgroup's: nobody waits for steps that none of its neurons lives to see.
+    if (lane == 0u) { atomicStore(&latest, 0u); }
+    workgroupBarrier();
+    if (end > 0u) { atomicMax(&latest, end); }
+    workgroupBarrier();
+    if (lane == 0u) { steps = atomicLoad(&latest); }
+    let lived = workgroupUniformLoad(&steps);
     var m = u.rest;
-    for (var t = 0u; t < u.steps; t++) {
+    for (var t = 0u; t < lived; t++) {
         if (bit == 0u) { atomicStore(&spikes[lane / 32u], 0u); }
         workgroupBarrier();
         if (t < end) {
@@ -63,5 +72,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             let at = t * rows * words + word;
             s[at] = atomicLoad(&spikes[lane / 32u]) & gate[at];
         }
+    }
+    if (bit == 0u && row < rows) {
+        for (var t = lived; t < u.steps; t++) { s[t * rows * words + word] = 0u; }
     }
 }

@@ -157,8 +157,14 @@ fn measure(a: &CrossoverArgs, u: &ConvU, rate: f64, device: &Device) -> Result<R
         let x = BitMatrix { x: &x, rows: pixels, c: a.cin, planes: 1, pick: Pick::Neighbours(a.size, a.size) };
         let (mut y, mut dw) = (vec![0.0; out], vec![0.0; dw_out]);
         for (i, way) in ways {
-            ms[i] = best(a.runs, || Ok(forward_by(way, u, &x, &w, &mut y)))?;
-            ms[i + 2] = best(a.runs, || Ok(weight_by(way, u, &x, &dy, &mut dw)))?;
+            ms[i] = best(a.runs, || {
+                forward_by(way, u, &x, &w, &mut y);
+                Ok(())
+            })?;
+            ms[i + 2] = best(a.runs, || {
+                weight_by(way, u, &x, &dy, &mut dw);
+                Ok(())
+            })?;
         }
     } else {
         let [x, w, dy] = [&x[..], bytemuck::cast_slice(&w), bytemuck::cast_slice(&dy)].map(|v| device.upload(v));
