@@ -1,8 +1,8 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
 use crate::kernel::{
-    AnyKernel, active, attention, conv, delay, depthwise, elementwise, fire, gate, loss, matmul, neuron, norm, optim, pad, pool,
-    reduce, spike,
+    AnyKernel, active, attention, conv, delay, depthwise, elementwise, fire, gate, grid, loss, matmul, neuron, norm, optim, pad,
+    pool, reduce, spike,
 };
 
 /// All kernels, one instance for each variant.
@@ -20,8 +20,10 @@ pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
         Box::new(depthwise::Input),
         Box::new(depthwise::Weight),
         Box::new(attention::Product),
+        Box::new(grid::Grid),
     ];
     all.extend(delay::all());
+    all.extend(depthwise::all());
     all.extend(neuron::all());
     all.extend(active::all());
     all.extend(gate::all());

@@ -2,6 +2,7 @@
 
 use libtest_mimic::{Failed, Trial};
 use spikemix::device::{Device, Storage, adapters};
+use spikemix::kernel::active::{Linear, LinearU};
 use spikemix::kernel::elementwise::{Add, AddU};
 
 /// The trials of this file.
@@ -17,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         crate::gpu::trial("device::two threads", threads),
         crate::gpu::trial("device::errors are errors", errors),
         crate::gpu::trial("device::profile", profile),
+        crate::gpu::trial("device::counted launches", |_| counted()),
     ]
 }
 
@@ -117,4 +119,24 @@ fn profile(d: &Device) -> Result<(), Failed> {
     // Other tests run beside this one on the same device.
     let row = rows.iter().find(|r| r.0 == "elementwise/add").ok_or("no row")?;
     check(row.1 >= 100 && row.2 > 0.0 && row.2 < 60.0, format!("{row:?}"))
+}
+
+/// Rows are dispatched as counted on the device, and the grid of a count is made once.
+fn counted() -> Result<(), Failed> {
+    let d = &crate::gpu::open()?;
+    let (rows, cin, cout) = (300, 32, 70);
+    let x = d.upload(&vec![1; rows])?;
+    let [w, bias] = [floats(d, &vec![0.5; cin * cout])?, floats(d, &[])?];
+    let u = LinearU { rows: rows as u32, planes: 1, cin: cin as u32, cout: cout as u32, has_bias: 0 };
+    for n in [0u32, 1, 64, 65, 300] {
+        let list = d.upload(&(0..rows as u32).collect::<Vec<_>>())?;
+        let count = d.upload(&[n])?;
+        let before = d.launches();
+        for _ in 0..2 {
+            let y = d.launch(&Linear, &u, &[&x, &list, &count, &w, &bias], &[rows * cout])?.remove(0);
+            check(values(d, &y)?[..n as usize * cout].iter().all(|v| *v == 0.5), format!("wrong at {n} rows"))?;
+        }
+        check(d.launches() - before == 3, format!("{} launches for two products and one grid", d.launches() - before))?;
+    }
+    Ok(())
 }

@@ -10,13 +10,16 @@ use std::sync::{Arc, OnceLock};
 /// The device, or why there is none.
 fn device() -> &'static Result<Device, String> {
     static DEVICE: OnceLock<Result<Device, String>> = OnceLock::new();
-    DEVICE.get_or_init(|| {
-        let n = match std::env::var("SPIKEMIX_GPU_ADAPTER") {
-            Ok(n) => n.parse().map_err(|_| format!("SPIKEMIX_GPU_ADAPTER={n}: not a number"))?,
-            Err(_) => 0,
-        };
-        Gpu::open_with(n, Checks::Full).map(|g| Device::Gpu(Arc::new(g))).map_err(|e| e.to_string())
-    })
+    DEVICE.get_or_init(open)
+}
+
+/// The adapter opened once more, for a test that counts what nobody else may do.
+pub fn open() -> Result<Device, String> {
+    let n = match std::env::var("SPIKEMIX_GPU_ADAPTER") {
+        Ok(n) => n.parse().map_err(|_| format!("SPIKEMIX_GPU_ADAPTER={n}: not a number"))?,
+        Err(_) => 0,
+    };
+    Gpu::open_with(n, Checks::Full).map(|g| Device::Gpu(Arc::new(g))).map_err(|e| e.to_string())
 }
 
 /// Whether tests on the GPU should show as ignored.

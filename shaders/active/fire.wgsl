@@ -19,6 +19,8 @@ const IDLE = 0xfffffffeu;
 #import index
 #import model
 var<workgroup> spikes: array<atomic<u32>, 2>;
+var<workgroup> latest: atomic<u32>;
+var<workgroup> steps: u32;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -37,7 +39,19 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if (real && u.affine != 0u) { gain = a[c]; shift = b[c]; }
     var m = u.rest;
     if (real && u.has_v0 != 0u) { m = v0[place]; }
-    for (var t = 0u; t < u.steps; t++) {
+    // Behind the last step at which anything happens, here and in the workgroup, which ends with it.
+    var end = 0u;
+    if (real) {
+        end = u.steps;
+        while (end > 0u && slots[(end - 1u) * u.rows + row] == SKIP) { end--; }
+    }
+    if (lane == 0u) { atomicStore(&latest, 0u); }
+    workgroupBarrier();
+    if (end > 0u) { atomicMax(&latest, end); }
+    workgroupBarrier();
+    if (lane == 0u) { steps = atomicLoad(&latest); }
+    let lived = workgroupUniformLoad(&steps);
+    for (var t = 0u; t < lived; t++) {
         if (i % 32u == 0u) { atomicStore(&spikes[lane / 32u], 0u); }
         workgroupBarrier();
         var slot = SKIP;
@@ -55,6 +69,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         }
         workgroupBarrier();
         if (i % 32u == 0u && row < u.rows) { s[t * u.rows * words + word] = atomicLoad(&spikes[lane / 32u]); }
+    }
+    if (i % 32u == 0u && row < u.rows) {
+        for (var t = lived; t < u.steps; t++) { s[t * u.rows * words + word] = 0u; }
     }
     if (real && u.store_v != 0u) { v[place] = m; }
 }

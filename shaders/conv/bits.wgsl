@@ -16,4 +16,8 @@ fn load_a(i: u32, k: u32) -> f32 {
 }
 fn load_b(k: u32, j: u32) -> f32 { return w[k * u.cout + j]; }
 fn store(split: u32, i: u32, j: u32, v: f32) { y[i * u.cout + j] = v; }
+fn taps() -> u32 { return 9u; }
+fn pixels() -> u32 { return u.images * u.h * u.w; }
+fn source(i: u32, tap: u32) -> u32 { return neighbour(i, tap); }
 #import tile
+#import walk

@@ -20,4 +20,9 @@ fn store(split: u32, i: u32, j: u32, v: f32) {
     if (u.has_bias != 0u) { r += bias[j]; }
     y[i * u.cout + j] = r;
 }
+const OUTSIDE = 0xffffffffu;
+fn taps() -> u32 { return 1u; }
+fn pixels() -> u32 { return u.rows; }
+fn source(i: u32, tap: u32) -> u32 { return i; }
 #import tile
+#import walk

@@ -22,3 +22,4 @@ fn store(split: u32, i: u32, j: u32, v: f32) {
     y[(split * u.m + i) * u.n + j] = r;
 }
 #import tile
+#import tiled

@@ -46,12 +46,12 @@ pub(super) fn bytes() -> u64 {
     BYTES.load(Ordering::Relaxed)
 }
 
-/// Counts a buffer that is read back from any device.
+/// Counts a buffer that is copied out.
 pub(super) fn count_read() {
     READS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Buffers read back since the process began.
+/// Buffers copied out since the process began.
 pub(super) fn reads() -> u64 {
     READS.load(Ordering::Relaxed)
 }

@@ -138,9 +138,11 @@ impl Device {
 
     /// Copies words back; on a GPU this submits what is queued and waits for it.
     pub fn read(&self, s: &Storage) -> Result<Vec<u32>> {
-        host::count_read();
         match (self, s) {
-            (_, Storage::Cpu(b)) => Ok(b.words().to_vec()),
+            (_, Storage::Cpu(b)) => {
+                host::count_read();
+                Ok(b.words().to_vec())
+            }
             (Device::Gpu(g), Storage::Gpu(b)) => g.read(b),
             (Device::Cpu, Storage::Gpu(_)) => Err(Error::device("a GPU buffer was read through the CPU device")),
         }
@@ -192,9 +194,12 @@ impl Device {
         }
     }
 
-    /// Buffers that this process read back from any device so far.
+    /// Buffers read back so far: by the process on the CPU, from the adapter on a GPU.
     pub fn reads(&self) -> u64 {
-        host::reads()
+        match self {
+            Device::Cpu => host::reads(),
+            Device::Gpu(g) => g.reads(),
+        }
     }
 
     /// Starts or stops timing every launch by kernel; on the CPU for the whole process.

@@ -1,13 +1,13 @@
 //! Work for the rows that a gate needs, and for no others.
 //!
 //! [`List`] numbers the rows that are needed; the other kernels read their count from its buffer, so that nobody waits for it. What they
-//! write for rows is compact, `[count, c]`. A buffer may be longer than the count (on a GPU the host does not know it): **what lies behind
+//! write for rows is compact, `[count, c]`, and on a GPU they are dispatched for no more ([`Kernel::counted`]). A buffer may be longer than the count (on a GPU the host does not know it): **what lies behind
 //! is left as it was**, and nobody reads it. Packed spikes stay where they were, a bit each, and are zero where nothing was computed.
 
 use super::neuron::{NeuronU, step_row};
 use super::par::{Shared, prefetch};
-use super::product::{BitMatrix, Pick, WALK_BELOW, Way, bit_density, product};
-use super::{AnyKernel, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
+use super::product::{BitMatrix, Pick, WALK_BELOW, Way, bit_density, gpu_walk_below, product};
+use super::{AnyKernel, Args, Case, Counted, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::{uniform, with_model};
 use rayon::prelude::*;
@@ -144,11 +144,17 @@ impl Kernel for Linear {
         LinearU,
         [x: ReadU32, list: ReadU32, count: ReadU32, w: ReadF32, bias: ReadF32, y: WriteF32]
     );
+    fn overrides(&self) -> Vec<(&'static str, f64)> {
+        gpu_walk_below(false)
+    }
     fn workgroup(&self) -> u32 {
         256
     }
     fn threads(&self, u: &LinearU) -> usize {
         super::matmul::tiles(u.rows, u.cout, 1)
+    }
+    fn counted(&self, u: &LinearU) -> Option<Counted> {
+        Some(Counted { input: 2, rows: 64, threads: super::matmul::tiles(1, u.cout, 1) as u32 })
     }
     fn cpu(&self, u: &LinearU, args: &mut Args<'_>) {
         let (x, list, n, w, bias, y) = (args.u32(0), args.u32(1), args.u32(2)[0], args.f32(3), args.f32(4), args.out_f32(0));
@@ -219,6 +225,9 @@ impl Kernel for Query {
     head!("active/query", QueryU, [q: ReadU32, list: ReadU32, count: ReadU32, kv: ReadF32, y: WriteF32]);
     fn threads(&self, u: &QueryU) -> usize {
         u.rows as usize * u.dv as usize
+    }
+    fn counted(&self, u: &QueryU) -> Option<Counted> {
+        Some(Counted { input: 2, rows: 1, threads: u.dv })
     }
     fn cpu(&self, u: &QueryU, args: &mut Args<'_>) {
         let (q, list, n, kv, y) = (args.u32(0), args.u32(1), args.u32(2)[0] as usize, args.f32(3), args.out_f32(0));

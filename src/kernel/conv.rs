@@ -3,7 +3,9 @@
 //! The gradient of the input is the same convolution of dy with [`Flip`]ped weights.
 
 use super::matmul::tiles;
-use super::product::{BitMatrix, Pick, Rows, WALK_BELOW, WALK_WEIGHT_BELOW, Way, dense, dense_weight, product, weight_product};
+use super::product::{
+    BitMatrix, Pick, Rows, WALK_BELOW, WALK_WEIGHT_BELOW, Way, dense, dense_weight, gpu_walk_below, product, weight_product,
+};
 use super::{Access, Args, Case, Gen, Kernel, Tolerance, winograd};
 use crate::uniform;
 
@@ -191,6 +193,9 @@ macro_rules! conv_kernel {
             }
             fn wgsl(&self) -> &'static str {
                 include_str!(concat!("../../shaders/conv/", $stem, ".wgsl"))
+            }
+            fn overrides(&self) -> Vec<(&'static str, f64)> {
+                if $bits { gpu_walk_below($weight) } else { Vec::new() }
             }
             fn bindings(&self) -> &'static [(&'static str, Access)] {
                 $bindings

@@ -1,8 +1,11 @@
 //! Depth-wise 3x3 convolutions of packed spikes: each channel has its own nine weights \[9, c\].
 
+use super::neuron::{NeuronU, step_row};
+use super::par::Shared;
 use super::product::{each_tap, split_range};
-use super::{Access, Args, Case, Gen, Kernel, Tolerance, simd, words};
-use crate::uniform;
+use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
+use crate::neuron::{Model, Neuron, NeuronKind};
+use crate::{uniform, with_model};
 use rayon::prelude::*;
 
 uniform! {
@@ -197,4 +200,160 @@ impl Kernel for Weight {
     fn tolerance(&self) -> Tolerance {
         Tolerance::Relative(1e-6)
     }
+}
+
+uniform! {
+    /// Uniform of [`Gated`].
+    pub struct GatedU {
+        /// Images (T x B).
+        images: u32,
+        /// Height.
+        h: u32,
+        /// Width.
+        w: u32,
+        /// Channels.
+        c: u32,
+        /// T.
+        steps: u32,
+        /// Whether 1/tau = logistic(tau).
+        learned: u32,
+        /// 1/tau where it is not learned.
+        k: f32,
+        /// Where the leak pulls to, and the start.
+        rest: f32,
+        /// Threshold.
+        v_threshold: f32,
+        /// Whether the reset subtracts the threshold.
+        soft: u32,
+        /// Whether the input is divided by tau.
+        decay_input: u32
+    }
+}
+
+impl GatedU {
+    /// The uniform for images \[T, B, h, w, c\] and these neurons.
+    pub fn new(n: &Neuron, [steps, batch, h, w, c]: [usize; 5]) -> Self {
+        let n = NeuronU::new(n, steps, 0, 0);
+        GatedU {
+            images: (steps * batch) as u32,
+            h: h as u32,
+            w: w as u32,
+            c: c as u32,
+            steps: steps as u32,
+            learned: n.learned,
+            k: n.k,
+            rest: n.rest,
+            v_threshold: n.v_threshold,
+            soft: n.soft,
+            decay_input: n.decay_input,
+        }
+    }
+    /// Pixels of one step.
+    fn rows(&self) -> usize {
+        (self.images * self.h * self.w).checked_div(self.steps).unwrap_or(0) as usize
+    }
+    /// As the clocked kernel has it.
+    fn neuron(&self) -> NeuronU {
+        let (learned, k, rest, v_threshold) = (self.learned, self.k, self.rest, self.v_threshold);
+        let (soft, decay_input) = (self.soft, self.decay_input);
+        let n = NeuronU::new(&Neuron::default(), self.steps as usize, self.rows(), self.c as usize);
+        NeuronU { affine: 1, learned, k, rest, v_threshold, soft, decay_input, ..n }
+    }
+}
+
+/// x bits\[T, B, h, w, c\], gate bits of that shape, w\[9, c\], a\[c\], b\[c\], tau\[1\] -> s bits of that shape: gate AND the spikes of neurons behind a
+/// [`Forward`] and the line a y + b, which start from rest.
+///
+/// A neuron whose gate does not open any more is left alone: of a neuron on a GPU, of all channels of a pixel on the CPU. What is emitted
+/// is that of the three kernels one after another, to the bit, and no current is stored.
+pub struct Gated {
+    /// Charge function.
+    pub kind: NeuronKind,
+}
+
+impl Gated {
+    fn run<M: Model>(u: &GatedU, args: &mut Args<'_>) {
+        let (x, gate, w, a, b) = (args.u32(0), args.u32(1), args.f32(2), args.f32(3), args.f32(4));
+        let n = u.neuron();
+        let (steps, rows, c, charging) = (u.steps as usize, u.rows(), u.c as usize, n.charging(args.f32(5)));
+        let nw = words(c);
+        let s = Shared::new(args.out_u32(0));
+        (0..rows).into_par_iter().for_each(|row| {
+            let at = |t: usize| (t * rows + row) * nw;
+            let end = (0..steps).rev().find(|&t| gate[at(t)..at(t) + nw].iter().any(|g| *g != 0)).map_or(0, |t| t + 1);
+            let (mut v, mut y) = (vec![u.rest; c], vec![0.0; c]);
+            for t in 0..steps {
+                // SAFETY: pixels are disjoint.
+                let s = unsafe { s.slice(at(t), nw) };
+                s.fill(0);
+                if t >= end {
+                    continue;
+                }
+                simd(
+                    #[inline(always)]
+                    || {
+                        y.fill(0.0);
+                        each_tap(t * rows + row, u.h as usize, u.w as usize, |tap, p| {
+                            add_where(&mut y, &x[p * nw..(p + 1) * nw], &w[tap * c..(tap + 1) * c]);
+                        });
+                        step_row::<M>(&y, a, b, &mut v, s, charging, &n);
+                    },
+                );
+                s.iter_mut().zip(&gate[at(t)..]).for_each(|(s, g)| *s &= g);
+            }
+        });
+    }
+}
+
+impl Kernel for Gated {
+    head!(
+        "conv/depthwise_gated",
+        GatedU,
+        [x: ReadU32, gate: ReadU32, w: ReadF32, a: ReadF32, b: ReadF32, tau: ReadF32, s: WriteU32]
+    );
+    fn variant(&self) -> String {
+        self.kind.key().into()
+    }
+    fn imports(&self) -> Vec<(&'static str, String)> {
+        vec![("model", self.kind.wgsl().into())]
+    }
+    fn threads(&self, u: &GatedU) -> usize {
+        // One invocation a channel, rows padded to whole words.
+        u.rows() * words(u.c as usize) * 32
+    }
+    fn cpu(&self, u: &GatedU, args: &mut Args<'_>) {
+        with_model!(self.kind, M => Self::run::<M>(u, args));
+    }
+    fn cases(&self) -> Vec<Case<GatedU>> {
+        let mut g = Gen::new("conv/depthwise_gated");
+        let mut out = Vec::new();
+        let soft = Neuron { v_reset: None, decay_input: false, ..Neuron::default() };
+        for n in [Neuron::default(), soft] {
+            let n = Neuron { neuron: self.kind, v_threshold: 0.5, ..n };
+            for (shape, open) in [
+                ([4, 1, 3, 5, 32], 0.3),
+                ([5, 2, 1, 4, 41], 0.1),
+                ([1, 2, 1, 1, 1], 0.5),
+                ([3, 2, 4, 3, 100], 0.0),
+                ([6, 1, 2, 2, 65], 1.0),
+            ] {
+                let u = GatedU::new(&n, shape);
+                let (pixels, c) = (shape[..4].iter().product(), shape[4]);
+                let tau = Data::F32(vec![-0.3; usize::from(self.kind.learns_tau())]);
+                let (x, gate) = (g.bits(pixels, c, 0.4), g.bits(pixels, c, open));
+                let inputs = vec![x, gate, g.dyadic(9 * c), g.dyadic(c), g.dyadic(c), tau];
+                let case = Case::new(format!("{shape:?}, {open} open"), u, inputs, vec![pixels * words(c)]);
+                out.push(if self.kind.learns_tau() { case } else { case.exact() });
+            }
+        }
+        out
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Exact
+    }
+}
+
+/// Those of each kind of neuron.
+pub fn all() -> Vec<Box<dyn super::AnyKernel>> {
+    NeuronKind::ALL.iter().map(|&kind| Box::new(Gated { kind }) as Box<dyn super::AnyKernel>).collect()
 }

@@ -3,7 +3,7 @@
 use super::bits::tree;
 use super::par::task_rows;
 use super::spike::MaskU;
-use super::{AnyKernel, Args, Case, Gen, Kernel, Tolerance, simd};
+use super::{AnyKernel, Args, Case, Gen, Kernel, Tolerance, simd, words};
 use crate::uniform;
 use rayon::prelude::*;
 
@@ -189,7 +189,48 @@ impl Kernel for HoldBackward {
     }
 }
 
+uniform! {
+    /// Uniform of [`Samples`].
+    pub struct SamplesU {
+        /// T x B.
+        samples: u32,
+        /// Places of a sample.
+        places: u32,
+        /// Channels of the router.
+        experts: u32
+    }
+}
+
+/// r bits\[samples, places, experts\] -> y bits\[samples, places, 1\]: whether any gate of the sample is open.
+pub struct Samples;
+
+impl Kernel for Samples {
+    head!("gate/samples", SamplesU, [r: ReadU32, y: WriteU32]);
+    fn threads(&self, u: &SamplesU) -> usize {
+        u.samples as usize * 64
+    }
+    fn cpu(&self, u: &SamplesU, args: &mut Args<'_>) {
+        let (r, y, places) = (args.u32(0), args.out_u32(0), (u.places as usize).max(1));
+        let gates = r.chunks(places * words(u.experts as usize).max(1));
+        y.chunks_mut(places).zip(gates).for_each(|(y, r)| y.fill(u32::from(r.iter().any(|r| *r != 0))));
+    }
+    fn cases(&self) -> Vec<Case<SamplesU>> {
+        let mut g = Gen::new("gate/samples");
+        [(3, 4, 4, 0.1), (70, 1, 1, 0.5), (5, 200, 33, 0.0003), (2, 9, 3, 0.0), (1, 65, 64, 1.0), (0, 4, 4, 0.5)]
+            .map(|(samples, places, experts, rate)| {
+                let n = samples as usize * places as usize;
+                let u = SamplesU { samples, places, experts };
+                let name = format!("[{samples}, {places}, {experts}] at {rate}");
+                Case::new(name, u, vec![g.bits(n, experts as usize, rate)], vec![n])
+            })
+            .into()
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Exact
+    }
+}
+
 /// All of them.
 pub fn all() -> Vec<Box<dyn AnyKernel>> {
-    vec![Box::new(Rows), Box::new(RowsBackward), Box::new(Hold), Box::new(HoldBackward)]
+    vec![Box::new(Rows), Box::new(RowsBackward), Box::new(Hold), Box::new(HoldBackward), Box::new(Samples)]
 }

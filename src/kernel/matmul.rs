@@ -1,6 +1,8 @@
 //! Linear maps: products of floats, and products with packed spikes.
 
-use super::product::{BitMatrix, Pick, WALK_BELOW, WALK_WEIGHT_BELOW, Way, gemm, product, split_range, weight_product};
+use super::product::{
+    BitMatrix, Pick, WALK_BELOW, WALK_WEIGHT_BELOW, Way, gemm, gpu_walk_below, product, split_range, weight_product,
+};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance};
 use crate::uniform;
 use rayon::prelude::*;
@@ -133,6 +135,9 @@ impl Kernel for Bits {
     fn wgsl(&self) -> &'static str {
         include_str!("../../shaders/matmul/bits.wgsl")
     }
+    fn overrides(&self) -> Vec<(&'static str, f64)> {
+        gpu_walk_below(false)
+    }
     fn bindings(&self) -> &'static [(&'static str, Access)] {
         &[("x", Access::ReadU32), ("w", Access::ReadF32), ("bias", Access::ReadF32), ("y", Access::WriteF32)]
     }
@@ -190,6 +195,9 @@ impl Kernel for BitsWeight {
     }
     fn wgsl(&self) -> &'static str {
         include_str!("../../shaders/matmul/bits_weight.wgsl")
+    }
+    fn overrides(&self) -> Vec<(&'static str, f64)> {
+        gpu_walk_below(true)
     }
     fn bindings(&self) -> &'static [(&'static str, Access)] {
         &[("x", Access::ReadU32), ("dy", Access::ReadF32), ("dw", Access::WriteF32)]

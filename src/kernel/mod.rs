@@ -43,6 +43,7 @@ pub mod depthwise;
 pub mod elementwise;
 pub mod fire;
 pub mod gate;
+pub mod grid;
 pub mod loss;
 pub mod matmul;
 pub mod neuron;
@@ -186,6 +187,17 @@ pub enum Tolerance {
     Relative(f32),
 }
 
+/// A number of invocations that was counted on the device and is not known to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The input whose first word is the count.
+    pub input: usize,
+    /// How much of it is taken together.
+    pub rows: u32,
+    /// Invocations for each such part.
+    pub threads: u32,
+}
+
 /// A kernel: one WGSL shader and its CPU twin.
 pub trait Kernel: Send + Sync + 'static {
     /// The uniform at binding 0.
@@ -214,6 +226,11 @@ pub trait Kernel: Send + Sync + 'static {
     }
     /// Invocations needed.
     fn threads(&self, u: &Self::Uniform) -> usize;
+    /// On a GPU, what `main` is dispatched for where the device has counted that: [`Kernel::threads`] is then the most that it can be. The
+    /// shader must bear more invocations than these, for not every adapter can be told by its own memory how many there are.
+    fn counted(&self, _: &Self::Uniform) -> Option<Counted> {
+        None
+    }
     /// On a GPU, what a second stage takes: words of scratch, and invocations of the entry point `finish`, which starts when `main` has
     /// ended everywhere. The scratch is bound behind the outputs as `scratch`, `array<f32>` or `array<u32>`. For reductions: the groups of
     /// one stage cannot hear of each other.
@@ -248,6 +265,8 @@ pub trait AnyKernel: Send + Sync {
     fn workgroup(&self) -> u32;
     /// Invocations for a uniform given as bytes.
     fn threads(&self, uniform: &[u8]) -> usize;
+    /// See [`Kernel::counted`].
+    fn counted(&self, uniform: &[u8]) -> Option<Counted>;
     /// See [`Kernel::finish`].
     fn finish(&self, uniform: &[u8]) -> Option<[usize; 2]>;
     /// Runs the CPU twin.
@@ -283,6 +302,9 @@ const COMMON: &[(&str, &str)] = &[
     ("spike", include_str!("../../shaders/common/spike.wgsl")),
     ("threefry", include_str!("../../shaders/common/threefry.wgsl")),
     ("tile", include_str!("../../shaders/common/tile.wgsl")),
+    ("tiled", include_str!("../../shaders/common/tiled.wgsl")),
+    ("walk", include_str!("../../shaders/common/walk.wgsl")),
+    ("walk_weight", include_str!("../../shaders/common/walk_weight.wgsl")),
 ];
 
 impl<K: Kernel> AnyKernel for K {
@@ -327,6 +349,9 @@ impl<K: Kernel> AnyKernel for K {
     }
     fn threads(&self, uniform: &[u8]) -> usize {
         Kernel::threads(self, &bytemuck::pod_read_unaligned(uniform))
+    }
+    fn counted(&self, uniform: &[u8]) -> Option<Counted> {
+        Kernel::counted(self, &bytemuck::pod_read_unaligned(uniform))
     }
     fn finish(&self, uniform: &[u8]) -> Option<[usize; 2]> {
         Kernel::finish(self, &bytemuck::pod_read_unaligned(uniform))

@@ -46,11 +46,15 @@ impl Emsp {
 }
 
 impl Emsp {
-    /// Spikes `[T, B, H, W, D]` to the experts' spikes and their gates, `[T, B, H, W, half]` each.
-    fn halves(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<(Tensor, Tensor)> {
+    /// Spikes `[T, B, H, W, D]` to what the experts are given and their gates, `[T, B, H, W, half]` each.
+    fn first_map(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<[Tensor; 2]> {
         let u = self.fc1.0.spikes(x, &self.fc1.1, cx)?;
         let halves = cx.apply(&self.name, Halves { first: self.half }, &[&u])?;
-        let [mut e, r]: [Tensor; 2] = halves.try_into().map_err(|_| Error::shape(self.name.clone(), "no halves"))?;
+        halves.try_into().map_err(|_| Error::shape(self.name.clone(), "no halves"))
+    }
+    /// Spikes `[T, B, H, W, D]` to the experts' spikes and their gates, `[T, B, H, W, half]` each.
+    fn halves(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<(Tensor, Tensor)> {
+        let [mut e, r] = self.first_map(x, cx)?;
         if let Some((conv, lif)) = &self.depthwise {
             if self.routed {
                 gated::depthwise(cx, &self.name, &e, &r)?;
@@ -154,14 +158,21 @@ impl Module for Emsp {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let x = self.entry.forward(x, cx)?;
         let at_hand = x.device().at_hand(x.storage()).is_some();
-        let y = if self.routed && cx.skips() && !cx.carries_state() && at_hand && x.is_bits() {
-            match self.gated(&x, cx)? {
+        let skips = self.routed && cx.skips() && !cx.carries_state() && x.is_bits();
+        let y = match (&self.depthwise, skips, at_hand) {
+            (_, true, true) => match self.gated(&x, cx)? {
                 Some(y) => y,
                 None => return self.exit.silent(x.shape(), cx),
+            },
+            // Where the host would have to wait for the gates, neurons look at their own. Reports want the spikes behind closed gates too.
+            (Some((conv, lif)), true, false) if cx.counts().is_none() => {
+                let [e, r] = self.first_map(&x, cx)?;
+                conv.depthwise_behind(&e, &r, lif, cx)?
             }
-        } else {
-            let (e, r) = self.halves(&x, cx)?;
-            if self.routed { cx.apply1(&self.name, Both, &[&e, &r])? } else { e }
+            _ => {
+                let (e, r) = self.halves(&x, cx)?;
+                if self.routed { cx.apply1(&self.name, Both, &[&e, &r])? } else { e }
+            }
         };
         self.exit.forward(&y, cx)
     }

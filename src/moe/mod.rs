@@ -4,8 +4,8 @@
 //! # What closed gates save
 //! In inference over whole clips the router runs first, for all T, and then, with the same results to the bit:
 //! - rows of an expert's queries and attention are computed up to the last step at which their gate is open ([`Active`](crate::ops::active)):
-//!   before it a neuron's membrane needs every step, behind it nobody listens. On the CPU keys and values are computed up to the last step
-//!   at which any gate of the sample is open;
+//!   before it a neuron's membrane needs every step, behind it nobody listens. Keys and values are computed up to the last step at which
+//!   any gate of the sample is open;
 //! - on the CPU, EMSP computes its gates first, and then the experts (columns of the first map, depth-wise channels) that some gate of the batch
 //!   opens. A channel that is open anywhere is computed everywhere: single places are too fine to save time.
 //!   Gates that the weights keep shut, whatever arrives, are not computed either ([`ConvBn::may_fire`](crate::nn::ConvBn::may_fire));
@@ -16,8 +16,9 @@
 //! nothing is computed behind the last open step. [`Ctx::without_skipping`](crate::ctx::Ctx) computes
 //! everything.
 //!
-//! On a GPU the number of active rows stays on the device: launches are as large as if all were active, and groups beyond the count return at
-//! once. EMSP computes everything there.
+//! On a GPU the number of active rows stays on the device, which is told to dispatch as many groups as it counted
+//! ([`Kernel::counted`](crate::kernel::Kernel::counted)): nobody waits. EMSP computes its first map and each depth-wise neuron up to the last
+//! step at which its own gate is open; its second map walks what spikes are left.
 //!
 //! # How to add a router
 //! A file beside `router.rs` with a type that implements [`Router`], and a name for it in [`router::RouterKind`].

@@ -16,7 +16,7 @@ use crate::kernel::norm::{Running, RunningU};
 use crate::neuron::Neuron;
 use crate::ops::active::{Active, ActiveLinear};
 use crate::ops::conv::Conv3x3;
-use crate::ops::depthwise::Depthwise3x3;
+use crate::ops::depthwise::{Depthwise3x3, GatedDepthwise};
 use crate::ops::fire::{self, ConvFire};
 use crate::ops::gate::RowGate;
 use crate::ops::linear::Linear;
@@ -333,6 +333,15 @@ impl ConvBn {
         let cost = Cost { skipped: c.acs, dense: c.dense, ..Cost::default() };
         cx.counts().into_iter().for_each(|counts| counts.operation(&self.name, name, cost));
         Ok(())
+    }
+    /// [`ConvBn::spikes`] of a depth-wise convolution AND `gates`, of the same shape: what no gate lets out is not computed. For whole clips
+    /// at inference.
+    pub fn depthwise_behind(&self, x: &Tensor, gates: &Tensor, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let mut inputs = vec![x.clone(), gates.clone(), cx.param(self.weight)];
+        inputs.extend(self.bn.params(cx));
+        inputs.extend(neurons.w.map(|w| cx.param(w)));
+        let op = GatedDepthwise { neuron: neurons.neuron, eps: EPS };
+        cx.apply1(&self.name, op, &inputs.iter().collect::<Vec<_>>())
     }
     /// [`ConvBn::spikes`] of a 3x3 convolution by the kernel that touches neurons only when something arrives.
     fn fire(&self, x: &Tensor, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {

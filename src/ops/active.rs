@@ -5,6 +5,7 @@ use crate::counts::Cost;
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
 use crate::kernel::active::{Linear, LinearU, List, ListU, Query, QueryU, SKIP};
+use crate::kernel::gate::{Samples, SamplesU};
 use crate::kernel::words;
 use crate::tensor::{Repr, Tensor, launch, launch1};
 
@@ -54,17 +55,23 @@ impl Active {
         let room = r.device().at_hand(count.storage()).map_or(all, |n| n as usize);
         Ok(Active { lead, slots, list, count, room, closed })
     }
-    /// All rows of each sample up to the last step at which any of its gates is open: what keys and values are needed for. None where the
-    /// host would have to wait for the gates (on a GPU), and where all rows are active.
+    /// All rows of each sample up to the last step at which any of its gates is open: what keys and values are needed for. None where it is
+    /// known without waiting (not on a GPU) that all rows are active.
     ///
     /// # Errors
     /// Gates that are no spikes.
     pub fn of_samples(r: &Tensor) -> Result<Option<Self>> {
         let (device, shape) = (r.device(), r.shape());
-        if device.at_hand(r.storage()).is_none() || shape.len() < 2 {
+        if shape.len() < 2 {
             return Ok(None);
         }
         let samples = shape[0] * shape[1];
+        if device.at_hand(r.storage()).is_none() {
+            let places = r.rows().checked_div(samples).unwrap_or(0);
+            let u = SamplesU { samples: samples as u32, places: places as u32, experts: r.channels() as u32 };
+            let lead = [&shape[..shape.len() - 1], &[1]].concat();
+            return Active::of(&launch1(&Samples, &u, &[r], &lead, WORDS)?, 0, Closed::Heard).map(Some);
+        }
         let bits = r.words()?;
         let tokens = r.rows() / samples;
         let open = bits.chunks_exact(bits.len() / samples).flat_map(|s| vec![u32::from(s.iter().any(|w| *w != 0)); tokens]);

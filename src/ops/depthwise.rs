@@ -1,11 +1,13 @@
 //! Depth-wise 3x3 convolution of spikes.
 
-use super::{border_counts, image_shape, only, sum_splits, taps_dense, taps_reached};
+use super::norm::Stats;
+use super::{border_counts, image_shape, none, only, sum_splits, taps_dense, taps_reached};
 use crate::counts::Cost;
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
-use crate::kernel::depthwise::{DepthwiseU, Forward as Kernel, Input, Weight};
+use crate::kernel::depthwise::{DepthwiseU, Forward as Kernel, Gated, GatedU, Input, Weight};
 use crate::kernel::product::splits;
+use crate::neuron::Neuron;
 use crate::tensor::{Repr, Tensor, launch1};
 
 /// x spikes `[T, B, H, W, C]`, w `[3, 3, C]` -> y `[T, B, H, W, C]`.
@@ -46,5 +48,45 @@ impl Op for Depthwise3x3 {
         let (images, h, w, c) = image_shape(self.name(), x[0])?;
         let acs = taps_reached(&border_counts(x[0], h, w)?, h, w);
         Ok(Cost { acs, dense: images as u64 * taps_dense(h, w) * c as u64, ..Cost::default() })
+    }
+}
+
+/// x and gates, spikes `[T, B, H, W, C]` -> gates AND the spikes of neurons behind [`Depthwise3x3`] and a batch norm with running statistics,
+/// for whole clips at inference: neurons whose gate does not open any more are not computed.
+///
+/// Inputs: x, gates, w `[3, 3, C]`, gamma, beta, mean, var `[C]`; then w `[1]` for a neuron that learns tau.
+pub struct GatedDepthwise {
+    /// The neuron.
+    pub neuron: Neuron,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+impl Op for GatedDepthwise {
+    fn name(&self) -> &'static str {
+        "gated_depthwise"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let Some((&[input, gates, w, gamma, beta, mean, var], rest)) = x.split_first_chunk::<7>() else {
+            return Err(Error::shape(self.name(), "seven inputs expected"));
+        };
+        let (&[t, b, h, wide, c], 1, 1) = (input.shape(), input.expect_bits(self.name())?, gates.expect_bits(self.name())?)
+        else {
+            return Err(Error::shape(self.name(), format!("input {input:?} for gates {gates:?}")));
+        };
+        if gates.shape() != input.shape() || w.shape() != [3, 3, c] || rest.len() != usize::from(self.neuron.neuron.learns_tau())
+        {
+            return Err(Error::shape(self.name(), format!("input {input:?}, gates {gates:?} for weight {:?}", w.shape())));
+        }
+        let empty = none(input.device())?;
+        let tau = rest.first().copied().unwrap_or(&empty);
+        let (gain, shift) = Stats { mean: mean.clone(), var: var.clone() }.affine(gamma, beta, self.eps)?;
+        let u = GatedU::new(&self.neuron, [t, b, h, wide, c]);
+        let kernel = Gated { kind: self.neuron.neuron };
+        let s = launch1(&kernel, &u, &[input, gates, w, &gain, &shift, tau], input.shape(), Repr::Bits { planes: 1 })?;
+        Ok(Forward::one(s, Vec::new()))
+    }
+    fn backward(&self, _: &[Tensor], _: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        Err(Error::shape(self.name(), "there is no backward: it is for inference"))
     }
 }

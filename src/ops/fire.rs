@@ -32,7 +32,7 @@ pub struct ConvFire {
 }
 
 /// Whether [`ConvFire`] is the faster way for x with w, on the CPU: where a convolution would walk the spikes, and where counts are fewer
-/// than was measured to pay. Never on a GPU, where the rate cannot be had without a read-back.
+/// than was measured to pay. Never on a GPU: [`crate::kernel::fire`] says why.
 pub fn pays(x: &Tensor, w: &Tensor) -> bool {
     let Ok(u) = convolution("conv_fire", x, w) else { return false };
     match (x.storage(), x.is_bits()) {

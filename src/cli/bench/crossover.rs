@@ -1,10 +1,11 @@
 //! `spikemix bench crossover`.
 
 use crate::cli::{Place, print, print_json, table};
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::kernel::conv::{ConvU, forward_by, walk_below, weight_by};
-use crate::kernel::product::{BitMatrix, Pick, Way};
-use crate::kernel::words;
+use crate::kernel::conv::{Bits, BitsWeight, ConvU, forward_by, walk_below, weight_by};
+use crate::kernel::product::{BitMatrix, GPU_WALK_BELOW, Pick, Way};
+use crate::kernel::{Access, Args as Buffers, Case, Kernel, Tolerance, words};
 use crate::rng::Rng;
 use clap::Args;
 use serde::Serialize;
@@ -12,16 +13,18 @@ use std::time::Instant;
 
 const RATES: [f64; 8] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5];
 
-/// Time products of packed spikes with weights on the CPU, by firing rate.
+/// Time products of packed spikes with weights, by firing rate.
 ///
 /// Each is done in both ways: walked (for each spike a row of weights is added) and dense (spikes unpacked in blocks, then a matrix
-/// product, by Winograd's algorithm where channels come in multiples of 16). The engine takes the walk below a rate that is a constant of its source, shown beside the rate at which the two cross on
-/// this machine. Times are the best of --runs runs, in milliseconds.
+/// product; on the CPU by Winograd's algorithm where channels come in multiples of 16). The engine takes the walk below a rate that is a
+/// constant of its source, shown beside the rate at which the two cross on this device. Times are the best of --runs runs, in
+/// milliseconds.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   spikemix bench crossover
-  spikemix bench crossover --size 32 --cin 64 --cout 128 --threads 1 --json")]
+  spikemix bench crossover --device cpu --size 32 --cin 64 --cout 128 --threads 1 --json
+  spikemix bench crossover --device gpu:0 --size 16 --images 8")]
 pub(in crate::cli) struct CrossoverArgs {
     /// Height and width of the images of the 3x3 convolution
     #[arg(long, default_value_t = 32)]
@@ -38,9 +41,8 @@ pub(in crate::cli) struct CrossoverArgs {
     /// Runs that are timed
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// CPU threads; all by default
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    place: Place,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -62,6 +64,7 @@ struct Outcome {
     images: usize,
     cin: usize,
     cout: usize,
+    device: String,
     threads: usize,
     rows: Vec<Row>,
     /// Rate at which walking stops to be faster; null where it does not within the measured rates.
@@ -79,7 +82,7 @@ pub(super) fn run(a: &CrossoverArgs) -> Result<()> {
             return Err(Error::usage(format!("--{name} {v}: from 1 to 65536 are possible")));
         }
     }
-    Place { device: "cpu".into(), threads: a.threads }.start_threads()?;
+    let device = a.place.open()?;
     let u = ConvU {
         images: a.images as u32,
         h: a.size as u32,
@@ -89,13 +92,17 @@ pub(super) fn run(a: &CrossoverArgs) -> Result<()> {
         planes: 1,
         splits: 16,
     };
-    let (forward_switch, weight_switch) = (walk_below(&u, false), walk_below(&u, true));
-    let rows = RATES.map(|rate| measure(a, &u, rate)).to_vec();
+    let [forward_switch, weight_switch] = match device {
+        Device::Cpu => [false, true].map(|weight| walk_below(&u, weight)),
+        Device::Gpu(_) => GPU_WALK_BELOW,
+    };
+    let rows = RATES.iter().map(|&rate| measure(a, &u, rate, &device)).collect::<Result<Vec<_>>>()?;
     let outcome = Outcome {
         size: a.size,
         images: a.images,
         cin: a.cin,
         cout: a.cout,
+        device: device.describe(),
         threads: rayon::current_num_threads(),
         forward_crossover: crossing(rows.iter().map(|r| [r.rate, r.forward_walk_ms, r.forward_dense_ms])),
         weight_crossover: crossing(rows.iter().map(|r| [r.rate, r.weight_walk_ms, r.weight_dense_ms])),
@@ -123,16 +130,17 @@ pub(super) fn run(a: &CrossoverArgs) -> Result<()> {
     }
     let said = |v: Option<f64>| v.map_or("beyond the measured rates".into(), |v| format!("at {:.0} %", 100.0 * v));
     print(&format!(
-        "{}\nforward: the ways cross {}, the engine changes at {:.0} %\nweights: the ways cross {}, the engine changes at {:.0} %\n",
+        "{}\nforward: the ways cross {}, the engine changes at {:.0} %\nweights: the ways cross {}, the engine changes at {:.0} %; on {}\n",
         table(&text, &[true; 7]),
         said(outcome.forward_crossover),
         100.0 * forward_switch,
         said(outcome.weight_crossover),
         100.0 * weight_switch,
+        outcome.device,
     ))
 }
 
-fn measure(a: &CrossoverArgs, u: &ConvU, rate: f64) -> Row {
+fn measure(a: &CrossoverArgs, u: &ConvU, rate: f64, device: &Device) -> Result<Row> {
     let mut rng = Rng::new(0).stream("bench crossover");
     let pixels = a.images * a.size * a.size;
     let nw = words(a.cin);
@@ -142,24 +150,81 @@ fn measure(a: &CrossoverArgs, u: &ConvU, rate: f64) -> Row {
     }
     let mut floats = |n: usize| (0..n).map(|_| rng.uniform(-1.0, 1.0) as f32).collect::<Vec<_>>();
     let (w, dy) = (floats(9 * a.cin * a.cout), floats(pixels * a.cout));
-    let x = BitMatrix { x: &x, rows: pixels, c: a.cin, planes: 1, pick: Pick::Neighbours(a.size, a.size) };
-    let (mut y, mut dw) = (vec![0.0; pixels * a.cout], vec![0.0; u.splits as usize * 9 * a.cin * a.cout]);
-    let mut forward = |way| best(a.runs, || forward_by(way, u, &x, &w, &mut y));
-    let (forward_walk_ms, forward_dense_ms) = (forward(Way::Walk), forward(Way::Dense));
-    let mut weight = |way| best(a.runs, || weight_by(way, u, &x, &dy, &mut dw));
-    let (weight_walk_ms, weight_dense_ms) = (weight(Way::Walk), weight(Way::Dense));
-    Row { rate, forward_walk_ms, forward_dense_ms, weight_walk_ms, weight_dense_ms }
+    let (out, dw_out) = (pixels * a.cout, u.splits as usize * 9 * a.cin * a.cout);
+    let mut ms = [0.0; 4];
+    let ways = [(0, Way::Walk), (1, Way::Dense)];
+    if matches!(device, Device::Cpu) {
+        let x = BitMatrix { x: &x, rows: pixels, c: a.cin, planes: 1, pick: Pick::Neighbours(a.size, a.size) };
+        let (mut y, mut dw) = (vec![0.0; out], vec![0.0; dw_out]);
+        for (i, way) in ways {
+            ms[i] = best(a.runs, || {
+                forward_by(way, u, &x, &w, &mut y);
+                Ok(())
+            })?;
+            ms[i + 2] = best(a.runs, || {
+                weight_by(way, u, &x, &dy, &mut dw);
+                Ok(())
+            })?;
+        }
+    } else {
+        let [x, w, dy] = [&x[..], bytemuck::cast_slice(&w), bytemuck::cast_slice(&dy)].map(|v| device.upload(v));
+        let (x, w, dy) = (x?, w?, dy?);
+        for (i, way) in ways {
+            let forward = || device.launch(&Forced(Bits, way), u, &[&x, &w], &[out]);
+            ms[i] = best(a.runs, || forward().and_then(|_| device.synchronize()))?;
+            let weight = || device.launch(&Forced(BitsWeight, way), u, &[&x, &dy], &[dw_out]);
+            ms[i + 2] = best(a.runs, || weight().and_then(|_| device.synchronize()))?;
+        }
+    }
+    let [forward_walk_ms, forward_dense_ms, weight_walk_ms, weight_dense_ms] = ms;
+    Ok(Row { rate, forward_walk_ms, forward_dense_ms, weight_walk_ms, weight_dense_ms })
+}
+
+/// A kernel in one way on a GPU, whatever the rate.
+struct Forced<K>(K, Way);
+
+impl<K: Kernel> Kernel for Forced<K> {
+    type Uniform = K::Uniform;
+    fn overrides(&self) -> Vec<(&'static str, f64)> {
+        // Shares of spikes below which it walks: always, and never.
+        vec![("WALK_BELOW", if self.1 == Way::Walk { 2.0 } else { 0.0 })]
+    }
+    fn name(&self) -> &'static str {
+        Kernel::name(&self.0)
+    }
+    fn wgsl(&self) -> &'static str {
+        self.0.wgsl()
+    }
+    fn bindings(&self) -> &'static [(&'static str, Access)] {
+        Kernel::bindings(&self.0)
+    }
+    fn workgroup(&self) -> u32 {
+        Kernel::workgroup(&self.0)
+    }
+    fn threads(&self, u: &K::Uniform) -> usize {
+        Kernel::threads(&self.0, u)
+    }
+    fn cpu(&self, u: &K::Uniform, args: &mut Buffers<'_>) {
+        Kernel::cpu(&self.0, u, args);
+    }
+    fn cases(&self) -> Vec<Case<K::Uniform>> {
+        Kernel::cases(&self.0)
+    }
+    fn tolerance(&self) -> Tolerance {
+        Kernel::tolerance(&self.0)
+    }
 }
 
 /// Milliseconds of the fastest of `runs` runs, after one to warm up.
-fn best(runs: usize, mut f: impl FnMut()) -> f64 {
-    f();
-    let time = |f: &mut dyn FnMut()| {
+fn best(runs: usize, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
+    f()?;
+    let mut least = f64::INFINITY;
+    for _ in 0..runs {
         let start = Instant::now();
-        f();
-        start.elapsed().as_secs_f64() * 1e3
-    };
-    (0..runs).map(|_| time(&mut f)).fold(f64::INFINITY, f64::min)
+        f()?;
+        least = least.min(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(least)
 }
 
 /// The rate at which the first time overtakes the second, of points (rate, first, second), between two measured ones by a straight line.

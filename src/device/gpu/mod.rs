@@ -2,7 +2,7 @@
 //!
 //! Launches are encoded into one open encoder and submitted at a read or when enough of them have gathered, never one by one. Tensors
 //! live in pooled buffers ([`pool`]), uniforms in one small buffer that each submission rewrites, and a kernel is compiled at its first
-//! launch ([`pipeline`]). What wgpu reports asynchronously (validation, memory, a lost device) is recorded and comes back as an error of
+//! launch ([`pipeline`]). A launch whose size is a count on the device ([`Counted`]) is dispatched indirectly. What wgpu reports asynchronously (validation, memory, a lost device) is recorded and comes back as an error of
 //! the next call.
 
 mod adapters;
@@ -12,7 +12,8 @@ mod profile;
 
 use super::{Held, Storage};
 use crate::error::{Error, Result};
-use crate::kernel::AnyKernel;
+use crate::kernel::grid::{Grid, GridU};
+use crate::kernel::{AnyKernel, Counted};
 use pipeline::{Pipeline, Pipelines};
 use pool::Pool;
 use profile::Profile;
@@ -22,8 +23,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use wgpu::{
     Adapter, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor, BufferUsages,
-    CommandEncoder, ComputePass, ComputePassDescriptor, Device, DeviceDescriptor, Features, Limits, MapMode, PollType, Queue,
-    SubmissionIndex,
+    CommandEncoder, ComputePass, ComputePassDescriptor, Device, DeviceDescriptor, DownlevelFlags, Features, Limits, MapMode,
+    PollType, Queue, SubmissionIndex,
 };
 
 pub use adapters::{AdapterRow, adapters};
@@ -61,6 +62,8 @@ pub struct Gpu {
     limits: Limits,
     checks: Checks,
     timestamps: bool,
+    /// Whether launches can be as large as a buffer says.
+    indirect: bool,
     pool: Arc<Pool>,
     pipelines: Pipelines,
     uniforms: Buffer,
@@ -68,6 +71,7 @@ pub struct Gpu {
     state: Mutex<State>,
     staging: Mutex<Option<Buffer>>,
     launches: AtomicU64,
+    reads: AtomicU64,
     fault: Arc<Fault>,
 }
 
@@ -112,6 +116,15 @@ struct State {
     uploaded: u64,
     in_flight: VecDeque<SubmissionIndex>,
     profile: Profile,
+}
+
+/// The workgroups of a stage.
+#[derive(Clone, Copy)]
+enum Groups<'a> {
+    /// In each direction.
+    Fixed([u32; 2]),
+    /// As [`Grid`] has written them there.
+    Counted(&'a Buffer),
 }
 
 impl State {
@@ -189,6 +202,7 @@ impl Gpu {
             }
         });
         let limits = device.limits();
+        let indirect = adapter.get_downlevel_capabilities().flags.contains(DownlevelFlags::INDIRECT_EXECUTION);
         // 256 bytes hold any kernel's uniform, and meet every adapter's demand on alignment.
         let uniform_stride = (limits.min_uniform_buffer_offset_alignment as usize).max(256);
         let uniforms = device.create_buffer(&BufferDescriptor {
@@ -203,7 +217,8 @@ impl Gpu {
             software: info.device_type == wgpu::DeviceType::Cpu,
             checks,
             timestamps: features.contains(Features::TIMESTAMP_QUERY),
-            pool: Arc::new(Pool::new(limits.max_buffer_size)),
+            pool: Arc::new(Pool::new(limits.max_buffer_size, indirect)),
+            indirect,
             limits,
             pipelines: Pipelines::default(),
             uniforms,
@@ -211,6 +226,7 @@ impl Gpu {
             state: Mutex::default(),
             staging: Mutex::default(),
             launches: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
             fault,
             device,
             queue,
@@ -227,6 +243,11 @@ impl Gpu {
     /// Launches since the device was opened.
     pub fn launches(&self) -> u64 {
         self.launches.load(Ordering::Relaxed)
+    }
+
+    /// Buffers read back since the device was opened.
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// Bytes of buffers in use and bytes kept for reuse.
@@ -289,7 +310,7 @@ impl Gpu {
         let inputs = inputs
             .iter()
             .map(|s| match s {
-                Storage::Gpu(b) if b.is_from(&self.pool) => Ok(b.as_ref()),
+                Storage::Gpu(b) if b.is_from(&self.pool) => Ok(b),
                 Storage::Gpu(_) => {
                     Err(Error::device(format!("{}: a buffer of another GPU was given to {}", k.label(), self.name)))
                 }
@@ -313,7 +334,11 @@ impl Gpu {
             )));
         }
         let threads = k.threads(u);
-        let grids = [self.grid(k, threads)?, self.grid(k, finish.map_or(0, |f| f[1]))?];
+        let counted = k.counted(u).filter(|_| self.indirect && threads > 0);
+        let counted = counted.map(|c| self.counted(k, c, inputs[c.input])).transpose()?;
+        let most = self.grid(k, threads)?;
+        let main = counted.as_ref().map_or(Groups::Fixed(most), |grid| Groups::Counted(&grid.buffer));
+        let grids = [main, Groups::Fixed(self.grid(k, finish.map_or(0, |f| f[1]))?)];
         let pipeline = self.pipelines.get(&self.device, k, finish.is_some(), self.checks)?;
 
         let mut state = self.lock();
@@ -324,11 +349,26 @@ impl Gpu {
         }
         self.launches.fetch_add(1, Ordering::Relaxed);
         if threads > 0 {
-            self.encode(state, &pipeline, u, inputs.iter().copied().chain(&bufs), grids)?;
+            self.encode(state, &pipeline, u, inputs.iter().map(|b| b.as_ref()).chain(&bufs), grids)?;
         }
         self.check(state)?;
         bufs.truncate(outputs.len());
         Ok(bufs.into_iter().map(|b| Storage::Gpu(Arc::new(b))).collect())
+    }
+
+    /// The workgroups of `k` by a count on this device: made there, once for each count and rule.
+    fn counted(&self, k: &dyn AnyKernel, c: Counted, count: &Arc<GpuBuf>) -> Result<Arc<GpuBuf>> {
+        let u = GridU::new(c, k.workgroup(), self.limits.max_compute_workgroups_per_dimension);
+        let mut grids = count.grids.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, grid)) = grids.iter().find(|g| g.0 == u) {
+            return Ok(grid.clone());
+        }
+        let made = self.launch(&Grid, bytemuck::bytes_of(&u), &[&Storage::Gpu(count.clone())], &[3])?;
+        let Some(Storage::Gpu(grid)) = made.into_iter().next() else {
+            return Err(Error::device(format!("{}: no grid was made", k.label())));
+        };
+        grids.push((u, grid.clone()));
+        Ok(grid)
     }
 
     /// Encodes the stages of a launch, and submits if enough has gathered.
@@ -338,7 +378,7 @@ impl Gpu {
         pipeline: &Pipeline,
         u: &[u8],
         buffers: impl Iterator<Item = &'a GpuBuf>,
-        grids: [[u32; 2]; 2],
+        grids: [Groups<'_>; 2],
     ) -> Result<()> {
         let offset = state.uniforms.len();
         state.uniforms.extend_from_slice(u);
@@ -366,11 +406,14 @@ impl Gpu {
             state.pass = Some(pass);
         }
         if let Some(pass) = &mut state.pass {
-            for (stage, [x, y]) in [Some(&pipeline.main), pipeline.finish.as_ref()].into_iter().zip(grids) {
-                if let Some(stage) = stage.filter(|_| x > 0) {
-                    pass.set_pipeline(stage);
-                    pass.set_bind_group(0, &group, &[offset as u32]);
-                    pass.dispatch_workgroups(x, y, 1);
+            for (stage, groups) in [Some(&pipeline.main), pipeline.finish.as_ref()].into_iter().zip(grids) {
+                let Some(stage) = stage else { continue };
+                pass.set_pipeline(stage);
+                pass.set_bind_group(0, &group, &[offset as u32]);
+                match groups {
+                    Groups::Fixed([0, _]) => {}
+                    Groups::Fixed([x, y]) => pass.dispatch_workgroups(x, y, 1),
+                    Groups::Counted(grid) => pass.dispatch_workgroups_indirect(grid, 0),
                 }
             }
         }
@@ -466,6 +509,7 @@ impl Gpu {
 
     /// Copies words back: submits what is queued and waits for it.
     pub fn read(&self, b: &GpuBuf) -> Result<Vec<u32>> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         if !b.is_from(&self.pool) {
             return Err(Error::device(format!("a buffer of another GPU was read through {}", self.name)));
         }

@@ -5,6 +5,7 @@
 //! encoded; an upload therefore takes a buffer that no command of the open encoder has touched.
 
 use crate::device::Held;
+use crate::kernel::grid::GridU;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wgpu::{Buffer, BufferDescriptor, BufferUsages, Device};
@@ -25,6 +26,7 @@ struct Idle {
 pub(super) struct Pool {
     idle: Mutex<Idle>,
     max_bytes: u64,
+    usage: BufferUsages,
 }
 
 /// Idle bytes that are never worth giving back.
@@ -38,8 +40,11 @@ fn class(bytes: u64) -> u64 {
 }
 
 impl Pool {
-    pub fn new(max_bytes: u64) -> Self {
-        Pool { idle: Mutex::default(), max_bytes }
+    /// Of buffers that also say how large a launch is, where the adapter can be told so.
+    pub fn new(max_bytes: u64, indirect: bool) -> Self {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let usage = if indirect { usage | BufferUsages::INDIRECT } else { usage };
+        Pool { idle: Mutex::default(), max_bytes, usage }
     }
     fn lock(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
@@ -68,15 +73,10 @@ impl Pool {
                     idle.idle -= class * list.len() as u64;
                 }
                 drop(idle);
-                device.create_buffer(&BufferDescriptor {
-                    label: None,
-                    size,
-                    usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                })
+                device.create_buffer(&BufferDescriptor { label: None, size, usage: self.usage, mapped_at_creation: false })
             }
         };
-        GpuBuf { buffer, size, len: words, pool: self.clone() }
+        GpuBuf { buffer, size, len: words, pool: self.clone(), grids: Mutex::default() }
     }
     /// Says that another submission is being encoded from now on.
     pub fn submitted(&self) {
@@ -111,6 +111,8 @@ pub struct GpuBuf {
     size: u64,
     len: usize,
     pool: Arc<Pool>,
+    /// Where this is a count: the grids that were made of it.
+    pub(super) grids: Mutex<Vec<(GridU, Arc<GpuBuf>)>>,
 }
 
 impl GpuBuf {
