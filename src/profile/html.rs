@@ -207,14 +207,23 @@ fn rates(p: &Page<'_>) -> Result<String> {
     Ok(s)
 }
 
-/// First, middle and last neuron layers, and the router between, at most four.
-fn shown(neurons: &[(String, Tensor)]) -> Vec<usize> {
+/// The first and the last layer of neurons, that nearest to the middle which fired at all, and the router between.
+fn shown(neurons: &[(String, Tensor)]) -> Result<Vec<usize>> {
     let n = neurons.len();
     let router = neurons.iter().position(|l| l.0.contains("router"));
-    let mut at: Vec<usize> = [Some(0), router, Some(n / 2), n.checked_sub(1)].into_iter().flatten().filter(|&i| i < n).collect();
+    let mut by_distance: Vec<usize> = (0..n).collect();
+    by_distance.sort_by_key(|i| i.abs_diff(n / 2));
+    let mut middle = None;
+    for i in by_distance {
+        if neurons[i].1.to_vec()?.iter().any(|s| *s > 0.0) {
+            middle = Some(i);
+            break;
+        }
+    }
+    let mut at: Vec<usize> = [Some(0), router, middle, n.checked_sub(1)].into_iter().flatten().filter(|&i| i < n).collect();
     at.sort_unstable();
     at.dedup();
-    at
+    Ok(at)
 }
 
 /// The most neurons drawn of a layer.
@@ -235,7 +244,7 @@ fn clip(p: &Page<'_>) -> Result<String> {
         escape(&c.label),
         escape(&c.answer)
     );
-    for i in shown(&c.neurons) {
+    for i in shown(&c.neurons)? {
         let (name, spikes) = &c.neurons[i];
         let (v, steps) = (spikes.to_vec()?, spikes.shape().first().copied().unwrap_or(0));
         let all = v.len().checked_div(steps).unwrap_or(0);
