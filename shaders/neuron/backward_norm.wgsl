@@ -18,8 +18,6 @@ struct U {
 #import model
 #import surrogate
 
-var<workgroup> lanes: array<vec2<f32>, 256>;
-
 // Parts of the rows: a workgroup of 8 x 32 takes one for 32 channels, 8 rows at a time.
 fn parts() -> u32 { return clamp((u.rows + 63u) / 64u, 1u, 1024u); }
 
@@ -57,15 +55,6 @@ fn neuron(row: u32, c: u32) -> vec2<f32> {
     return sum;
 }
 
-// All eight lanes of a column, in the first.
-fn add_lanes(local: u32, own: vec2<f32>) {
-    lanes[local] = own;
-    for (var s = 4u; s > 0u; s /= 2u) {
-        workgroupBarrier();
-        if (local < s * 32u) { lanes[local] += lanes[local + s * 32u]; }
-    }
-}
-
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let group = id.x + id.y * groups.x;
@@ -83,16 +72,4 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     }
 }
 
-@compute @workgroup_size(256)
-fn finish(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let c = (id.x + id.y * groups.x) * 32u + local % 32u;
-    var sum = vec2(0.0);
-    if (c < u.c) {
-        for (var p = local / 32u; p < parts(); p += 8u) { sum += vec2(scratch[2u * p * u.c + c], scratch[(2u * p + 1u) * u.c + c]); }
-    }
-    add_lanes(local, sum);
-    if (local < 32u && c < u.c) {
-        sums[c] = lanes[local].x;
-        sums[u.c + c] = lanes[local].y;
-    }
-}
+#import two_sums

@@ -302,6 +302,7 @@ const COMMON: &[(&str, &str)] = &[
     ("spike", include_str!("../../shaders/common/spike.wgsl")),
     ("threefry", include_str!("../../shaders/common/threefry.wgsl")),
     ("tile", include_str!("../../shaders/common/tile.wgsl")),
+    ("two_sums", include_str!("../../shaders/common/two_sums.wgsl")),
     ("tiled", include_str!("../../shaders/common/tiled.wgsl")),
     ("walk", include_str!("../../shaders/common/walk.wgsl")),
     ("walk_weight", include_str!("../../shaders/common/walk_weight.wgsl")),
