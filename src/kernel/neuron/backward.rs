@@ -108,13 +108,18 @@ struct Buffers<'a> {
     dw: &'a mut [f32],
 }
 
+/// Rows of a tile: H of all T steps stays in the second-level cache (256 KiB), what is not kept for each step in the first. Pieces of fewer
+/// than 512 neurons a step would take memory longer to find than to read.
+fn tile(u: &NeuronU) -> usize {
+    ((1 << 16) / u.steps.max(1) as usize).clamp(512, 4096).div_ceil((u.c as usize).max(1))
+}
+
 /// Both kernels. With a `mean` \[C\] it returns the sums \[2, C\] of dz and of dz (x - mean), added up tile by tile and then over the
 /// tiles, whatever the number of threads.
 fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]>) -> Vec<f64> {
     let Buffers { x, a, b, w, ds, dv, .. } = io;
     let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
-    // Fewer than in forward: H of all T steps stays in cache as well.
-    let (tile, charging) = (u.tile().div_ceil(4), u.charging(w));
+    let (tile, charging) = (tile(u), u.charging(w));
     // Gain, shift and mean of each neuron of a tile, so that the loops over it are long whatever the number of channels.
     let spread = |p: &[f32], none: f32| match u.affine {
         0 => vec![none; tile * c],
