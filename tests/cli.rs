@@ -95,6 +95,8 @@ fn usage() -> Outcome {
     fails(dir, 2, &["trian"], "unrecognized subcommand")?;
     fails(dir, 2, &["train"], "required arguments")?;
     fails(dir, 2, &["train", "tiny.toml", "--set", "train.batch"], "expected key=value")?;
+    fails(dir, 2, &["train", "tiny.toml", "--seed", "1", "--set", "train.seed=2"], "--seed 1 and --set train.seed=2")?;
+    fails(dir, 2, &["train", "tiny.toml", "--set", "train={seed=2}", "--seed", "1"], "--seed 1 and --set train.seed=2")?;
     fails(dir, 2, &["train", "tiny.toml", "--device", "cuda"], "none of auto, cpu, gpu, gpu:N")?;
     fails(dir, 2, &["train", "tiny.toml", "--threads", "0"], "--threads 0")?;
     fails(dir, 2, &["train", "tiny.toml", "--resume", "--force"], "cannot be used with")?;
@@ -115,6 +117,10 @@ fn wrong_input() -> Outcome {
         &["train", "tiny.toml", "--set", "train.bach=4"],
         "--set train.bach: there is no such key; did you mean batch?",
     )?;
+    let unset = |key, words| fails(dir, 1, &["train", "tiny.toml", "--unset", key], words);
+    unset("model.sem", "--unset model.sem: tiny.toml has no such key; did you mean model.semm?")?;
+    unset("model.semm=none", "did you mean model.semm?")?;
+    unset("data.name", "tiny.toml: data: missing field `name`")?;
     fails(dir, 1, &["train", "tiny.toml", "--set", "train.batch=0"], "--set train.batch: ")?;
     fails(dir, 1, &["train", "tiny.toml", "--set", "train.lr=-1"], "--set train.lr: ")?;
     fails(dir, 1, &["train", "tiny.toml", "--set", "model.classes=3"], "8 classes")?;
@@ -179,6 +185,11 @@ fn train_eval_inspect() -> Outcome {
     check(seen["metadata"]["spec"]["dim"] == 16 && seen["optimiser_tensors"] == 0, &seen)?;
     let text = works(dir, &["inspect", best])?;
     check(text.contains("block.0.attn") && text.contains("semm.experts"), &text)?;
+    let plain =
+        ["train", "tiny.toml", "--unset", "model.semm", "--set", "train.epochs=1", "--seed", "4", "--set", "train.seed=4"];
+    works(dir, &[&plain[..], &["--device", "cpu", "--out", "plain"]].concat())?;
+    let recipe = std::fs::read_to_string(dir.join("plain/recipe.toml"))?;
+    check(!recipe.contains("semm") && recipe.contains("seed = 4"), &recipe)?;
     let report = works(dir, &["train", "tiny.toml", "--out", "again", "--device", "cpu"])?;
     for word in ["test accuracy", "block.0.attn.router", "energy by horowitz45-fp32", "MAC", "AC"] {
         check(report.contains(word), (word, &report))?;
