@@ -78,6 +78,30 @@ impl Settings {
             Error::config(format!("--set {path}"), format!("{outer} is a value, not a table, so it has no key below it"))
         })
     }
+    /// Takes a key or a whole table out from the command line: as if the file did not have it.
+    ///
+    /// # Errors
+    /// There is no such key; the nearest there is is named.
+    pub fn unset(&mut self, path: &str) -> Result<()> {
+        if self.get(path).is_some() {
+            self.remove(path);
+            return Ok(());
+        }
+        let mut known = Vec::new();
+        keys(&self.table, "", &mut known);
+        let known = known.iter().map(String::as_str);
+        let hint = match nearest(path, known.clone()) {
+            Some(n) => format!("did you mean {n}?"),
+            None => format!("it has {}", known.collect::<Vec<_>>().join(", ")),
+        };
+        Err(Error::config(format!("--unset {path}"), format!("{} has no such key; {hint}", self.source)))
+    }
+    /// What [`Settings::set`] made of a key, in itself or with the table around it.
+    pub fn overridden(&self, path: &str) -> Option<&Value> {
+        let from_set =
+            self.overridden.iter().any(|o| path.strip_prefix(o.as_str()).is_some_and(|p| p.is_empty() || p.starts_with('.')));
+        if from_set { self.get(path) } else { None }
+    }
     /// Sets `path`; the error is the part of it that is no table.
     fn put(&mut self, path: &str, value: Value) -> Result<(), String> {
         let (last, tables) = split(path);
@@ -116,6 +140,18 @@ impl Settings {
 fn split(path: &str) -> (&str, Vec<&str>) {
     let mut keys: Vec<&str> = path.split('.').map(str::trim).collect();
     (keys.pop().unwrap_or_default(), keys)
+}
+
+/// The paths of all keys of a table that lies at `path`.
+fn keys(table: &Table, path: &str, out: &mut Vec<String>) {
+    for (key, value) in table {
+        let dot = if path.is_empty() { "" } else { "." };
+        let path = format!("{path}{dot}{key}");
+        if let Some(table) = value.as_table() {
+            keys(table, &path, out);
+        }
+        out.push(path);
+    }
 }
 
 /// `:line:column` of a byte.
@@ -217,6 +253,26 @@ mod tests {
         s.default("train.batch", 99i64);
         s.default("train.kind", "fast");
         assert_eq!((s.get("train.batch"), s.get("train.kind")), (Some(&Value::Integer(4)), Some(&Value::String("fast".into()))));
+    }
+
+    #[test]
+    fn keys_and_tables_are_taken_out() {
+        let text = "[train]\nbatch = 4\nlr = 0.1\n[data]\nsource = 'folder'\ndir = '/a'";
+        let mut s = Settings::parse("a.toml", text).unwrap();
+        s.unset("data").unwrap();
+        s.unset("train.batch").unwrap();
+        let a: All = s.read().unwrap();
+        assert!((a.train.batch, a.train.lr) == (0, 0.1) && a.data.is_none());
+        let mut said = |path: &str| s.unset(path).unwrap_err().to_string();
+        assert_eq!(said("train.batch"), "--unset train.batch: a.toml has no such key; did you mean train.lr?");
+        assert_eq!(said("train.rl"), "--unset train.rl: a.toml has no such key; did you mean train.lr?");
+        assert_eq!(said("train.lr=none"), "--unset train.lr=none: a.toml has no such key; did you mean train.lr?");
+        for wrong in ["", "q", "."] {
+            assert_eq!(said(wrong), format!("--unset {wrong}: a.toml has no such key; it has train.lr, train"));
+        }
+        assert_eq!(s.overridden("train.lr"), None);
+        s.set("train={lr=1}").unwrap();
+        assert_eq!((s.overridden("train.lr"), s.overridden("train.l")), (Some(&Value::Integer(1)), None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::gpu;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
+use spikemix::data::{self, Dataset};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -94,6 +95,8 @@ fn usage() -> Outcome {
     fails(dir, 2, &["trian"], "unrecognized subcommand")?;
     fails(dir, 2, &["train"], "required arguments")?;
     fails(dir, 2, &["train", "tiny.toml", "--set", "train.batch"], "expected key=value")?;
+    fails(dir, 2, &["train", "tiny.toml", "--seed", "1", "--set", "train.seed=2"], "--seed 1 and --set train.seed=2")?;
+    fails(dir, 2, &["train", "tiny.toml", "--set", "train={seed=2}", "--seed", "1"], "--seed 1 and --set train.seed=2")?;
     fails(dir, 2, &["train", "tiny.toml", "--device", "cuda"], "none of auto, cpu, gpu, gpu:N")?;
     fails(dir, 2, &["train", "tiny.toml", "--threads", "0"], "--threads 0")?;
     fails(dir, 2, &["train", "tiny.toml", "--resume", "--force"], "cannot be used with")?;
@@ -114,6 +117,10 @@ fn wrong_input() -> Outcome {
         &["train", "tiny.toml", "--set", "train.bach=4"],
         "--set train.bach: there is no such key; did you mean batch?",
     )?;
+    let unset = |key, words| fails(dir, 1, &["train", "tiny.toml", "--unset", key], words);
+    unset("model.sem", "--unset model.sem: tiny.toml has no such key; did you mean model.semm?")?;
+    unset("model.semm=none", "did you mean model.semm?")?;
+    unset("data.name", "tiny.toml: data: missing field `name`")?;
     fails(dir, 1, &["train", "tiny.toml", "--set", "train.batch=0"], "--set train.batch: ")?;
     fails(dir, 1, &["train", "tiny.toml", "--set", "train.lr=-1"], "--set train.lr: ")?;
     fails(dir, 1, &["train", "tiny.toml", "--set", "model.classes=3"], "8 classes")?;
@@ -178,6 +185,11 @@ fn train_eval_inspect() -> Outcome {
     check(seen["metadata"]["spec"]["dim"] == 16 && seen["optimiser_tensors"] == 0, &seen)?;
     let text = works(dir, &["inspect", best])?;
     check(text.contains("block.0.attn") && text.contains("semm.experts"), &text)?;
+    let plain =
+        ["train", "tiny.toml", "--unset", "model.semm", "--set", "train.epochs=1", "--seed", "4", "--set", "train.seed=4"];
+    works(dir, &[&plain[..], &["--device", "cpu", "--out", "plain"]].concat())?;
+    let recipe = std::fs::read_to_string(dir.join("plain/recipe.toml"))?;
+    check(!recipe.contains("semm") && recipe.contains("seed = 4"), &recipe)?;
     let report = works(dir, &["train", "tiny.toml", "--out", "again", "--device", "cpu"])?;
     for word in ["test accuracy", "block.0.attn.router", "energy by horowitz45-fp32", "MAC", "AC"] {
         check(report.contains(word), (word, &report))?;
@@ -226,26 +238,47 @@ fn profile() -> Outcome {
     fails(dir, 1, &["profile", best, "--html", "none/a.html", "--n", "2", "--device", "cpu"], "none/a.html: ")
 }
 
-/// Two runs that fill one cache at once come to the same as one without; a third finds everything there.
+/// Two processes that fill one cache at once come to the same as one without; a third finds everything there, though the recordings
+/// have moved, and a fourth what has not changed.
 fn shared_cache() -> Outcome {
     let dir = folder()?;
     let dir = dir.path();
-    let args = |out| ["train", "tiny.toml", "--device", "cpu", "--json", "--set", "train.epochs=1", "--out", out];
+    let at = |place: &'static str| {
+        let set = ["--set", "train.epochs=1", "--set", "data.name=folder", "--set", place];
+        move |out| [&["train", "tiny.toml", "--device", "cpu", "--json", "--out", out], &set[..]].concat()
+    };
+    for (split, n) in [(data::Split::Train, 48), (data::Split::Test, 16)] {
+        let gestures = data::gestures::Gestures::new(Default::default(), split, n)?;
+        data::gestures::write_to_disk(&gestures, dir.join("d"), &spikemix::events::aedat3::FORMAT)?;
+    }
+    let args = at("data.dir=d");
     let cached = |out| [&args(out)[..], &["--set", "data.cache=c"]].concat();
     let runs: Vec<_> =
         ["a", "b"].map(|out| spikemix(dir, &cached(out)).stdout(Stdio::null()).stderr(Stdio::null()).spawn()).into();
     for run in runs {
         check(run?.wait()?.success(), "a run failed")?;
     }
-    let o = run(dir, &cached("third"))?;
-    let said = String::from_utf8_lossy(&o.stderr).into_owned();
-    check(said.contains("cache: 48 samples found in c, 0 added; it holds 64 in "), &said)?;
+    let cache = |args: &[&str], words: &str| {
+        let said = String::from_utf8_lossy(&run(dir, args)?.stderr).into_owned();
+        check(said.contains(words), &said)
+    };
+    std::fs::rename(dir.join("d"), dir.join("e"))?;
+    let moved = at("data.dir=e");
+    let args = |out| [&moved(out)[..], &["--set", "data.cache=c"]].concat();
+    cache(&args("third"), "cache: 48 samples found in c, 0 added; it holds 64 in ")?;
     let loss = |out: &str| -> Result<Value, Failed> {
         let result: Value = serde_json::from_slice(&std::fs::read(dir.join(out).join("result.json"))?)?;
         Ok(result["test_loss"].clone())
     };
-    let without = json(dir, &args("without"))?;
-    check([loss("a")?, loss("b")?, loss("third")?].iter().all(|l| *l == without["test_loss"]), &without)
+    let without = json(dir, &moved("without"))?;
+    check([loss("a")?, loss("b")?, loss("third")?].iter().all(|l| *l == without["test_loss"]), &without)?;
+    cache(&[&args("fifth")[..], &["--set", "data.frames=3"]].concat(), "cache: 0 samples found in c, 48 added")?;
+    // Another recording takes the place of one.
+    let others = data::gestures::Gestures::new(Default::default(), data::Split::Train, 200)?;
+    let file = dir.join("e/train").join(&others.classes()[0]).join("000008.aedat");
+    check(file.exists(), &file)?;
+    spikemix::events::save(&file, &others.recording(160), &spikemix::events::aedat3::FORMAT)?;
+    cache(&args("sixth"), "cache: 47 samples found in c, 1 added")
 }
 
 /// Ctrl-C, then --resume: the same weights as without.
@@ -284,7 +317,7 @@ fn broken_pipe() -> Outcome {
 fn picture() -> Outcome {
     let dir = folder()?;
     let dir = dir.path();
-    let gestures = spikemix::data::gestures::Gestures::new(Default::default(), spikemix::data::Split::Test, 1)?;
+    let gestures = data::gestures::Gestures::new(Default::default(), data::Split::Test, 1)?;
     spikemix::events::save(dir.join("a.aedat"), &gestures.recording(0), &spikemix::events::aedat3::FORMAT)?;
     let seen = json(dir, &["inspect", "a.aedat", "--png", "a.png", "--frames", "6", "--json"])?;
     check(seen["events"].as_u64().is_some_and(|n| n > 100) && seen["format"] == "aedat3", &seen)?;

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 Examples:
   spikemix train examples/recipes/gestures.toml
   spikemix train examples/recipes/gestures.toml --set model.dim=96 --set train.epochs=20 --seed 1
+  spikemix train examples/recipes/gestures.toml --unset model.semm
   spikemix train examples/recipes/nmnist.toml --set data.dir=/data/nmnist --device cpu --threads 2
   spikemix train examples/recipes/gestures.toml --resume")]
 pub(super) struct TrainArgs {
@@ -28,9 +29,12 @@ pub(super) struct TrainArgs {
     /// Override a key of the recipe, for example train.batch=8; can be given again
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Take a key or a table out of the recipe, for example model.semm, before --set is applied; can be given again
+    #[arg(long, value_name = "KEY")]
+    unset: Vec<String>,
     #[command(flatten)]
     place: Place,
-    /// The run's seed; the same as --set train.seed=SEED
+    /// The run's seed; the same as --set train.seed=SEED, which must not say another one
     #[arg(long)]
     seed: Option<u64>,
     /// The run's folder; runs/NAME-SEED by default
@@ -50,8 +54,12 @@ pub(super) struct TrainArgs {
 /// Runs the command.
 pub(super) fn run(a: &TrainArgs) -> Result<()> {
     let mut settings = Recipe::settings(&a.recipe)?;
+    a.unset.iter().try_for_each(|s| settings.unset(s))?;
     a.set.iter().try_for_each(|s| settings.set(s))?;
     if let Some(seed) = a.seed {
+        if let Some(other) = settings.overridden("train.seed").filter(|v| v.to_string() != seed.to_string()) {
+            return Err(Error::usage(format!("--seed {seed} and --set train.seed={other}: which of the two?")));
+        }
         settings.set(&format!("train.seed={seed}"))?;
     }
     let (recipe, data) = Recipe::open(settings)?;

@@ -1,7 +1,8 @@
 //! Samples on disk, so that the next run need not decode and encode them again.
 //!
-//! An entry is one file, `<two digits>/<the others>` of the BLAKE3 hash of its key and [`VERSION`]: a setting that changes gives another
-//! name, so that nothing stale is ever found. Entries are written whole or not at all ([`write_unsynced`]), by any number of
+//! An entry is one file, `<two digits>/<the others>` of the BLAKE3 hash of what the sample is made from ([`Source`](super::Source)), every
+//! setting and [`VERSION`]. The file that the sample is read from counts by the hash of its content: nothing stale is ever found, and data
+//! that are moved or copied are found again. It is read for that once a run, which costs little beside decoding it. Entries are written whole or not at all ([`write_unsynced`]), by any number of
 //! processes at once: the last one wins, with the same content. In front of the content stands its hash; an entry that does not agree
 //! with it is made anew. Trouble with the cache is a warning, never an error: samples can be had without it.
 
@@ -9,21 +10,36 @@ use super::cache::{Compact, Kept, Packed};
 use crate::Result;
 use crate::files::write_unsynced;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// To be raised when a decoder, an encoding or the layout of entries makes something else of the same key.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A cache folder.
 #[derive(Debug)]
 pub(super) struct Disk {
     dir: PathBuf,
+    /// What the files looked at so far hold.
+    contents: Mutex<HashMap<PathBuf, Content>>,
     found: AtomicUsize,
     written: AtomicUsize,
     /// Set when an entry could not be written: then no more are.
     full: AtomicBool,
+}
+
+/// The hash of a file's content, once somebody has made it; none of a file that cannot be read.
+type Content = Arc<OnceLock<Option<blake3::Hash>>>;
+
+/// What an entry is found by.
+#[derive(Debug)]
+pub(super) struct Key {
+    path: PathBuf,
+    /// The file the sample is made from, and its content when the key was made.
+    file: Option<(PathBuf, blake3::Hash)>,
 }
 
 /// What stands between the hash and the content, as JSON behind its length.
@@ -45,17 +61,33 @@ enum Holds {
 
 impl Disk {
     pub fn new(dir: PathBuf) -> Self {
-        Disk { dir, found: AtomicUsize::new(0), written: AtomicUsize::new(0), full: AtomicBool::new(false) }
+        let [found, written] = [0; 2].map(AtomicUsize::new);
+        Disk { dir, contents: Mutex::default(), found, written, full: AtomicBool::new(false) }
     }
-    fn path(&self, key: &str) -> PathBuf {
-        let name = blake3::hash(format!("spikemix {} {VERSION} {key}", env!("CARGO_PKG_VERSION")).as_bytes()).to_hex();
-        let (folder, file) = name.split_at(2);
-        self.dir.join(folder).join(file)
+    /// The key of what is made of `file`, if of any, with `settings`; none of a file that cannot be read.
+    pub fn key(&self, file: Option<PathBuf>, settings: &str) -> Option<Key> {
+        let file = match file {
+            Some(path) => Some((path.clone(), self.content(path)?)),
+            None => None,
+        };
+        // How a file is read may depend on its extension too.
+        let file_key = file.as_ref().map(|(path, hash)| format!("{hash} {:?}", path.extension()));
+        let text = format!("spikemix {} {VERSION} {file_key:?} {settings}", env!("CARGO_PKG_VERSION"));
+        let name = blake3::hash(text.as_bytes()).to_hex();
+        let (folder, entry) = name.split_at(2);
+        Some(Key { path: self.dir.join(folder).join(entry), file })
+    }
+    /// What the file held when it was first asked for: however many samples and epochs there are, it is read once.
+    fn content(&self, path: PathBuf) -> Option<blake3::Hash> {
+        let mut all = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let content = all.entry(path.clone()).or_default().clone();
+        drop(all);
+        *content.get_or_init(|| hashed(&path))
     }
     /// The entry, if there is a sound one, with the warnings of when it was made; and what was wrong with it.
-    pub fn read(&self, key: &str) -> (Option<(Kept, Vec<String>)>, Option<String>) {
-        let path = self.path(key);
-        let bytes = match std::fs::read(&path) {
+    pub fn read(&self, key: &Key) -> (Option<(Kept, Vec<String>)>, Option<String>) {
+        let path = &key.path;
+        let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == ErrorKind::NotFound => return (None, None),
             Err(e) => return (None, Some(format!("cache: {}: {e}", path.display()))),
@@ -69,15 +101,18 @@ impl Disk {
         }
     }
     /// Writes an entry; returns what went wrong. After that no more are written.
-    pub fn write(&self, key: &str, kept: &Kept, warnings: &[String]) -> Option<String> {
+    pub fn write(&self, key: &Key, kept: &Kept, warnings: &[String]) -> Option<String> {
         if self.full.load(Ordering::Relaxed) {
             return None;
         }
-        let path = self.path(key);
+        // What was made of a file that changed since it was looked at is not what the key says.
+        if key.file.as_ref().is_some_and(|(path, hash)| hashed(path) != Some(*hash)) {
+            return None;
+        }
         let write = || -> Result<()> {
-            let folder = crate::files::folder_of(&path);
+            let folder = crate::files::folder_of(&key.path);
             std::fs::create_dir_all(folder).map_err(|e| crate::Error::io(folder, e))?;
-            write_unsynced(&path, &pack(kept, warnings)?)
+            write_unsynced(&key.path, &pack(kept, warnings)?)
         };
         match write() {
             Ok(()) => {
@@ -101,6 +136,13 @@ impl Disk {
         let (dir, mib) = (self.dir.display(), bytes as f64 / 1_048_576.0);
         format!("cache: {found} samples found in {dir}, {written} added; it holds {entries} in {mib:.1} MiB")
     }
+}
+
+/// The hash of what a file holds.
+fn hashed(path: &Path) -> Option<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(path).ok()?).ok()?;
+    Some(hasher.finalize())
 }
 
 /// What lies in a folder; nothing where it cannot be listed.
@@ -153,8 +195,9 @@ mod tests {
     /// A folder of two classes with ten recordings each, and a recipe's table for it with a cache.
     fn data() -> (tempfile::TempDir, DatasetSpec) {
         let dir = tempfile::tempdir().unwrap();
-        for (class, k) in ["a", "b"].into_iter().flat_map(|c| (0..10).map(move |k| (c, k))) {
-            write(&dir.path().join("data").join(class).join(format!("{k}.npz")), k);
+        for k in 0..20 {
+            let class = if k < 10 { "a" } else { "b" };
+            write(&dir.path().join("data").join(class).join(format!("{}.npz", k % 10)), k);
         }
         let spec = DatasetSpec {
             dir: Some(dir.path().join("data")),
@@ -232,6 +275,66 @@ mod tests {
         assert_eq!((counts, x == want), ([19, 1], false));
         let report = Splits::open(&spec, 0).unwrap().cache().unwrap();
         assert!(report.contains("0 samples found in") && report.contains(" MiB"), "{report}");
+    }
+
+    /// The content of a file counts, not where it lies nor when it was written.
+    #[test]
+    fn contents_are_told_apart_and_found_anywhere() {
+        let (dir, spec) = data();
+        let (want, ..) = all(&spec);
+        let at = |name: &str| dir.path().join(name);
+        std::fs::rename(at("data"), at("moved")).unwrap();
+        let moved = DatasetSpec { dir: Some(at("moved")), ..spec.clone() };
+        assert_eq!(all(&moved), (want.clone(), [20, 0], vec![]));
+        // Another recording in its place, of the same size and time.
+        let path = at("moved/b/7.npz");
+        let (mut bytes, time) = (std::fs::read(&path).unwrap(), std::fs::metadata(&path).unwrap().modified().unwrap());
+        let sound = bytes.clone();
+        let made = |seed: u64| {
+            write(&at("other.npz"), seed);
+            std::fs::read(at("other.npz")).unwrap()
+        };
+        let other = (99..).map(made).find(|b| b.len() == bytes.len()).unwrap();
+        let rewritten = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            std::fs::File::options().append(true).open(&path).unwrap().set_modified(time).unwrap();
+        };
+        rewritten(&other);
+        let (x, counts, _) = all(&moved);
+        assert_eq!((counts, x == want), ([19, 1], false));
+        // What is said of a damaged file names the place where it lies now.
+        bytes.truncate(bytes.len() - 40);
+        rewritten(&bytes);
+        let (_, counts, warnings) = all(&moved);
+        assert_eq!((counts, warnings.len()), ([19, 1], 1), "{warnings:?}");
+        std::fs::rename(at("moved"), at("data")).unwrap();
+        let (_, counts, again) = all(&spec);
+        assert_eq!((counts, again.len()), ([20, 0], 1));
+        assert!(again[0].contains("/data/b/7.npz: ") && warnings[0].contains("/moved/b/7.npz: "), "{again:?}");
+        // The extension may decide how the bytes are read.
+        std::fs::write(at("data/b/7.npz"), sound).unwrap();
+        std::fs::rename(at("data/b/7.npz"), at("data/b/7.npy")).unwrap();
+        assert_eq!(all(&spec), (want, [19, 1], vec![]));
+    }
+
+    /// A file is read for its key once, and what is made of it after it changed is kept under no key.
+    #[test]
+    fn a_file_that_changes_during_a_run_leaves_no_entry() {
+        let (dir, spec) = data();
+        let path = dir.path().join("data/a/3.npz");
+        let disk = Disk::new(dir.path().join("cache"));
+        let key = disk.key(Some(path.clone()), "s").unwrap();
+        let kept = Kept::Array(Compact::of(vec![1.0]));
+        write(&path, 77);
+        assert_eq!(disk.key(Some(path.clone()), "s").unwrap().path, key.path);
+        assert_eq!(disk.write(&key, &kept, &[]), None);
+        assert!(disk.read(&key).0.is_none());
+        write(&path, 3);
+        assert_eq!(disk.write(&key, &kept, &[]), None);
+        assert!(disk.read(&key).0.is_some());
+        assert_ne!(disk.key(Some(path), "t").unwrap().path, key.path);
+        assert!(disk.key(Some(dir.path().join("none")), "s").is_none());
+        assert!(disk.key(None, "s").is_some() && spec.cache.is_some());
     }
 
     /// Pictures are kept as recordings are, before they are augmented.

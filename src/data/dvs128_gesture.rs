@@ -4,8 +4,8 @@
 //! A row of the label file is a class (1 to 11) and the microseconds at which the gesture begins and before which it ends.
 //! Users are split by `trials_to_train.txt` and `trials_to_test.txt` where these are there, else at user 23.
 
-use super::files::{listed, name_of, parted, stamp, subfolder};
-use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Split};
+use super::files::{listed, name_of, parted, subfolder};
+use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Source, Split};
 use crate::events::aedat3::Aedat3Decoder;
 use crate::events::{EventStream, Parts, Sensor};
 use crate::{Error, Result};
@@ -159,10 +159,10 @@ impl Dataset for Gestures {
         let path = &self.recordings[*recording].0;
         format!("{}, {} to {} us", path.display(), g.begin, g.end)
     }
-    fn source(&self, i: usize) -> Option<String> {
+    fn source(&self, i: usize) -> Option<Source> {
         let (recording, g) = &self.gestures[i];
-        let path = &self.recordings[*recording].0;
-        Some(format!("{} strict {}, {} to {} us", stamp(path)?, self.strict, g.begin, g.end))
+        let file = Some(self.recordings[*recording].0.clone());
+        Some(Source { file, settings: format!("strict {}, {} to {} us", self.strict, g.begin, g.end) })
     }
     /// Left and right arms and turns of direction are classes of their own.
     fn mirrors(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Datasets whose samples are event files.
 
-use super::{Dataset, DatasetSpec, Manifest, Recording, Split, Subset, split};
+use super::{Dataset, DatasetSpec, Manifest, Recording, Source, Split, Subset, split};
 use crate::events::{self, EventStream, FORMATS, Sensor};
 use crate::rng::Rng;
 use crate::{Error, Result};
@@ -52,18 +52,9 @@ impl Dataset for Files {
     fn describe(&self, i: usize) -> String {
         self.files[i].0.display().to_string()
     }
-    fn source(&self, i: usize) -> Option<String> {
-        Some(format!("{} strict {}", stamp(&self.files[i].0)?, self.strict))
+    fn source(&self, i: usize) -> Option<Source> {
+        Some(Source { file: Some(self.files[i].0.clone()), settings: format!("strict {}", self.strict) })
     }
-}
-
-/// A file as a cache on disk knows it: where it lies, its size, and when it was written last. Reading its content for that would take
-/// as long as what the cache saves; a file that is changed without any of these changing is taken for the same.
-pub(super) fn stamp(path: &Path) -> Option<String> {
-    let about = std::fs::metadata(path).ok()?;
-    let since = about.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-    let path = std::fs::canonicalize(path).ok()?;
-    Some(format!("{} of {} bytes at {}.{:09}", path.display(), about.len(), since.as_secs(), since.subsec_nanos()))
 }
 
 /// Events beyond the dataset's sensor are left out with a warning, or refused; a file of such events is of something else.

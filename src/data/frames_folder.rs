@@ -2,8 +2,8 @@
 //! `frames_number` and `frames_duration` folders do, in the layouts of [`folder`](super::folder). T is
 //! that of the files, not `data.frames`.
 
-use super::files::{layout, stamp};
-use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Split};
+use super::files::layout;
+use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Source, Split};
 use crate::encode::Encoding;
 use crate::events::{Sensor, npy};
 use crate::{Error, Result};
@@ -83,9 +83,9 @@ impl Dataset for FramesFolder {
     fn describe(&self, i: usize) -> String {
         self.files[i].0.display().to_string()
     }
-    fn source(&self, i: usize) -> Option<String> {
+    fn source(&self, i: usize) -> Option<Source> {
         // The shape is the first file's: another first file may make an error of this one.
-        Some(format!("{} of {:?}", stamp(&self.files[i].0)?, self.shape))
+        Some(Source { file: Some(self.files[i].0.clone()), settings: format!("{:?}", self.shape) })
     }
     fn shape(&self, _: &Encoding) -> [usize; 4] {
         self.shape

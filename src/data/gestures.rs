@@ -4,7 +4,7 @@
 //! so classes are balanced. [`write_to_disk`] writes them as files, a folder per class, which [`super::folder`] reads back.
 
 use super::simulator::{Camera, Motion, record};
-use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Split};
+use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Source, Split};
 use crate::events::{EventStream, Format, Sensor, save};
 use crate::rng::Rng;
 use crate::{Error, Result};
@@ -106,9 +106,9 @@ impl Dataset for Gestures {
     fn describe(&self, i: usize) -> String {
         format!("{} gesture {i}", self.split.name())
     }
-    fn source(&self, i: usize) -> Option<String> {
+    fn source(&self, i: usize) -> Option<Source> {
         let spec = serde_json::to_string(&self.spec).ok()?;
-        Some(format!("{} {i} of {spec}", self.split.name()))
+        Some(Source { file: None, settings: format!("{} {i} of {spec}", self.split.name()) })
     }
     fn mirrors(&self) -> bool {
         false

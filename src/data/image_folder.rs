@@ -4,9 +4,9 @@
 //! A picture is cut centrally to the proportions of `data.size` (the size of the first training image if none) and scaled to it. It has
 //! three channels, red, green and blue, and no transparency.
 
-use super::files::{layout, stamp};
+use super::files::layout;
 use super::images::Still;
-use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Split};
+use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Source, Split};
 use crate::encode::Encoding;
 use crate::events::Sensor;
 use crate::{Error, Result};
@@ -90,8 +90,9 @@ impl Dataset for ImageFolder {
     fn describe(&self, i: usize) -> String {
         self.files[i].0.display().to_string()
     }
-    fn source(&self, i: usize) -> Option<String> {
-        Some(format!("{} at {:?}, {}", stamp(&self.files[i].0)?, self.size, self.still.source(i)))
+    fn source(&self, i: usize) -> Option<Source> {
+        let settings = format!("{:?}, {}", self.size, self.still.source(i));
+        Some(Source { file: Some(self.files[i].0.clone()), settings })
     }
     fn shape(&self, _: &Encoding) -> [usize; 4] {
         [self.still.frames, self.size[0], self.size[1], CHANNELS]

@@ -63,6 +63,7 @@ pub use split::Subset;
 use crate::encode::{Crop, Encoding, Kind};
 use crate::events::{EventStream, Sensor};
 use crate::{Error, Result};
+use std::path::PathBuf;
 
 /// The datasets known.
 pub static DATASETS: &[&Entry] = &[
@@ -141,6 +142,15 @@ pub enum Recording {
     Array(Vec<f32>),
 }
 
+/// All that a sample is made from besides this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The file it is read from, which counts by its content and extension, wherever it lies; none where it is computed.
+    pub file: Option<PathBuf>,
+    /// What else there is, as a text that changes when any of it does.
+    pub settings: String,
+}
+
 /// Labelled recordings.
 pub trait Dataset: Send + Sync {
     /// The dataset's name.
@@ -168,9 +178,8 @@ pub trait Dataset: Send + Sync {
     fn load(&self, i: usize) -> Result<Recording>;
     /// What to call sample `i` in a message: a path, or a number.
     fn describe(&self, i: usize) -> String;
-    /// All that sample `i` is made from besides this program, as a text that changes when any of it does: a cache on disk finds the
-    /// sample by it. None where the sample is not worth keeping there.
-    fn source(&self, _i: usize) -> Option<String> {
+    /// What sample `i` is made from; a cache on disk finds the sample by it. None where the sample is not worth keeping there.
+    fn source(&self, _i: usize) -> Option<Source> {
         None
     }
     /// The shape `[T, H, W, C]` of its samples, encoded; where steps have a fixed duration, T is the most there can be.

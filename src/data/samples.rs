@@ -1,8 +1,8 @@
 //! Samples: a dataset with its encoding and augmentation, kept in memory after the first use, and on disk where a recipe says so.
 
 use super::cache::{Compact, Kept, Packed};
-use super::disk::Disk;
-use super::{Augment, Dataset, DatasetSpec, Recording, Sample, Split, Subset, open, split};
+use super::disk::{Disk, Key};
+use super::{Augment, Dataset, DatasetSpec, Recording, Sample, Source, Split, Subset, open, split};
 use crate::encode::Encoding;
 use crate::events::Event;
 use crate::rng::Rng;
@@ -149,16 +149,18 @@ impl Samples {
 
     /// What is to be kept of sample `i`: from the cache on disk, else made.
     fn fetch(&self, i: usize) -> Result<Fetched> {
-        let entry = self.disk.as_ref().and_then(|disk| Some((disk, self.key(i)?)));
+        let entry = self.disk.as_ref().and_then(|disk| Some((disk, self.key(i, disk)?)));
+        let path = self.dataset.describe(i);
+        // Without the path, which is another where the same file is found again.
+        let said = |warnings: Vec<String>| self.warn(warnings.into_iter().map(|w| format!("{path}: {w}")));
         if let Some((disk, key)) = &entry {
             let (found, trouble) = disk.read(key);
             self.warn(trouble);
             if let Some((kept, warnings)) = found {
-                self.warn(warnings);
+                said(warnings);
                 return Ok(Fetched::Kept(kept));
             }
         }
-        let path = self.dataset.describe(i);
         let mut warnings = Vec::new();
         let kept = match self.dataset.load(i)? {
             Recording::Array(a) if a.len() != self.shape.iter().product::<usize>() => {
@@ -171,16 +173,16 @@ impl Samples {
             }
             Recording::Events(mut stream) => {
                 stream.sort();
-                warnings.extend(stream.warnings.drain(..).map(|w| format!("{path}: {w}")));
+                warnings.append(&mut stream.warnings);
                 self.encoding.filter.begin(self.dataset.sensor()).retain(&mut stream.events);
                 if self.augment.is_off() {
-                    warnings.extend(self.cut(i, &stream.events));
+                    warnings.extend(self.cut(&stream.events));
                     Kept::Array(Compact::of(self.encoding.encode(&stream.events, self.dataset.sensor())))
                 } else {
                     match Packed::of(&stream.events) {
                         Some(packed) => Kept::Events(packed),
                         None => {
-                            self.warn(warnings);
+                            said(warnings);
                             return Ok(Fetched::Loose(stream.events));
                         }
                     }
@@ -190,26 +192,26 @@ impl Samples {
         if let Some((disk, key)) = &entry {
             self.warn(disk.write(key, &kept, &warnings));
         }
-        self.warn(warnings);
+        said(warnings);
         Ok(Fetched::Kept(kept))
     }
 
-    /// Names sample `i` as it is kept: all that it depends on. None where the dataset does not say what it is made from.
-    fn key(&self, i: usize) -> Option<String> {
-        let source = self.dataset.source(i)?;
+    /// Names sample `i` as it is kept. None where the dataset does not say what it is made from.
+    fn key(&self, i: usize, disk: &Disk) -> Option<Key> {
+        let Source { file, settings } = self.dataset.source(i)?;
         // Arrays are kept as they come, and events where they are yet to be augmented.
         let encoded = self.augment.is_off() && self.dataset.is_events();
         let encoding = encoded.then_some(&self.encoding);
         let sensor = self.dataset.sensor();
         let sensor = [sensor.width, sensor.height];
-        serde_json::to_string(&(self.dataset.name(), source, sensor, self.encoding.filter, encoding)).ok()
+        let settings = serde_json::to_string(&(self.dataset.name(), settings, sensor, self.encoding.filter, encoding)).ok()?;
+        disk.key(file, &settings)
     }
 
     /// What to say where steps are left out.
-    fn cut(&self, i: usize, events: &[Event]) -> Option<String> {
+    fn cut(&self, events: &[Event]) -> Option<String> {
         let (n, most) = (self.encoding.length(events), self.shape[0]);
-        let path = || self.dataset.describe(i);
-        (n > most).then(|| format!("{}: {n} steps; those behind the first {most} (data.max_steps) are left out", path()))
+        (n > most).then(|| format!("{n} steps; those behind the first {most} (data.max_steps) are left out"))
     }
 
     fn warn(&self, what: impl IntoIterator<Item = String>) {
@@ -235,7 +237,7 @@ impl Samples {
         if !self.augment.is_off() {
             self.augment.events(&mut events, sensor, &self.stream(i, epoch));
         }
-        self.warn(self.cut(i, &events));
+        self.warn(self.cut(&events).map(|w| format!("{}: {w}", self.dataset.describe(i))));
         self.encoding.encode(&events, sensor)
     }
 

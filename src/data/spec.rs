@@ -88,7 +88,8 @@ pub struct DatasetSpec {
     #[serde(default = "defaults::cache_mib")]
     pub cache_mib: usize,
     /// A folder for encoded samples (events where samples are augmented), made where it is missing; several runs may share it. An entry is
-    /// found by all it depends on: the file's path, size and time of writing, every setting of the encoding, and this program's version.
+    /// found by all it depends on: the file's content, every setting of the encoding, and this program's version, so that data that are moved or copied are found again
+    /// and a file that changes in any way is read anew. For that each file is read once a run.
     /// Nothing in it is ever deleted; deleting the folder is safe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! Splits of labelled samples: stratified (each class keeps its share) and seeded.
 
-use super::{Dataset, Recording};
+use super::{Dataset, Recording, Source};
 use crate::Result;
 use crate::encode::Encoding;
 use crate::events::Sensor;
@@ -95,7 +95,7 @@ impl Dataset for Subset {
     fn describe(&self, i: usize) -> String {
         self.inner.describe(self.indices[i])
     }
-    fn source(&self, i: usize) -> Option<String> {
+    fn source(&self, i: usize) -> Option<Source> {
         self.inner.source(self.indices[i])
     }
     fn shape(&self, encoding: &Encoding) -> [usize; 4] {

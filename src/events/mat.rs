@@ -54,16 +54,17 @@ impl Matrix {
 pub fn matrices(file: &[u8]) -> (Vec<Matrix>, Result<(), DecodeError>) {
     let mut out = Vec::new();
     let end = elements(file, &mut out);
-    (out, end)
+    (out, end.map(|_| ()))
 }
 
-fn elements(file: &[u8], out: &mut Vec<Matrix>) -> Result<(), DecodeError> {
+/// How many elements there are.
+fn elements(file: &[u8], out: &mut Vec<Matrix>) -> Result<usize, DecodeError> {
     let big = match file.get(HEADER - 2..HEADER) {
         Some(b"IM") => false,
         Some(b"MI") => true,
         _ => return Err(DecodeError::new(0, "no header of a MATLAB 5 file")),
     };
-    let mut at = HEADER;
+    let (mut at, mut n) = (HEADER, 0);
     while at < file.len() {
         let error = |what: String| DecodeError::new(at as u64, what);
         let e = element(file, at, big).map_err(error)?;
@@ -77,8 +78,9 @@ fn elements(file: &[u8], out: &mut Vec<Matrix>) -> Result<(), DecodeError> {
         e.whole.and(inner).map_err(error)?;
         // Compressed elements are not padded.
         at = if e.kind == COMPRESSED { e.next } else { e.next.next_multiple_of(8) };
+        n += 1;
     }
-    Ok(())
+    Ok(n)
 }
 
 /// The matrix in a deflated element, as far as it can be inflated.
@@ -221,8 +223,8 @@ fn spike_train(m: &Matrix, out: &mut Vec<Event>) -> Result<(), String> {
     Ok(())
 }
 
-/// The events among the variables of a container.
-pub(super) fn find(variables: &[Matrix], order: Option<Order>, out: &mut Vec<Event>) -> Result<(), String> {
+/// The variables named like t, x, y and p, and the unit of the times.
+fn columns(variables: &[Matrix]) -> ([Option<&Matrix>; 4], Option<Unit>) {
     let mut columns: [Option<&Matrix>; 4] = [None; 4];
     let mut unit = None;
     for v in variables {
@@ -233,6 +235,23 @@ pub(super) fn find(variables: &[Matrix], order: Option<Order>, out: &mut Vec<Eve
             }
         }
     }
+    (columns, unit)
+}
+
+/// What to say where only some of the columns are there: of a file that is cut off between two elements nothing else tells it.
+fn incomplete(variables: &[Matrix], elements: usize) -> Option<String> {
+    let (columns, _) = columns(variables);
+    let missing: Vec<_> = ["t", "x", "y", "p"].into_iter().zip(columns).filter(|c| c.1.is_none()).map(|c| c.0).collect();
+    (1..4).contains(&missing.len()).then(|| {
+        let (s, missing) = (if missing.len() == 1 { "" } else { "s" }, missing.join(", "));
+        let there = listed(variables);
+        format!("the file ends here, after element {elements}, without the column{s} {missing}: probably it is cut off; before it there is {there}")
+    })
+}
+
+/// The events among the variables of a container.
+pub(super) fn find(variables: &[Matrix], order: Option<Order>, out: &mut Vec<Event>) -> Result<(), String> {
+    let (columns, unit) = columns(variables);
     if let [Some(t), Some(x), Some(y), Some(p)] = columns
         && [x, y, p].iter().all(|c| c.elements() == t.elements())
     {
@@ -277,7 +296,8 @@ impl Decoder for MatDecoder {
     fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
         let bytes = std::mem::take(&mut self.bytes);
         let before = out.len();
-        let (variables, end) = matrices(&bytes);
+        let mut variables = Vec::new();
+        let end = elements(&bytes, &mut variables);
         let touch = |m: &&Matrix| m.name == "spiketrain" && m.shape.first() == Some(&(TAXELS + 1));
         let found = match variables.iter().find(touch) {
             Some(m) => {
@@ -286,14 +306,17 @@ impl Decoder for MatDecoder {
             }
             None => find(&variables, self.order, out),
         };
-        // Damage explains what was not found.
-        if let Err(e) = end {
-            return Err(match out.len() == before {
-                true => DecodeError::new(e.offset, format!("{}; before it there is {}", e.message, listed(&variables))),
-                false => e,
-            });
+        match end {
+            // Damage explains what was not found.
+            Err(e) if out.len() == before => {
+                Err(DecodeError::new(e.offset, format!("{}; before it there is {}", e.message, listed(&variables))))
+            }
+            Err(e) => Err(e),
+            Ok(n) => found.map_err(|e| match incomplete(&variables, n) {
+                Some(e) => DecodeError::new(bytes.len() as u64, e),
+                None => DecodeError::new(HEADER as u64, e),
+            }),
         }
-        found.map_err(|e| DecodeError::new(HEADER as u64, e))
     }
 
     fn sensor(&self) -> Option<Sensor> {
@@ -408,8 +431,19 @@ mod tests {
                 "byte 320: the file ends within an element of 56 bytes; before it there is ts [2, 1], x [2, 1], y [2, 1], pol [2, 1]"
             )
         );
-        let e = decode(&FORMAT, &file(&parts()[..3])).unwrap_err();
-        assert!(e.message.contains("ts [2, 1]"), "{e}");
+        // Cut between two elements.
+        let said = |n: usize| decode(&FORMAT, &file(&parts()[..n])).unwrap_err().to_string();
+        assert_eq!(
+            said(3),
+            "byte 320: the file ends here, after element 3, without the column p: probably it is cut off; before it there is \
+             ts [2, 1], x [2, 1], y [2, 1]"
+        );
+        assert!(
+            said(1).starts_with("byte 192: the file ends here, after element 1, without the columns x, y, p: "),
+            "{}",
+            said(1)
+        );
+        assert!(said(0).contains("no events: "), "{}", said(0));
         assert!(decode(&FORMAT, b"MATLAB 5.0").is_err());
     }
 }
