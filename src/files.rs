@@ -22,9 +22,29 @@ pub fn write_unsynced(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     replace(path.as_ref(), bytes, false)
 }
 
+/// Refuses an output that is the file which is being read, under whatever name.
+///
+/// # Errors
+/// Of usage, naming `option`.
+pub fn not_over(input: &Path, output: &Path, option: &str) -> Result<()> {
+    match (input.canonicalize(), output.canonicalize()) {
+        (Ok(a), Ok(b)) if a == b => {
+            Err(Error::usage(format!("{option} {}: is the file that is read, which would be lost", output.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
-    let dir = folder_of(path);
     let io = |e| Error::io(path, e);
+    // A link stays one: what it leads to is replaced.
+    let target = if path.is_symlink() { path.canonicalize().map_err(io)? } else { path.to_path_buf() };
+    if target.exists() && !target.is_file() {
+        let what =
+            if target.is_dir() { "is a folder" } else { "is a device or a pipe; only files are written, whole or not at all" };
+        return Err(Error::io(path, std::io::Error::other(what)));
+    }
+    let dir = folder_of(&target);
     let mut builder = tempfile::Builder::new();
     // Temporary files are private by default; this one is to have the permissions of any new file.
     #[cfg(unix)]
@@ -38,7 +58,7 @@ fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     if sync {
         file.as_file().sync_all().map_err(io)?;
     }
-    file.persist(path).map_err(|e| io(e.error))?;
+    file.persist(&target).map_err(|e| io(e.error))?;
     // The name itself is on disk only when the folder is; systems that cannot sync a folder have nothing to do here.
     if let (true, Ok(folder)) = (sync, std::fs::File::open(dir)) {
         let _ = folder.sync_all();
@@ -85,6 +105,17 @@ mod tests {
         // A folder stands where the file should: nothing is left beside it.
         std::fs::create_dir(dir.path().join("b")).unwrap();
         assert!(write_atomic(dir.path().join("b"), b"x").is_err());
+        not_over(&path, &dir.path().join("c"), "--png").unwrap();
+        assert!(not_over(&path, &dir.path().join("./a.txt"), "--png").is_err());
+        #[cfg(unix)]
+        {
+            let link = dir.path().join("link");
+            std::os::unix::fs::symlink(&path, &link).unwrap();
+            write_atomic(&link, b"through").unwrap();
+            assert!(link.is_symlink() && read_text(&path).unwrap() == "through");
+            let said = write_atomic("/dev/null", b"x").unwrap_err().to_string();
+            assert!(said.contains("device or a pipe"), "{said}");
+        }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
         std::fs::write(&path, b"ab\xff").unwrap();
         assert!(read_text(&path).unwrap_err().to_string().contains("byte 2"));

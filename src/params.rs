@@ -148,6 +148,9 @@ pub enum Init {
     Normal(f32),
 }
 
+/// Parameters of a network: 8 GiB, and three times as much again to train them.
+const MOST: usize = 1 << 31;
+
 /// Hands out names and initial values while a model is built.
 pub struct Build<'a> {
     params: &'a mut Params,
@@ -179,8 +182,12 @@ impl<'a> Build<'a> {
     pub fn param(&mut self, name: &str, shape: &[usize], role: Role, layout: Layout, init: Init) -> Result<ParamId> {
         let full = self.join(name);
         let mut rng = self.rng.stream(full.as_str());
-        let n: usize = shape.iter().product();
         let bad = |e: &dyn std::fmt::Display| Error::shape(full.clone(), e.to_string());
+        let before: usize = self.params.list.iter().map(|p| p.value.len()).sum();
+        let n = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|n| n.saturating_add(before) <= MOST);
+        let Some(n) = n else {
+            return Err(bad(&format!("a weight of {shape:?} makes a network of more than {MOST} parameters, which is the most")));
+        };
         let data: Vec<f32> = match init {
             Init::Constant(v) => vec![v; n],
             Init::FanIn(fan) => {

@@ -122,7 +122,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// The folder holds what the manifest says, checksums too, and a sample of each class can be read; of the signs all.
 fn dataset(name: &str, dir: &Path, counts: [usize; 2]) -> Result<(), Failed> {
-    let report = data::check(name, dir, name == "dvs_sign")?;
+    let report = data::check(name, dir, None, name == "dvs_sign")?;
     let found: Vec<_> = report.parts.iter().map(|p| p.samples).collect();
     same(&format!("{:?}", report.problems), found, counts.to_vec())?;
     let probed = report.parts.iter().all(|p| p.read >= p.classes.len() && p.read > 1);

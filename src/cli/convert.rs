@@ -3,6 +3,7 @@
 use super::{Reading, print, print_json, say};
 use crate::error::{Error, Result};
 use crate::events::{EventStream, FORMATS, Format, convert, format, written_as};
+use crate::files::not_over;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -45,6 +46,7 @@ pub(super) fn run(a: &ConvertArgs) -> Result<()> {
             Error::usage(format!("--to {name}: no such format can be written; there are {}", known.join(", ")))
         })?,
     };
+    not_over(&a.input, &a.output, "convert to")?;
     let mut stream = a.reading.open(&a.input)?;
     let first = if a.rebase { stream.rebase() } else { 0 };
     let mut report = convert(&stream, &a.output, to).map_err(|e| rebase_would_help(&mut stream, a, to).unwrap_or(e))?;

@@ -16,7 +16,8 @@ Examples:
   spikemix datasets
   spikemix datasets show dvs128_gesture
   spikemix datasets check nmnist --dir /data/nmnist
-  spikemix datasets check nmnist --dir /data/nmnist --all"
+  spikemix datasets check nmnist --dir /data/nmnist --all
+  spikemix datasets check folder --dir /data/mine --sensor 34x34"
 )]
 pub(super) struct DatasetsArgs {
     #[command(subcommand)]
@@ -43,6 +44,9 @@ enum Sub {
         /// The folder
         #[arg(long, value_name = "FOLDER")]
         dir: PathBuf,
+        /// The sensor's size in pixels, where recordings do not say it, for example 34x34
+        #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = pixels)]
+        sensor: Option<[u32; 2]>,
         /// Read every sample instead of the first of each class
         #[arg(long)]
         all: bool,
@@ -52,13 +56,19 @@ enum Sub {
     },
 }
 
+/// Width and height of `34x34`.
+fn pixels(text: &str) -> Result<[u32; 2], String> {
+    let sides = text.split_once('x').and_then(|(w, h)| Some([w.parse().ok()?, h.parse().ok()?]));
+    sides.filter(|s| s.iter().all(|n| (1..=1 << 16).contains(n))).ok_or_else(|| "expected WIDTHxHEIGHT, for example 34x34".into())
+}
+
 /// Runs the command.
 pub(super) fn run(a: &DatasetsArgs) -> Result<()> {
     match &a.command {
         None => list(a.json),
         Some(Sub::Show { name, json }) => show(&entry(name)?.manifest()?, *json),
-        Some(Sub::Check { name, dir, all, json }) => {
-            let report = check(name, dir, *all)?;
+        Some(Sub::Check { name, dir, sensor, all, json }) => {
+            let report = check(name, dir, *sensor, *all)?;
             if *json {
                 print_json(&report)?;
             } else {

@@ -73,6 +73,9 @@ pub(super) struct EvalArgs {
 pub(super) struct Subject {
     /// The checkpoint, a .safetensors file of `spikemix train`
     pub checkpoint: PathBuf,
+    /// Another dataset than the checkpoint's; the same as --set data.name=NAME
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
     /// The dataset's folder; the same as --set data.dir=FOLDER
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
@@ -102,6 +105,9 @@ impl Subject {
         let checkpoint = Checkpoint::open(&self.checkpoint)?;
         let mut settings = settings(&checkpoint)?;
         self.set.iter().try_for_each(|s| settings.set(s))?;
+        if let Some(name) = &self.dataset {
+            settings.put_string("data.name", name.as_str());
+        }
         if let Some(dir) = &self.data_dir {
             // A string whatever it looks like.
             settings.put_string("data.dir", dir.to_string_lossy());

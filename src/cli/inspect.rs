@@ -5,7 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::encode::{SplitBy, render};
 use crate::error::{Error, Result};
 use crate::events::{EventStats, EventStream};
-use crate::files::write_atomic;
+use crate::files::{not_over, write_atomic};
 use crate::profile::report::count;
 use clap::{Args, ValueEnum};
 use image::codecs::gif::{GifEncoder, Repeat};
@@ -74,7 +74,20 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
     if !(0.1..=50.0).contains(&a.fps) {
         return Err(Error::usage(format!("--fps {}: from 0.1 to 50 are possible", a.fps)));
     }
+    for (option, path) in [("--png", &a.png), ("--gif", &a.gif)] {
+        path.iter().try_for_each(|path| not_over(&a.file, path, option))?;
+    }
+    if a.png.is_some() && a.png == a.gif {
+        return Err(Error::usage("--png and --gif name one file"));
+    }
     let stream = a.reading.open(&a.file)?;
+    if let (Some(us), true, Some((first, last))) =
+        (a.slice_us, a.png.is_some() || a.gif.is_some(), stream.events.first().zip(stream.events.last()))
+        && last.t.abs_diff(first.t) / us >= render::MOST_SLICES as u64
+    {
+        let shown = us.saturating_mul(render::MOST_SLICES as u64);
+        say(&format!("note: only the first {shown} us are drawn, {} slices; longer --slice-us show more", render::MOST_SLICES));
+    }
     if let Some(path) = &a.png {
         let sheet = render::sheet(&stream, &style(a, 8));
         drawn(path, |out| sheet.write_to(out, image::ImageFormat::Png))?;

@@ -6,7 +6,7 @@ use crate::counts::{Counts, Keep};
 use crate::ctx::{Ctx, Module};
 use crate::data::{Loader, LoaderOptions, Samples, nearest};
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{not_over, write_atomic};
 use crate::params::Params;
 use crate::profile::energy::{CONVENTIONS, Convention, convention};
 use crate::profile::html::{Clip, Page, page};
@@ -74,6 +74,9 @@ pub(super) fn run(a: &ProfileArgs) -> Result<()> {
     let convention = named(&a.convention)?;
     if a.n == Some(0) {
         return Err(Error::usage("--n 0: at least 1 sample is needed"));
+    }
+    if let Some(path) = &a.html {
+        not_over(&a.subject.checkpoint, path, "--html")?;
     }
     let opened = a.subject.open()?;
     let Opened { recipe, data, device, params, net, .. } = &opened;

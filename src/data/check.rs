@@ -46,11 +46,12 @@ pub struct PartReport {
 }
 
 /// Compares the folder `dir` with the manifest of dataset `name`: counts what is there by part and class, compares the MD5
-/// sums of the published files that are there, and reads the first sample of each class, or with `all` every sample.
+/// sums of the published files that are there, and reads the first sample of each class, or with `all` every sample. `sensor` is
+/// `[width, height]` for recordings that do not say it.
 ///
 /// # Errors
 /// An unknown name. What is wrong with the folder is in the report.
-pub fn check(name: &str, dir: &Path, all: bool) -> Result<CheckReport> {
+pub fn check(name: &str, dir: &Path, sensor: Option<[u32; 2]>, all: bool) -> Result<CheckReport> {
     let manifest = entry(name)?.manifest()?;
     let mut report =
         CheckReport { dataset: manifest.name.clone(), disagreements: manifest.disagreements.clone(), ..CheckReport::default() };
@@ -64,7 +65,7 @@ pub fn check(name: &str, dir: &Path, all: bool) -> Result<CheckReport> {
             Err(e) => report.problems.push(e.to_string()),
         }
     }
-    let spec = DatasetSpec { dir: Some(dir.into()), ..DatasetSpec::new(name) };
+    let spec = DatasetSpec { dir: Some(dir.into()), sensor, ..DatasetSpec::new(name) };
     for part in [Split::Train, Split::Test] {
         match open(&spec, part) {
             Ok(dataset) => {
@@ -150,10 +151,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said_once() {
-        let r = check("nmnist", Path::new("/no/such/folder"), false).unwrap();
+        let r = check("nmnist", Path::new("/no/such/folder"), None, false).unwrap();
         assert!(r.parts.is_empty() && r.problems.len() == 1, "{r:?}");
         assert!(r.problems[0].contains("download Train.zip"));
-        assert!(check("nnmist", Path::new("/"), false).unwrap_err().to_string().contains("did you mean"));
+        assert!(check("nnmist", Path::new("/"), None, false).unwrap_err().to_string().contains("did you mean"));
     }
 
     #[test]
@@ -170,7 +171,7 @@ mod tests {
         assert_eq!(sum().unwrap(), "0cc175b9c0f1b6a831c399e269772661");
         // A folder that holds something else under a published name.
         std::fs::write(dir.path().join("Train.zip"), b"a").unwrap();
-        let r = check("nmnist", dir.path(), false).unwrap();
+        let r = check("nmnist", dir.path(), None, false).unwrap();
         assert!(r.problems[0].contains("Train.zip: MD5 0cc175b9c0f1b6a831c399e269772661 where "), "{r:?}");
     }
 }

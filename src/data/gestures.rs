@@ -69,6 +69,12 @@ impl Gestures {
     }
 
     fn open(spec: &DatasetSpec, manifest: &Manifest, split: Split) -> Result<Self> {
+        if spec.dir.is_some() {
+            return Err(Error::config(
+                "data.dir",
+                "recordings of gestures are made as they are asked for; there is no folder of them",
+            ));
+        }
         let published = manifest.counts.map_or((0, 0), |c| (c.train, c.test));
         let len = match split {
             Split::Train => spec.train_samples.unwrap_or(published.0),

@@ -218,6 +218,11 @@ impl Encoding {
             }
             _ => {}
         }
+        if let Some(Crop::Centre([0, _] | [_, 0]) | Crop::Rectangle(Rectangle { width: 0, .. } | Rectangle { height: 0, .. })) =
+            self.crop
+        {
+            return bad("crop", "a part of the sensor without pixels holds no events".into());
+        }
         if let Some(Crop::Rectangle(r)) = self.crop {
             let beyond = |from: usize, n: usize, side: u32| from.checked_add(n).is_none_or(|end| end > side as usize);
             if beyond(r.x, r.width, sensor.width) || beyond(r.y, r.height, sensor.height) {

@@ -1,6 +1,6 @@
 //! Recordings from one format to another, with what is lost said in words.
 
-use super::{EventStream, Format, ReadOptions, Sensor, open_with, save};
+use super::{EventStream, Format, ReadOptions, open_with, save};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -32,13 +32,8 @@ pub fn convert(stream: &EventStream, output: impl AsRef<Path>, to: &'static Form
 
 /// Reads the written file back; what it does not say of the sensor.
 fn verified(path: &Path, stream: &EventStream, to: &'static Format) -> Result<Option<String>> {
-    let back = open_with(path, &ReadOptions { format: Some(to), ..ReadOptions::default() });
-    let (events, sensor, declared) = match back {
-        Ok(b) => (b.events, b.sensor, b.sensor_declared),
-        // A recording without events may make an empty file.
-        Err(_) if stream.events.is_empty() => (Vec::new(), Sensor::default(), false),
-        Err(e) => return Err(e),
-    };
+    let back = open_with(path, &ReadOptions { format: Some(to), ..ReadOptions::default() })?;
+    let (events, sensor, declared) = (back.events, back.sensor, back.sensor_declared);
     if events != stream.events {
         let what = format!("{} did not keep the events; this is a mistake of spikemix", to.name);
         return Err(Error::format(path, 0, what));
@@ -73,6 +68,7 @@ pub fn written_as(path: &Path) -> Result<&'static Format> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Sensor;
     use crate::events::{Event, format, open, sniff};
 
     #[test]

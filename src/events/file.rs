@@ -2,9 +2,10 @@
 
 use super::columns::Order;
 use super::{DecodeError, Decoder, Event, EventStream, FORMATS, Format, Sensor};
+use crate::files::write_unsynced;
 use crate::{Error, Result};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 /// As much of a file as [`sniff`] looks at.
@@ -142,27 +143,14 @@ fn unknown(path: &Path) -> String {
 /// A format without a writer, events it cannot hold, or a file that cannot be written.
 pub fn save(path: impl AsRef<Path>, stream: &EventStream, format: &Format) -> Result<()> {
     let path = path.as_ref();
-    let io = |e| Error::io(path, e);
     let Some(encode) = format.encode else {
         return Err(Error::usage(format!("there is no writer for {}", format.name)));
     };
     let bytes = encode(stream).map_err(|what| Error::format(path, 0, what))?;
-    let dir = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let mut file = new_file(dir).map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
-}
-
-/// A nameless file in `dir`, with the permissions of any new file (temporary ones are private by default).
-fn new_file(dir: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(dir)
+    if bytes.is_empty() {
+        return Err(Error::format(path, 0, format!("no events are an empty file in {}, which nothing can read", format.name)));
+    }
+    write_unsynced(path, &bytes)
 }
 
 #[cfg(test)]

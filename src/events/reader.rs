@@ -42,7 +42,7 @@ impl<R: Read> Reader<R> {
                 }
                 sniff(&head, Some(&name)).ok_or_else(|| {
                     let known: Vec<_> = super::FORMATS.iter().map(|f| f.name).collect();
-                    Error::format(&name, 0, format!("of no known event format ({})", known.join(", ")))
+                    Error::format(&name, 0, format!("of no known event format; --format reads it as one of {}", known.join(", ")))
                 })?
             }
         };
@@ -144,6 +144,6 @@ mod tests {
         assert!(cut(3, false).is_err());
         assert!(Reader::new(&b""[..], "x", None, false).err().unwrap().to_string().contains("empty"));
         let said = Reader::new(&b"some text\n"[..], "x", None, false).err().unwrap().to_string();
-        assert!(said.contains("no known event format (") && said.contains("atis"), "{said}");
+        assert!(said.contains("no known event format; --format") && said.contains("atis"), "{said}");
     }
 }

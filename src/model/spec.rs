@@ -156,8 +156,8 @@ impl Spec {
             return bad("layers", "only net = \"csnn\" has them".into());
         }
         for (key, v) in [("depth", self.depth), ("mlp_ratio", self.mlp_ratio)] {
-            if v == 0 {
-                return bad(key, "must be at least 1".into());
+            if v == 0 || v > 1024 {
+                return bad(key, format!("{v}: from 1 to 1024 are possible"));
             }
         }
         if self.dim == 0 || !self.dim.is_multiple_of(8) {

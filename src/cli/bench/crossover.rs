@@ -230,7 +230,8 @@ fn best(runs: usize, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
 /// The rate at which the first time overtakes the second, of points (rate, first, second), between two measured ones by a straight line.
 pub(super) fn crossing(points: impl Iterator<Item = [f64; 3]>) -> Option<f64> {
     let gaps: Vec<_> = points.map(|[rate, first, second]| (rate, first - second)).collect();
-    gaps.windows(2).find_map(|p| {
+    // The last crossing: one slow run at a low rate is no crossing.
+    gaps.windows(2).rev().find_map(|p| {
         let ((r0, g0), (r1, g1)) = (p[0], p[1]);
         (g0 < 0.0 && g1 >= 0.0).then(|| r0 + (r1 - r0) * g0 / (g0 - g1))
     })
@@ -244,6 +245,8 @@ mod tests {
     fn crossing_is_interpolated() {
         let at = crossing([[0.1, 5.0, 10.0], [0.2, 15.0, 10.0]].into_iter()).unwrap();
         assert!((at - 0.15).abs() < 1e-9);
+        let noisy = [[0.1, 1.0, 2.0], [0.2, 3.0, 2.0], [0.3, 1.0, 2.0], [0.4, 3.0, 2.0]];
+        assert!(crossing(noisy.into_iter()).unwrap() > 0.3);
         assert_eq!(crossing([[0.1, 1.0, 2.0], [0.2, 1.0, 2.0]].into_iter()), None);
     }
 }

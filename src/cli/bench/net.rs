@@ -62,6 +62,12 @@ impl NetArgs {
                 return Err(Error::usage(format!("--{name} 0: must be at least 1")));
             }
         }
+        // The largest map of a network, its first.
+        let map =
+            [self.batch, self.size, self.size, self.dim.div_ceil(8).max(2)].into_iter().fold(self.steps_t, usize::saturating_mul);
+        if map > 1 << 31 {
+            return Err(Error::usage(format!("the first map of the network has {map} values: at most 2^31 are possible")));
+        }
         let (net, semm) = match self.net {
             NetName::Spikformer => (Net::Spikformer, false),
             NetName::SpikformerSemm => (Net::Spikformer, true),
