@@ -344,6 +344,8 @@ mod tests {
             ("train.tet_lambda=2", "--set train.tet_lambda: "),
             ("train.loss=text", "--set train.loss: \"text\" is not one of its values; did you mean tet?"),
             ("train.loss=ce_per_step", "--set train.loss: samples of gestures have one class"),
+            ("data.slices=0", "--set data.slices: 0 must be at least 1"),
+            ("data.slices=2", "--set data.slices: cuts steps of spike trains; samples of gestures are none"),
             ("data.validation=1", "--set data.validation: 1 "),
             ("data.name=gesture", "--set data.name: no dataset is called `gesture`"),
             ("model.classes=3", "--set model.classes: 3 does not fit the data, which have 8 classes"),

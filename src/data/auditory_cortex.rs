@@ -29,6 +29,7 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
         units: CELLS,
         length: STEPS as f64,
         frames: spec.frames,
+        slices: spec.slices,
         what: "row",
         ..Trains::default()
     };

@@ -51,7 +51,7 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
         units: TAXELS * 2,
         length: STEPS as f64,
         frames: spec.frames,
-        what: "sample",
+        slices: spec.slices,
         ..Trains::default()
     };
     for (_, label, spikes) in samples {

@@ -190,6 +190,10 @@ pub trait Dataset: Send + Sync {
     fn is_events(&self) -> bool {
         true
     }
+    /// Slices of a step that are channels side by side: `data.slices`, of spike trains; else 1.
+    fn slices(&self) -> usize {
+        1
+    }
     /// Whether a mirrored sample is still of its class; where not, [`Augment::flip`] is refused.
     fn mirrors(&self) -> bool {
         true
@@ -240,7 +244,14 @@ pub fn open(spec: &DatasetSpec, split: Split) -> Result<Box<dyn Dataset>> {
         };
         return Err(Error::config("data.split", what));
     }
+    if spec.slices == 0 {
+        return Err(Error::config("data.slices", "0 must be at least 1"));
+    }
     let dataset = (entry.open)(spec, &manifest, split)?;
+    if dataset.slices() != spec.slices {
+        let what = format!("cuts steps of spike trains; samples of {} are none", dataset.name());
+        return Err(Error::config("data.slices", what));
+    }
     let encoding = spec.encoding();
     if !dataset.is_events() {
         let [_, h, w, _] = dataset.shape(&encoding);

@@ -46,6 +46,7 @@ fn read(spec: &DatasetSpec, manifest: &Manifest, name: &str, length: f64) -> Res
         units: UNITS,
         length,
         frames: spec.frames,
+        slices: spec.slices,
         spikes: spikes.collect(),
         labels: found.labels,
         what: "sample",

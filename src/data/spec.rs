@@ -34,6 +34,10 @@ pub struct DatasetSpec {
     /// T: how many slices a recording is cut into (SpikingJelly's `frames_number`). Without a part where `duration_us` is given.
     #[serde(default = "defaults::frames")]
     pub frames: usize,
+    /// Spike trains alone: how many equal slices a step is cut into, whose counts are channels side by side (the micro time bins of voxel
+    /// cubes). With `frames = 1` the network sees the whole course of a sample at once.
+    #[serde(default = "defaults::slices", skip_serializing_if = "defaults::is_one")]
+    pub slices: usize,
     /// How it is cut: by `number` of events or by `time`; voxel grids always by time.
     #[serde(default)]
     pub split_by: SplitBy,
@@ -120,6 +124,12 @@ mod defaults {
     pub fn frames() -> usize {
         super::Encoding::default().frames
     }
+    pub fn slices() -> usize {
+        1
+    }
+    pub fn is_one(n: &usize) -> bool {
+        *n == 1
+    }
     pub fn validation() -> f64 {
         0.1
     }
@@ -139,6 +149,7 @@ impl DatasetSpec {
             dir: None,
             encoding: Kind::default(),
             frames: defaults::frames(),
+            slices: defaults::slices(),
             split_by: SplitBy::default(),
             duration_us: None,
             max_steps: None,

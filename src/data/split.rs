@@ -104,6 +104,9 @@ impl Dataset for Subset {
     fn is_events(&self) -> bool {
         self.inner.is_events()
     }
+    fn slices(&self) -> usize {
+        self.inner.slices()
+    }
     fn mirrors(&self) -> bool {
         self.inner.mirrors()
     }

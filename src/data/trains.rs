@@ -1,4 +1,5 @@
-//! Spike trains as datasets: samples that are times and units, binned into `data.frames` equal steps; `[T, 1, 1, units]`.
+//! Spike trains as datasets: samples that are times and units, binned into `data.frames` equal steps of `data.slices` slices;
+//! `[T, 1, 1, slices * units]`.
 
 use super::{Dataset, Recording};
 use crate::Result;
@@ -6,7 +7,7 @@ use crate::encode::Encoding;
 use crate::events::Sensor;
 
 /// Labelled spike trains in memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Trains {
     /// The dataset's name.
     pub name: String,
@@ -18,6 +19,8 @@ pub struct Trains {
     pub length: f64,
     /// T.
     pub frames: usize,
+    /// Slices of a step, whose counts are channels side by side.
+    pub slices: usize,
     /// Of each sample the spikes, time and unit.
     pub spikes: Vec<Vec<(f32, u16)>>,
     /// The samples' classes.
@@ -26,14 +29,31 @@ pub struct Trains {
     pub what: &'static str,
 }
 
+impl Default for Trains {
+    fn default() -> Self {
+        Trains {
+            name: String::new(),
+            classes: Vec::new(),
+            units: 0,
+            length: 0.0,
+            frames: 0,
+            slices: 1,
+            spikes: Vec::new(),
+            labels: Vec::new(),
+            what: "sample",
+        }
+    }
+}
+
 impl Trains {
-    /// Sample `i` as counts `[frames, units]`; spikes later than the length count in the last step, those of no unit not.
+    /// Sample `i` as counts `[frames, slices * units]`; spikes later than the length count in the last slice, those of no unit not.
     pub fn counts(&self, i: usize) -> Vec<f32> {
-        let mut out = vec![0.0; self.frames * self.units];
-        let step = self.frames as f64 / self.length.max(f64::MIN_POSITIVE);
+        let slices = self.frames * self.slices;
+        let mut out = vec![0.0; slices * self.units];
+        let step = slices as f64 / self.length.max(f64::MIN_POSITIVE);
         for &(t, unit) in &self.spikes[i] {
             let at = (f64::from(t) * step).max(0.0) as usize;
-            let at = at.min(self.frames.saturating_sub(1)) * self.units;
+            let at = at.min(slices.saturating_sub(1)) * self.units;
             if let Some(v) = out.get_mut(at..).and_then(|o| o[..self.units].get_mut(usize::from(unit))) {
                 *v += 1.0;
             }
@@ -69,7 +89,10 @@ impl Dataset for Trains {
         format!("{} {i}", self.what)
     }
     fn shape(&self, _: &Encoding) -> [usize; 4] {
-        [self.frames, 1, 1, self.units]
+        [self.frames, 1, 1, self.slices * self.units]
+    }
+    fn slices(&self) -> usize {
+        self.slices
     }
     fn mirrors(&self) -> bool {
         false
@@ -95,6 +118,8 @@ mod tests {
         };
         assert_eq!(t.counts(0), [1., 0., 1., 0., 2., 0.]);
         assert_eq!(t.shape(&Encoding::default()), [2, 1, 1, 3]);
+        let sliced = Trains { frames: 1, slices: 2, ..t.clone() };
+        assert_eq!((sliced.counts(0), sliced.shape(&Encoding::default())), (t.counts(0), [1, 1, 1, 6]));
         let roots = Encoding { compress: Compress::Sqrt, ..Encoding::default() };
         let samples = Samples::new(Arc::new(t), roots, Augment::default(), 0, 0);
         assert_eq!(samples.sample(0, 0).unwrap().x, [1., 0., 1., 0., 2f32.sqrt(), 0.]);
