@@ -37,13 +37,13 @@ pub fn not_over(input: &Path, output: &Path, option: &str) -> Result<()> {
 
 fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     let io = |e| Error::io(path, e);
-    // A link stays one: what it leads to is replaced.
-    let target = if path.is_symlink() { path.canonicalize().map_err(io)? } else { path.to_path_buf() };
-    if target.exists() && !target.is_file() {
+    if path.exists() && !path.is_file() {
         let what =
-            if target.is_dir() { "is a folder" } else { "is a device or a pipe; only files are written, whole or not at all" };
+            if path.is_dir() { "is a folder" } else { "is a device or a pipe; only files are written, whole or not at all" };
         return Err(Error::io(path, std::io::Error::other(what)));
     }
+    // A link stays one: what it leads to is replaced.
+    let target = if path.is_symlink() { path.canonicalize().map_err(io)? } else { path.to_path_buf() };
     let dir = folder_of(&target);
     let mut builder = tempfile::Builder::new();
     // Temporary files are private by default; this one is to have the permissions of any new file.
@@ -115,6 +115,7 @@ mod tests {
             assert!(link.is_symlink() && read_text(&path).unwrap() == "through");
             let said = write_atomic("/dev/null", b"x").unwrap_err().to_string();
             assert!(said.contains("device or a pipe"), "{said}");
+            std::fs::remove_file(link).unwrap();
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
         std::fs::write(&path, b"ab\xff").unwrap();

@@ -97,9 +97,9 @@ macro_rules! define {
 define! { $
     /// a s(ax) (1 - s(ax)), s the logistic function; with e = exp(-|ax|) it is a e / (1 + e)^2, which keeps its digits where s is near 1.
     Sigmoid("sigmoid"),
-    |x, a| { let e = decay((a * x).abs()); let t = 1.0 + e; a * e / (t * t) },
+    |x, a| { let e = decay((a * x).abs()); let s = 1.0 / (1.0 + e); a * s * (e * s) },
     |x, a| 1.0 / (1.0 + (-a * x).exp()),
-    "let e = exp(max(-abs(alpha * x), -87.0)); return alpha * e / ((1.0 + e) * (1.0 + e));";
+    "let e = exp(max(-abs(alpha * x), -87.0)); let s = 1.0 / (1.0 + e); return alpha * s * (e * s);";
     /// a / (2 (1 + (pi a x / 2)^2)).
     ATan("atan"),
     |x, a| { let t = std::f32::consts::FRAC_PI_2 * a * x; a / (2.0 * (1.0 + t * t)) },

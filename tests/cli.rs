@@ -130,6 +130,9 @@ fn wrong_input() -> Outcome {
     encoding("data.max_steps=5", "--set data.max_steps: only recordings cut by duration_us have it")?;
     encoding("data.tau_us=5", "--set data.tau_us: only encoding = \"surface\" has it")?;
     encoding("data.crop={x=1,y=1,width=64,height=9}", "--set data.crop: 64x9 pixels from (1, 1) on reach beyond")?;
+    encoding("data.crop=[0,8]", "--set data.crop: a part of the sensor without pixels holds no events")?;
+    encoding("data.dir=here", "--set data.dir: recordings of gestures are made as they are asked for")?;
+    encoding("model.depth=4000000000", "--set model.depth: 4000000000: from 1 to 1024 are possible")?;
     encoding("data.crop=[1]", "data.crop: expected [height, width] for the centre, or { x, y, width, height }")?;
     fails(dir, 1, &["train", "tiny.toml", "--set", "data.name=nmnist"], "tiny.toml: data.dir: N-MNIST is not at")?;
     fails(dir, 1, &["train", "tiny.toml", "--device", "gpu:99"], "no adapter 99")?;
@@ -139,6 +142,11 @@ fn wrong_input() -> Outcome {
     fails(dir, 1, &["profile", "none.safetensors"], "none.safetensors: ")?;
     fails(dir, 1, &["eval", "tiny.toml"], "tiny.toml: byte 0: not a safetensors file")?;
     fails(dir, 1, &["inspect", "tiny.toml"], "tiny.toml: ")?;
+    fails(dir, 2, &["bench", "step", "--batch", "9999999999999"], "more than 2^31 values")?;
+    std::fs::write(dir.join("a.csv"), "t,x,y,p\n1,2,3,1\n")?;
+    fails(dir, 2, &["inspect", "a.csv", "--png", "./a.csv"], "--png ./a.csv: is the file that is read")?;
+    fails(dir, 2, &["convert", "a.csv", "a.csv"], "a.csv: is the file that is read")?;
+    fails(dir, 1, &["convert", "a.csv", "none/b.csv"], "none/b.csv: there is no folder none")?;
     // Nothing was left behind by any of it.
     check(!dir.join("runs").exists(), "a run's folder after an error")
 }

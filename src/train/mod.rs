@@ -372,7 +372,8 @@ impl Trainer<'_> {
                 labels: p.labels + labels,
             },
         });
-        if look { self.gather() } else { Ok(()) }
+        // On a GPU that waits for the step; on the CPU it costs nothing, and a run that is resumed adds up in the same order.
+        if look || matches!(self.params.device(), Device::Cpu) { self.gather() } else { Ok(()) }
     }
     /// Reads what has added up on the device.
     fn gather(&mut self) -> Result<()> {

@@ -138,6 +138,10 @@ pub(super) fn run(a: &GatesArgs) -> Result<()> {
     if !(0.0..=1.0).contains(&a.rate) {
         return Err(Error::usage(format!("--rate {}: must be from 0 to 1", a.rate)));
     }
+    let tokens = a.tokens.saturating_mul(a.tokens);
+    if [a.batch, tokens, a.dim.max(tokens)].into_iter().fold(a.steps_t, usize::saturating_mul) > 1 << 31 {
+        return Err(Error::usage("maps of steps x batch x tokens x dim (or x tokens) of more than 2^31 values are too large"));
+    }
     let device = a.place.open()?;
     let shape = [a.steps_t, a.batch, a.tokens, a.tokens, a.dim];
     let x = spikes(&device, &shape, a.rate, &mut Rng::new(0).stream("input"))?;

@@ -66,7 +66,7 @@ impl NetArgs {
         let map =
             [self.batch, self.size, self.size, self.dim.div_ceil(8).max(2)].into_iter().fold(self.steps_t, usize::saturating_mul);
         if map > 1 << 31 {
-            return Err(Error::usage(format!("the first map of the network has {map} values: at most 2^31 are possible")));
+            return Err(Error::usage("steps x batch x size x size x dim / 8 are more than 2^31 values, which is the most"));
         }
         let (net, semm) = match self.net {
             NetName::Spikformer => (Net::Spikformer, false),
