@@ -145,6 +145,8 @@ fn wrong_input() -> Outcome {
     fails(dir, 2, &["bench", "step", "--batch", "9999999999999"], "more than 2^31 values")?;
     std::fs::write(dir.join("a.csv"), "t,x,y,p\n1,2,3,1\n")?;
     fails(dir, 2, &["inspect", "a.csv", "--png", "./a.csv"], "--png ./a.csv: is the file that is read")?;
+    fails(dir, 2, &["inspect", "-"], "-: only infer reads standard input")?;
+    fails(dir, 2, &["convert", "a.csv", "-"], "-: only files are written")?;
     fails(dir, 2, &["convert", "a.csv", "a.csv"], "a.csv: is the file that is read")?;
     fails(dir, 1, &["convert", "a.csv", "none/b.csv"], "none/b.csv: there is no folder none")?;
     // Nothing was left behind by any of it.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::events::{EventStream, FORMATS, Format, convert, format, written_as};
 use crate::files::not_over;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Write a recording in another format, saying what is lost.
 ///
@@ -39,6 +39,9 @@ pub(super) struct ConvertArgs {
 
 /// Runs the command.
 pub(super) fn run(a: &ConvertArgs) -> Result<()> {
+    if a.output == Path::new("-") {
+        return Err(Error::usage("-: only files are written; ./- is a file of that name"));
+    }
     let to = match &a.to {
         None => written_as(&a.output)?,
         Some(name) => format(name).filter(|f| f.encode.is_some()).ok_or_else(|| {

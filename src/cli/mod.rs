@@ -113,6 +113,9 @@ struct Reading {
 impl Reading {
     /// Reads an event file.
     fn open(&self, path: &Path) -> Result<EventStream> {
+        if path == Path::new("-") {
+            return Err(Error::usage("-: only infer reads standard input; ./- is a file of that name"));
+        }
         let format = self.format.as_deref().map(format_named);
         let columns = self.columns.as_deref().map(|order| {
             let what = || format!("--columns {order}: no order of the letters t, x, y and p (and _ for other columns)");
