@@ -97,6 +97,8 @@ pub fn trials() -> Vec<Trial> {
     }
     let formats = dir.join("formats");
     let missing = !formats.is_dir();
+    let all = dir.clone();
+    trials.push(Trial::test("decode::told_by_content", move || told_by_content(&all)).with_ignored_flag(missing));
     trials.push(Trial::test("decode::hdf5_lzf", lzf));
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     // How many events there are, and how many of the cuts leave some of them.
@@ -118,6 +120,48 @@ pub fn trials() -> Vec<Trial> {
     let trial = Trial::test("decode::mutated_recordings", move || mutated(&formats));
     trials.push(trial.with_ignored_flag(missing));
     trials
+}
+
+/// Every file without its name is what it is with it, the two formats without a magic number included, and none else is taken for them.
+fn told_by_content(dir: &Path) -> Result<(), Failed> {
+    let (mut folders, mut told) = (vec![dir.to_path_buf()], [0, 0]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let atis = path.parent().is_some_and(|p| p.ancestors().any(|a| a.ends_with("nmnist")))
+                || name.starts_with("ncaltech101")
+                || name == "nmnist.bin";
+            let head = head(&path);
+            let found = events::sniff(&head, None).map(|f| f.name);
+            let want = if atis { Some("atis") } else { events::sniff(&head, Some(&path)).map(|f| f.name) };
+            // Text that is no table is told by its name too.
+            if want != Some("text") || found.is_some() {
+                same(&path.display().to_string(), found, want)?;
+            }
+            told[0] += usize::from(found == Some("atis"));
+            // As its camera's software writes it, and without the header.
+            if let Some(end) = header_end(&head).filter(|_| found == Some("evt2")) {
+                let words = &std::fs::read(&path)?[end..];
+                same(&path.display().to_string(), events::sniff(words, None).map(|f| f.name), Some("evt2"))?;
+                told[1] += 1;
+            }
+        }
+    }
+    same("files without a magic number", told, [1102, 3])
+}
+
+/// Where the lines that begin with `%` end.
+fn header_end(head: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while head[at..].starts_with(b"% ") {
+        at += 1 + head[at..].iter().position(|b| *b == b'\n')?;
+    }
+    Some(at)
 }
 
 /// The folder holds what the manifest says, checksums too, and a sample of each class can be read; of the signs all.

@@ -4,6 +4,7 @@
 //! end first. A record with y = 240 is no event but an overflow of the timestamp: all events behind it are 2^13
 //! microseconds later than they say (as in the dataset authors' readers). The sensor's size is not in the file.
 
+use super::file::HEAD;
 use super::{Carry, DecodeError, Decoder, Event, EventStream, Format};
 
 /// The format.
@@ -20,6 +21,10 @@ pub static FORMAT: Format = Format {
 const OVERFLOW_ROW: u8 = 240;
 const OVERFLOW_STEP: i64 = 1 << 13;
 const TIME_LIMIT: i64 = 1 << 23;
+/// So many events tell the format without its name.
+const SURE: usize = 64;
+/// Nothing happens for longer only where somebody says what it is a recording of.
+const PAUSE: i64 = 1_000_000;
 
 /// Decoder of 40-bit events.
 #[derive(Debug, Default)]
@@ -60,10 +65,32 @@ impl Decoder for AtisDecoder {
     }
 }
 
-/// Nothing marks the format, so the times must look like times: in order, and not all records alike.
+/// Nothing marks the format: its name says it of what looks like it, and what can be nothing else needs no name.
 fn sniff(head: &[u8], named: bool) -> bool {
+    named && looks_like_it(head) || is_certain(head)
+}
+
+/// Whole records of 64 events or more on the sensor's 240 rows, times that never step back, seldom stand still and never pause for a
+/// second, both polarities, more than one pixel. The times alone are in order in one of 64! = 10^89 random files; text has one polarity.
+fn is_certain(head: &[u8]) -> bool {
+    let (mut decoder, mut events) = (AtisDecoder::default(), Vec::new());
+    // How a file ends that is longer than this is not seen.
+    let whole = decoder.push(head, &mut events).is_ok() && (head.len() >= HEAD || decoder.finish(&mut events).is_ok());
+    if !whole || events.len() < SURE {
+        return false;
+    }
+    let steps = || events.windows(2).map(|e| e[1].t - e[0].t);
+    events.iter().all(|e| e.y < OVERFLOW_ROW.into())
+        && steps().all(|us| (0..PAUSE).contains(&us))
+        && steps().filter(|us| *us > 0).count() * 4 >= events.len()
+        && events.iter().any(|e| e.p != events[0].p)
+        && events.iter().any(|e| (e.x, e.y) != (events[0].x, events[0].y))
+}
+
+/// Times in order, but for a few, and not all records alike.
+fn looks_like_it(head: &[u8]) -> bool {
     let (records, rest) = head.as_chunks::<5>();
-    if !named || records.is_empty() {
+    if records.is_empty() {
         return false;
     }
     if records.len() < 4 {

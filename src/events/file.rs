@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// As much of a file as [`sniff`] looks at.
-const HEAD: usize = 1 << 16;
+pub(super) const HEAD: usize = 1 << 16;
 /// What is read at once.
 const PIECE: usize = 1 << 20;
 

@@ -406,6 +406,71 @@ mod tests {
         }
     }
 
+    /// A recording as a camera makes them: both polarities, many pixels, times in order.
+    fn plain(n: u32) -> EventStream {
+        let event =
+            |i: u32| Event { t: i64::from(i) * 37, x: (i * 7 % 120) as u16, y: (i * 13 % 90) as u16, p: i.is_multiple_of(3) };
+        EventStream::new((0..n).map(event).collect(), Sensor::new(120, 90))
+    }
+
+    /// As [`evt2`] without the header that its writer makes.
+    fn headless(stream: &EventStream) -> Vec<u8> {
+        let bytes = encoded(&evt2::FORMAT, stream);
+        let end = b"% end\n";
+        let at = bytes.windows(end.len()).position(|w| w == end).unwrap();
+        bytes[at + end.len()..].to_vec()
+    }
+
+    #[test]
+    fn files_are_told_without_their_names() {
+        let told = |bytes: &[u8], name: Option<&str>| sniff(bytes, name.map(std::path::Path::new)).map(|f| f.name);
+        for n in [500, 30_000] {
+            for f in FORMATS.iter().filter(|f| f.encode.is_some()) {
+                assert_eq!(told(&encoded(f, &plain(n)), None), Some(f.name));
+            }
+            assert_eq!(told(&headless(&plain(n)), None), Some("evt2"));
+        }
+        // Of so few records the name must say what they are, and of those that are not quite in order.
+        for (few, name, format) in [(encoded(&atis::FORMAT, &plain(9)), "a.bs2", "atis"), (headless(&plain(9)), "a.raw", "evt2")]
+        {
+            assert_eq!((told(&few, None), told(&few, Some(name))), (None, Some(format)));
+        }
+        let mut stream = plain(500);
+        stream.events[100].t -= 50;
+        let back = encoded(&atis::FORMAT, &stream);
+        assert_eq!((told(&back, None), told(&back, Some("a.bin"))), (None, Some("atis")));
+        // A damaged end leaves it to the name as well.
+        let cut = &encoded(&atis::FORMAT, &plain(500))[..2498];
+        assert_eq!((told(cut, None), told(cut, Some("a.bin"))), (None, Some("atis")));
+    }
+
+    /// Nor does anything look like an event file by chance: noise of any length, and what counts up or stays alike.
+    #[test]
+    fn nothing_else_is_told_for_events() {
+        let mut rng = crate::rng::Rng::new(5).stream("sniff");
+        for i in 0..4000 {
+            let n = [320, 340, 1000, 65_536][i % 4];
+            let words = (0..n / 8 + 1).flat_map(|_| rng.u64().to_le_bytes());
+            let bytes: Vec<u8> = words.take(n).collect();
+            assert_eq!(sniff(&bytes, None).map(|f| f.name), None, "noise {i}");
+        }
+        let n = 20_000u32;
+        let plain: [(&str, Vec<u8>); 9] = [
+            ("zeros", vec![0; 5000]),
+            ("ones", vec![0xff; 5000]),
+            ("0x80", vec![0x80; 5000]),
+            ("a ramp", (0..n).map(|i| (i / 100) as u8).collect()),
+            ("a fast ramp", (0..n).map(|i| i as u8).collect()),
+            ("counted, little end first", (0..n).flat_map(|i| i.to_le_bytes()).collect()),
+            ("counted, big end first", (0..n).flat_map(|i| i.to_be_bytes()).collect()),
+            ("counted in five bytes", (0..n).flat_map(|i| u64::from(i).to_be_bytes()[3..].to_vec()).collect()),
+            ("small floats", (0..n).flat_map(|i| (i as f32).sin().to_le_bytes()).collect()),
+        ];
+        for (what, bytes) in plain {
+            assert_eq!(sniff(&bytes, None).map(|f| f.name), None, "{what}");
+        }
+    }
+
     #[test]
     fn names_and_extensions_are_sound() {
         for f in FORMATS {
