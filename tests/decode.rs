@@ -100,6 +100,7 @@ pub fn trials() -> Vec<Trial> {
     let all = dir.clone();
     trials.push(Trial::test("decode::told_by_content", move || told_by_content(&all)).with_ignored_flag(missing));
     trials.push(Trial::test("decode::hdf5_lzf", lzf));
+    trials.push(Trial::test("decode::cut_spike_trains", cut_spike_trains));
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     // How many events there are, and how many of the cuts leave some of them.
     for (dir, file, whole, some) in [
@@ -162,6 +163,31 @@ fn header_end(head: &[u8]) -> Option<usize> {
         at += 1 + head[at..].iter().position(|b| *b == b'\n')?;
     }
     Some(at)
+}
+
+/// Wherever a file of spike trains is cut off, one sentence says so, and how long it was.
+fn cut_spike_trains() -> Result<(), Failed> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/shd.h5");
+    let bytes = std::fs::read(path)?;
+    let whole = events::hdf5::spike_trains(bytes.clone())?;
+    same("samples", (whole.trains.len(), whole.trains[11].times.len(), whole.labels[11]), (12, 41, 11))?;
+    for n in (8..bytes.len()).step_by(7) {
+        let e = events::hdf5::spike_trains(bytes[..n].to_vec()).err().ok_or_else(|| format!("{n} bytes are read"))?;
+        same("byte", e.offset, n as u64)?;
+        same(&n.to_string(), Some(e.message), hdf5_cut(n, &bytes))?;
+    }
+    Ok(())
+}
+
+/// What is said of the first `n` bytes of an HDF5 file; none of other formats, and where nothing tells yet that it is one.
+fn hdf5_cut(n: usize, whole: &[u8]) -> Option<String> {
+    let at = [0, 512].into_iter().find(|at| whole[*at..].starts_with(b"\x89HDF") && n >= at + 8)?;
+    // The superblock's length goes by its version.
+    let superblock = if whole[at + 8] < 2 { 96 } else { 48 };
+    Some(match n < at + superblock {
+        true => "the file is cut off here, within its superblock".into(),
+        false => format!("the file is cut off here; its superblock says that it has {} bytes", whole.len()),
+    })
 }
 
 /// The folder holds what the manifest says, checksums too, and a sample of each class can be read; of the signs all.
@@ -233,6 +259,9 @@ fn cut_off(path: &Path, whole: usize, some: f64) -> Result<(), Failed> {
         let place = strict.strip_prefix(&format!("{}: byte ", file.display()));
         let byte = place.and_then(|p| p.split_once(": ")?.0.parse::<usize>().ok());
         same(&format!("{n}: {strict}"), byte.is_some_and(|b| b <= n), true)?;
+        if let Some(said) = hdf5_cut(n, &bytes) {
+            same("said", &strict, &format!("{}: byte {n}: {said}", file.display()))?;
+        }
         let found = match events::open(&file, false) {
             Ok(s) => {
                 same(&format!("{n}: {:?}", s.warnings), s.warnings.len(), 1)?;

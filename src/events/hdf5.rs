@@ -6,13 +6,15 @@
 //! Fletcher, scale-offset, n-bit and SZIP filters are read; of others the error says the name and a way round. Spike trains come by [`spike_trains`].
 //!
 //! Of a file that is cut off, or whose chunks are damaged, the events come out whose columns are all there: those before the end of
-//! an array in one piece, those in whole chunks before the first that is not. An array whose header or index is lost is lost.
+//! an array in one piece, those in whole chunks before the first that is not. An array whose header or index is lost is lost, and so are
+//! spike trains. What is said of a cut is where the file ends and how long its superblock says that it was.
 
 use super::columns::Order;
 use super::mat::{self, Matrix};
 use super::npy::guess;
 use super::numbers::{self, Kind, Numbers};
 use super::{DecodeError, Decoder, Event, Format, Sensor};
+use hdf5_reader::error::Error;
 use hdf5_reader::group::Group;
 use hdf5_reader::messages::{HdfMessage, layout::DataLayout};
 use hdf5_reader::{ByteOrder, Dataset, Datatype, FilterRegistry, Hdf5File, OpenOptions};
@@ -66,7 +68,7 @@ pub fn spike_trains(file: Vec<u8>) -> Result<SpikeTrains, DecodeError> {
     let len = file.len() as u64;
     let error = |what: String| DecodeError::new(len, what);
     let file = open(file).map_err(error)?;
-    trains(&file).map_err(|e| error(cut(&file, len).map_or(String::new(), |cut| cut + ": ") + &e))
+    cut(&file, len).map_or_else(|| trains(&file), Err).map_err(error)
 }
 
 fn trains(file: &Hdf5File) -> Result<SpikeTrains, String> {
@@ -101,14 +103,18 @@ fn open(bytes: Vec<u8>) -> Result<Hdf5File, String> {
         .with_max_chunk_bytes(most.min(1 << 28))
         .with_max_read_bytes(most)
         .with_max_object_header_bytes(bytes.len().min(1 << 24));
-    Hdf5File::from_vec_with_options(bytes, options).map_err(|e| e.to_string())
+    // No more than the superblock is read here.
+    Hdf5File::from_vec_with_options(bytes, options).map_err(|e| match e {
+        Error::UnexpectedEof { .. } => "the file is cut off here, within its superblock".into(),
+        e => e.to_string(),
+    })
 }
 
 /// h5py's LZF filter: the third of its parameters is the length of a chunk.
-fn unpack_lzf(parameters: &[u32], data: &[u8]) -> hdf5_reader::error::Result<Vec<u8>> {
+fn unpack_lzf(parameters: &[u32], data: &[u8]) -> Result<Vec<u8>, Error> {
     let most = data.len().saturating_mul(MOST_LZF);
     let len = parameters.get(2).map_or(most, |&n| most.min(n as usize));
-    lzf::decompress(data, len).map_err(|e| hdf5_reader::error::Error::FilterError(format!("LZF: {e:?}")))
+    lzf::decompress(data, len).map_err(|e| Error::FilterError(format!("LZF: {e:?}")))
 }
 
 /// The filters that are met but not read, by their registered numbers.
@@ -281,21 +287,17 @@ impl Search {
 /// Says that a file of `len` bytes was longer; none where it is not cut off.
 fn cut(file: &Hdf5File, len: u64) -> Option<String> {
     let whole = file.superblock().eof_address;
-    (whole > len).then(|| format!("the file is cut off here, of {whole} bytes"))
+    (whole > len).then(|| format!("the file is cut off here; its superblock says that it has {whole} bytes"))
 }
 
 fn read(bytes: Vec<u8>, order: Option<Order>, out: &mut Vec<Event>) -> Result<(), String> {
-    let (len, before) = (bytes.len() as u64, out.len());
+    let len = bytes.len() as u64;
     let file = open(bytes)?;
     let cut = cut(&file, len);
     let mut s = Search { file, order, left: MOST_GROUPS, seen: Vec::new(), damage: None };
     let found = s.events(out);
-    match (cut, s.damage.or(found.err())) {
-        (None, None) => Ok(()),
-        (None, Some(e)) => Err(e),
-        (Some(cut), Some(e)) if out.len() == before => Err(format!("{cut}: {e}")),
-        (Some(cut), _) => Err(cut),
-    }
+    // Where a file is cut, whatever else is wrong comes of it.
+    cut.or(s.damage).or(found.err()).map_or(Ok(()), Err)
 }
 
 /// What is there of an array's beginning, in whole elements (rows of a table); none where its kind of storage does not let it be
