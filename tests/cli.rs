@@ -220,11 +220,18 @@ fn profile() -> Outcome {
     let args = ["profile", best, "--device", "cpu", "--convention", "horowitz45-fp32-cache", "--html", "report.html"];
     let p = json(dir, &[&args[..], &["--json"]].concat())?;
     let e = json(dir, &["eval", best, "--device", "cpu", "--json"])?;
-    for key in ["accuracy", "firing_rate", "router_firing_rate", "effective_acs", "effective_macs", "energy_pj", "confusion"] {
+    for key in ["accuracy", "firing_rate", "router_firing_rate", "effective_acs", "effective_macs", "confusion"] {
         check(p[key] == e[key], (key, &p[key], &e[key]))?;
+    }
+    // The energy is by the convention that was asked for, and says so.
+    check(p["energy_convention"] == args[5] && p["energy_pj"] == p["energy"][5]["energy_pj"], &p["energy_pj"])?;
+    let plain = json(dir, &["profile", best, "--device", "cpu", "--json"])?;
+    for key in ["dense_energy_pj", "energy_convention"] {
+        check(plain[key] == e[key], (key, &plain[key], &e[key]))?;
     }
     let sum = |key: &str| -> f64 { p["modules"].as_array().into_iter().flatten().filter_map(|m| m[key].as_f64()).sum() };
     let near = |a: f64, b: &Value| b.as_f64().is_some_and(|b| b > 0.0 && (a - b).abs() < 1e-6 * b);
+    check(plain["energy_pj"].as_f64().is_some_and(|pj| near(pj, &e["energy_pj"])), (&plain["energy_pj"], &e["energy_pj"]))?;
     check(near(sum("effective_acs"), &p["effective_acs"]) && near(sum("bytes_moved"), &p["bytes_moved"]), &p)?;
     check(near(sum("energy_pj"), &p["energy"][5]["energy_pj"]) && p["energy"][5]["convention"] == args[5], &p["energy"])?;
     check(
@@ -244,6 +251,7 @@ fn profile() -> Outcome {
     check(some["samples_counted"] == 8, &some["samples_counted"])?;
     let text = works(dir, &["profile", best, "--device", "cpu", "--n", "4", "--split", "val"])?;
     check(["NeuroBench", "spikingformer", "step 1", "break-even", "met a closed gate"].iter().all(|w| text.contains(w)), &text)?;
+    check(text.contains("energy            ") && text.contains(" a sample by horowitz45-fp32\n"), &text)?;
     fails(dir, 2, &["profile", best, "--html", "a.html", "--clip", "99", "--device", "cpu"], "--clip 99")?;
     fails(dir, 1, &["profile", best, "--html", "none/a.html", "--n", "2", "--device", "cpu"], "none/a.html: ")
 }

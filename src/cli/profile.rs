@@ -34,7 +34,7 @@ pub(super) struct ProfileArgs {
     /// At most this many samples, of each class alike; all by default
     #[arg(long, value_name = "N")]
     n: Option<usize>,
-    /// What energies are reckoned by: horowitz45-fp32, -fp16, -int8, spikingformer, neurobench, horowitz45-fp32-cache or -dram
+    /// What `energy_pj` is reckoned by, in the sum and of each module; `energy_convention` names it. One of horowitz45-fp32, -fp16, -int8, spikingformer, neurobench, horowitz45-fp32-cache or -dram; `energy` lists them all
     #[arg(long, value_name = "NAME", default_value = "horowitz45-fp32")]
     convention: String,
     /// Write the report as one page with pictures
@@ -312,10 +312,13 @@ fn text(o: &Outcome) -> String {
         count(s.dense)
     ));
     parts.push(format!(
-        "skipped by gates  {} operations; {} more met a closed gate and were done\n\
+        "energy            {} a sample by {}\n\
+         skipped by gates  {} operations; {} more met a closed gate and were done\n\
          bytes moved       {} a sample, in batches of {}\n\
          time              {} ms a sample on {}; {} ms with nothing skipped\n\
          accuracy          {} on {} {} samples\n",
+        joules(p.activity.energy_pj),
+        p.activity.energy_convention,
         count(p.activity.skipped_sops),
         count(p.gated_sops),
         count(p.bytes_moved),

@@ -135,14 +135,13 @@ pub fn page(p: &Page<'_>) -> Result<String> {
 
 fn summary(p: &Page<'_>) -> String {
     let a = &p.profile.activity;
-    let e = p.profile.energy.iter().find(|e| e.convention == p.profile.convention);
     let mut tiles = vec![
         ("accuracy", percent(p.accuracy)),
         ("firing rate", percent(a.firing_rate)),
         ("additions a sample", count(a.effective_acs)),
         ("multiply-adds a sample", count(a.effective_macs)),
         ("dense multiply-adds", count(a.dense_macs)),
-        (p.profile.convention, joules(e.map_or(0.0, |e| e.energy_pj))),
+        (a.energy_convention, joules(a.energy_pj)),
         ("time a sample", seconds(p.profile.seconds_per_sample)),
     ];
     if let Some(r) = a.router_firing_rate {

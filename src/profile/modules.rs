@@ -135,7 +135,7 @@ pub struct Timing {
 /// What a network did on some samples; numbers are means a sample (a whole clip, all its steps) unless they say otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Profile {
-    /// The summary that `spikemix eval` prints too, with energy by [`HOROWITZ45_FP32`].
+    /// The summary that `spikemix eval` prints too, with energy by `convention`.
     #[serde(flatten)]
     pub activity: Activity,
     /// Steps of a clip.
@@ -156,7 +156,7 @@ pub struct Profile {
     pub routers_by_step: Vec<RouterProfile>,
     /// NeuroBench's metrics.
     pub neurobench: NeuroBench,
-    /// The convention of `energy_pj` in `modules`.
+    /// The convention of `energy_pj` here and in `modules`; `energy_convention` is the same.
     pub convention: &'static str,
     /// By every convention.
     pub energy: Vec<Energy>,
@@ -257,7 +257,12 @@ impl Profile {
             seconds: seconds / timed,
         });
         Ok(Profile {
-            activity: Activity::of(counts),
+            activity: Activity {
+                energy_pj: convention.counts_pj(counts) / n,
+                dense_energy_pj: convention.dense_pj(&counts.total()) / n,
+                energy_convention: convention.name,
+                ..Activity::of(counts)
+            },
             steps,
             neurons: counts.rows.iter().filter_map(|r| neuron_layer(r, n)).collect(),
             integer_acs: sum(|m| m.integer_acs),

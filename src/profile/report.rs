@@ -101,7 +101,7 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// From counts over [`Counts::samples`] samples.
+    /// From counts over [`Counts::samples`] samples; energy by [`HOROWITZ45_FP32`].
     pub fn of(counts: &Counts) -> Self {
         let n = counts.samples.max(1) as f64;
         let total = counts.total();
