@@ -230,6 +230,10 @@ impl Recipe {
             return Err(settings.error("name", format!("{:?} cannot name a folder", recipe.name)));
         }
         recipe.model.validate().map_err(|e| named(e, &settings))?;
+        if let Some((key, instead)) = recipe.model.idle_key() {
+            let what = format!("has no effect with [model.semm], where {instead} takes its place; leave it out");
+            return Err(settings.error(&format!("model.{key}"), what));
+        }
         if recipe.model.classes != classes {
             let what = format!("{} does not fit the data, which have {classes} classes", recipe.model.classes);
             return Err(settings.error("model.classes", what));
@@ -350,11 +354,32 @@ mod tests {
             ("data.name=gesture", "--set data.name: no dataset is called `gesture`"),
             ("model.classes=3", "--set model.classes: 3 does not fit the data, which have 8 classes"),
             ("model.in_channels=3", "--set model.in_channels: 3 does not fit"),
+            ("model.heads=5", "--set model.heads: 5 heads do not divide a width of 256"),
+            ("model.semm.experts=5", "--set model.semm.experts: 5 experts do not divide a width of 256"),
             ("name=a/b", "--set name: "),
             ("trian.lr=1", "--set trian: there is no such key; did you mean train?"),
         ] {
             let e = open(&[set]).expect_err(set).to_string();
             assert!(e.starts_with(place), "{set}: {e}");
         }
+    }
+
+    #[test]
+    fn keys_without_effect_are_refused() {
+        for (key, value, instead) in [
+            ("heads", "8", "semm.experts"),
+            ("mlp_ratio", "2", "semm.hidden"),
+            ("attention_v_threshold", "1.0", "semm.v_threshold"),
+        ] {
+            let set = format!("model.{key}={value}");
+            assert!(open(&[&set]).is_ok(), "{set}");
+            let e = open(&["model.semm.experts=4", &set]).expect_err(&set).to_string();
+            let place = format!("--set model.{key}: has no effect with [model.semm]");
+            assert!(e.starts_with(&place) && e.contains(instead), "{e}");
+        }
+        // A recipe as resolved names every key, and can be run again.
+        let resolved = open(&["model.semm.experts=4"]).unwrap().to_toml().unwrap();
+        assert!(resolved.contains("heads = 16"), "{resolved}");
+        Recipe::open(Settings::parse("recipe.toml", &resolved).unwrap()).unwrap();
     }
 }

@@ -204,8 +204,17 @@ fn train_eval_inspect() -> Outcome {
     for word in ["test accuracy", "block.0.attn.router", "energy by horowitz45-fp32", "MAC", "AC"] {
         check(report.contains(word), (word, &report))?;
     }
-    // A checkpoint that was cut short.
     let bytes = std::fs::read(dir.join(best))?;
+    // A checkpoint from when a recipe could set what has no effect.
+    let (heads, other) = (br#"\"heads\":16"#, br#"\"heads\":32"#);
+    let mut old = bytes.clone();
+    while let Some(at) = old.windows(heads.len()).position(|w| w == heads) {
+        old[at..at + other.len()].copy_from_slice(other);
+    }
+    check(old != bytes, "no heads in the checkpoint")?;
+    std::fs::write(dir.join("old.safetensors"), old)?;
+    works(dir, &["eval", "old.safetensors", "--device", "cpu"])?;
+    // A checkpoint that was cut short.
     std::fs::write(dir.join("cut.safetensors"), &bytes[..bytes.len() - 5])?;
     fails(dir, 1, &["eval", "cut.safetensors"], "cut short")
 }

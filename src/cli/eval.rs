@@ -9,7 +9,7 @@ use crate::ctx::Module;
 use crate::data::{Samples, Splits};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model;
+use crate::model::{self, spec::IDLE_WITH_SEMM};
 use crate::params::{Build, Params};
 use crate::profile::report::Activity;
 use crate::recipe::Recipe;
@@ -104,6 +104,10 @@ impl Subject {
     pub fn open(&self) -> Result<Opened> {
         let checkpoint = Checkpoint::open(&self.checkpoint)?;
         let mut settings = settings(&checkpoint)?;
+        // Recipes were once not asked about keys without effect.
+        if settings.get("model.semm").is_some() {
+            IDLE_WITH_SEMM.iter().for_each(|(key, _)| settings.remove(&format!("model.{key}")));
+        }
         self.set.iter().try_for_each(|s| settings.set(s))?;
         if let Some(name) = &self.dataset {
             settings.put_string("data.name", name.as_str());

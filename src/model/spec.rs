@@ -20,6 +20,10 @@ pub enum Net {
     Csnn,
 }
 
+/// Keys that have no effect with [`Spec::semm`], and what takes the place of each.
+pub const IDLE_WITH_SEMM: [(&str, &str); 3] =
+    [("heads", "semm.experts"), ("mlp_ratio", "semm.hidden"), ("attention_v_threshold", "semm.v_threshold")];
+
 /// A network as data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -40,7 +44,7 @@ pub struct Spec {
     pub dim: usize,
     /// Transformer blocks.
     pub depth: usize,
-    /// Attention heads (networks without experts).
+    /// Attention heads, a divisor of the width (networks without experts).
     pub heads: usize,
     /// Hidden width of the perceptron over D (networks without experts).
     pub mlp_ratio: usize,
@@ -99,6 +103,14 @@ impl Spec {
     pub fn grid(&self, h: usize, w: usize) -> (usize, usize) {
         let halve = |n: usize| self.pools().iter().filter(|p| **p).fold(n, |n, _| n.div_ceil(2));
         (halve(h), halve(w))
+    }
+    /// The first of [`IDLE_WITH_SEMM`] that is not as it is by default, although there are expert mixtures.
+    pub fn idle_key(&self) -> Option<(&'static str, &'static str)> {
+        let d = Spec::default();
+        let changed =
+            [self.heads != d.heads, self.mlp_ratio != d.mlp_ratio, self.attention_v_threshold != d.attention_v_threshold];
+        self.semm?;
+        IDLE_WITH_SEMM.into_iter().zip(changed).find(|k| k.1).map(|k| k.0)
     }
     /// What is impossible about attention and perceptron at width `dim`, if anything, as `key: reason`.
     pub fn mixing_problem(&self) -> Option<String> {
