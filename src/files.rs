@@ -35,6 +35,26 @@ pub fn not_over(input: &Path, output: &Path, option: &str) -> Result<()> {
     }
 }
 
+/// Makes a folder and those it lies in, unless it is there.
+///
+/// # Errors
+/// The system's, with `path`; a link to nothing is named with where it leads.
+pub fn make_folder(path: &Path) -> Result<()> {
+    not_dangling(path)?;
+    std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))
+}
+
+/// What the system says of a link to nothing is that there is no such file, or that there is one already.
+fn not_dangling(path: &Path) -> Result<()> {
+    match std::fs::read_link(path) {
+        Ok(target) if !path.exists() => {
+            let what = format!("is a link to {}, which is not there", target.display());
+            Err(Error::io(path, std::io::Error::new(std::io::ErrorKind::NotFound, what)))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     let io = |e| Error::io(path, e);
     if path.exists() && !path.is_file() {
@@ -42,6 +62,7 @@ fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
             if path.is_dir() { "is a folder" } else { "is a device or a pipe; only files are written, whole or not at all" };
         return Err(Error::io(path, std::io::Error::other(what)));
     }
+    not_dangling(path)?;
     // A link stays one: what it leads to is replaced.
     let target = if path.is_symlink() { path.canonicalize().map_err(io)? } else { path.to_path_buf() };
     let dir = folder_of(&target);
@@ -113,6 +134,12 @@ mod tests {
             std::os::unix::fs::symlink(&path, &link).unwrap();
             write_atomic(&link, b"through").unwrap();
             assert!(link.is_symlink() && read_text(&path).unwrap() == "through");
+            let dangling = dir.path().join("dangling");
+            std::os::unix::fs::symlink("gone/c.txt", &dangling).unwrap();
+            let said = write_atomic(&dangling, b"x").unwrap_err().to_string();
+            assert_eq!(said, format!("{}: is a link to gone/c.txt, which is not there", dangling.display()));
+            assert!(dangling.is_symlink());
+            std::fs::remove_file(dangling).unwrap();
             let said = write_atomic("/dev/null", b"x").unwrap_err().to_string();
             assert!(said.contains("device or a pipe"), "{said}");
             std::fs::remove_file(link).unwrap();

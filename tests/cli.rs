@@ -353,6 +353,14 @@ fn picture() -> Outcome {
     works(dir, &["inspect", "a.aedat", "--gif", "a.gif", "--slice-us", "100000"])?;
     let gif = std::fs::read(dir.join("a.gif"))?;
     check(gif.starts_with(b"GIF89a") && gif[6..10] == [128, 1, 128, 1], "not a GIF of 384 x 384")?;
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("gone/b.png", dir.join("link.png"))?;
+        fails(dir, 1, &["inspect", "a.aedat", "--png", "link.png"], "link.png: is a link to gone/b.png, which is not there")?;
+        std::os::unix::fs::symlink("gone", dir.join("run"))?;
+        let words = "run: is a link to gone, which is not there";
+        fails(dir, 1, &["train", "tiny.toml", "--device", "cpu", "--out", "run"], words)?;
+    }
     fails(dir, 2, &["inspect", "a.aedat", "--gif", "a.gif", "--fps", "0"], "--fps 0")?;
     fails(dir, 2, &["inspect", "a.aedat", "--columns", "txyp"], "aedat3 files have no columns")?;
     let text = works(dir, &["inspect", "a.aedat"])?;

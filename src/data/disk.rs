@@ -8,7 +8,7 @@
 
 use super::cache::{Compact, Kept, Packed};
 use crate::Result;
-use crate::files::write_unsynced;
+use crate::files::{make_folder, write_unsynced};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -111,7 +111,7 @@ impl Disk {
         }
         let write = || -> Result<()> {
             let folder = crate::files::folder_of(&key.path);
-            std::fs::create_dir_all(folder).map_err(|e| crate::Error::io(folder, e))?;
+            make_folder(folder)?;
             write_unsynced(&key.path, &pack(kept, warnings)?)
         };
         match write() {

@@ -129,7 +129,7 @@ pub fn write_to_disk(gestures: &Gestures, dir: impl AsRef<Path>, format: &Format
     let dir = dir.as_ref().join(gestures.split.name());
     let folders: Vec<_> = gestures.names.iter().map(|class| dir.join(class)).collect();
     for folder in &folders {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        crate::files::make_folder(folder)?;
     }
     (0..gestures.len).into_par_iter().try_for_each(|i| {
         let file = format!("{i:06}.{}", format.extensions[0]);

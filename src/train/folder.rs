@@ -11,7 +11,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{read_text, write_atomic};
+use crate::files::{make_folder, read_text, write_atomic};
 use crate::recipe::Recipe;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -75,7 +75,7 @@ impl Folder {
                 ));
             }
         }
-        std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
+        make_folder(path)?;
         for file in FILES {
             match std::fs::remove_file(path.join(file)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(path.join(file), e)),
