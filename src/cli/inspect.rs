@@ -4,7 +4,7 @@ use super::{Reading, print, print_json, say, table};
 use crate::checkpoint::Checkpoint;
 use crate::encode::{SplitBy, render};
 use crate::error::{Error, Result};
-use crate::events::{EventStats, EventStream};
+use crate::events::{EventStats, EventStream, aedat2};
 use crate::files::{not_over, write_atomic};
 use crate::profile::report::count;
 use clap::{Args, ValueEnum};
@@ -89,11 +89,11 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
         say(&format!("note: only the first {shown} us are drawn, {} slices; longer --slice-us show more", render::MOST_SLICES));
     }
     if let Some(path) = &a.png {
-        let sheet = render::sheet(&stream, &style(a, 8));
+        let sheet = render::sheet(&stream, &style(a, &stream, 8));
         drawn(path, |out| sheet.write_to(out, image::ImageFormat::Png))?;
     }
     if let Some(path) = &a.gif {
-        let style = render::Style { frame_width: 384, ..style(a, moving(&stream)) };
+        let style = render::Style { frame_width: 384, ..style(a, &stream, moving(&stream)) };
         drawn(path, |out| gif(&stream, &style, a.fps, out))?;
     }
     let stats = stream.stats();
@@ -109,13 +109,14 @@ fn moving(stream: &EventStream) -> u16 {
     (6 * stream.events.len() as u64 / pixels.max(1)).clamp(8, 48) as u16
 }
 
-fn style(a: &InspectArgs, frames: u16) -> render::Style {
+fn style(a: &InspectArgs, stream: &EventStream, frames: u16) -> render::Style {
     let split_by = match a.split_by {
         Cut::Time => SplitBy::Time,
         Cut::Number => SplitBy::Number,
     };
     let into = render::Cut::Into(a.frames.unwrap_or(frames).into(), split_by);
-    render::Style { cut: a.slice_us.map_or(into, render::Cut::Every), ..render::Style::default() }
+    let rows_from_below = stream.format == aedat2::FORMAT.name;
+    render::Style { cut: a.slice_us.map_or(into, render::Cut::Every), rows_from_below, ..render::Style::default() }
 }
 
 /// Writes a picture, whole or not at all.

@@ -15,6 +15,8 @@ pub struct Style {
     pub columns: usize,
     /// A frame is enlarged by a whole factor up to about this many screen pixels of width.
     pub frame_width: u32,
+    /// Whether rows are counted from below, as in AEDAT 2 files; they are drawn upright all the same.
+    pub rows_from_below: bool,
 }
 
 /// How a recording is cut into the slices shown.
@@ -28,7 +30,7 @@ pub enum Cut {
 
 impl Default for Style {
     fn default() -> Self {
-        Style { cut: Cut::Into(8, SplitBy::Time), columns: 4, frame_width: 256 }
+        Style { cut: Cut::Into(8, SplitBy::Time), columns: 4, frame_width: 256, rows_from_below: false }
     }
 }
 
@@ -78,6 +80,7 @@ struct Drawing {
     h: u32,
     zoom: [u32; 2],
     full: f32,
+    from_below: bool,
 }
 
 impl Drawing {
@@ -97,7 +100,7 @@ impl Drawing {
         let counts = frame::frames(&stream.events, &slices, &window);
         let zoom = (style.frame_width / w).clamp(1, 16);
         let full = full_ink(&counts);
-        Drawing { counts, w, h, zoom: [zoom, zoom.max(LOWEST.div_ceil(h))], full }
+        Drawing { counts, w, h, zoom: [zoom, zoom.max(LOWEST.div_ceil(h))], full, from_below: style.rows_from_below }
     }
 
     fn size(&self) -> (u32, u32) {
@@ -114,7 +117,9 @@ impl Drawing {
         for (place, c) in frame.enumerate() {
             let colour = ink(c[0], c[1], self.full);
             let [zx, zy] = self.zoom;
-            let (x, y) = (left + place as u32 % self.w * zx, top + place as u32 / self.w * zy);
+            let (column, row) = (place as u32 % self.w, place as u32 / self.w);
+            let row = if self.from_below { self.h - 1 - row } else { row };
+            let (x, y) = (left + column * zx, top + row * zy);
             for (dx, dy) in (0..zy).flat_map(|dy| (0..zx).map(move |dx| (dx, dy))) {
                 image.put_pixel(x + dx, y + dy, colour);
             }
@@ -168,7 +173,7 @@ mod tests {
     #[test]
     fn colours_and_layout() {
         let stream = EventStream::new(vec![e(0, 0, true), e(9, 2, false)], Sensor::new(3, 12));
-        let style = Style { cut: Cut::Into(2, SplitBy::Number), columns: 2, frame_width: 6 };
+        let style = Style { cut: Cut::Into(2, SplitBy::Number), columns: 2, frame_width: 6, rows_from_below: false };
         let image = sheet(&stream, &style);
         assert_eq!(image.dimensions(), (2 * (6 + GAP) + GAP, 24 + 2 * GAP));
         let red = image.get_pixel(GAP, GAP + 2);

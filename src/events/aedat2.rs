@@ -8,6 +8,10 @@
 //! - DAVIS: bit 31 marks frame and motion-sensor words, bit 10 external signals; else `x = a >> 12 & 1023`,
 //!   `y = a >> 22 & 511`, on = bit 11. No axis is flipped.
 //!
+//! Row 0 is the lowest, as jAER draws it: iniVation's description of the format puts (0, 0) into the lower left corner. Events keep these
+//! rows, as other readers do; `spikemix inspect` draws them upright. jAER also turns the columns of a DAVIS over when it draws them
+//! (`sizeX - 1 - x`), which nothing here does.
+//!
 //! A file that names no chip is told by its first addresses: those that need more than 16 bits are a DAVIS's, those that
 //! all lie below 1024 a cochlea's (64 channels of two ears), which is no camera and refused.
 

@@ -78,7 +78,7 @@ pub struct Event {
     pub t: i64,
     /// Column, from the left.
     pub x: u16,
-    /// Row, from the top.
+    /// Row, from the top; in AEDAT 2 files from below ([`aedat2`]).
     pub y: u16,
     /// True where it became brighter (on), false where darker (off).
     pub p: bool,
