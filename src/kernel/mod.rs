@@ -50,6 +50,7 @@ pub mod neuron;
 pub mod norm;
 pub mod optim;
 pub mod pad;
+pub mod panel;
 pub mod par;
 pub mod pool;
 pub mod product;

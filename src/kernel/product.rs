@@ -295,7 +295,9 @@ pub fn dense_weight(a: &impl Rows, dy: &[f32], n: usize, splits: usize, dw: &mut
 /// How many splits a sum over `rows` with a result of `size` elements is cut into: enough to keep processors busy, few enough that the
 /// partial results stay small. It depends on the problem alone, so that every device cuts alike.
 pub fn splits(rows: usize, size: usize) -> usize {
-    (rows / 512).clamp(1, 16).min(((8 << 20) / size.max(1)).max(2))
+    // A power of two, of which two or four threads have equal shares.
+    let small = (((8 << 20) / size.max(1)).max(2)).ilog2();
+    (rows / 512).clamp(1, 16).min(1 << small)
 }
 
 /// Fraction of set bits.

@@ -12,15 +12,15 @@
 //! highest coefficient, are found from the seven products, and transposing that gives the correlation. A, B hold 0 and +-1, G also 1/2 and 1/4.
 
 use super::conv::{ConvU, FloatPatches};
+use super::panel::{PANEL, Product, place};
 use super::par::{Shared, scratch};
-use super::product::{BitMatrix, gemm, split_range, unpack_row};
+use super::product::{BitMatrix, split_range, unpack_row};
 use super::{arch, words};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::marker::PhantomData;
+use std::ops::Range;
 
-/// Channels come in multiples of this: a whole register of any kind of processor.
-const LANE: usize = 16;
 /// Height and width of a tile of outputs.
 const TILE: usize = 4;
 /// Products in one direction.
@@ -28,14 +28,23 @@ const SIDE: usize = 7;
 /// Points of a transformed tile.
 const POINTS: usize = SIDE * SIDE;
 /// Tiles that are transformed and multiplied at once.
-const BLOCK: usize = 32;
+const BLOCK: usize = 48;
+
+/// Floats from one point of a matrix of `size` to the next. A line more than there are: 49 lines whose distance is a power of two would
+/// all meet in one set of the cache.
+fn stride(size: usize) -> usize {
+    size + PANEL
+}
 
 /// Whether this convolution can be done here: whole registers of channels, and images of which tiles do not stand out too far for a third
 /// of the multiplications to be saved.
 pub fn suits(u: &ConvU) -> bool {
     let (h, w) = (u.h as usize, u.w as usize);
     let products = h.div_ceil(TILE) * w.div_ceil(TILE) * POINTS;
-    u.cin.is_multiple_of(LANE as u32) && u.cout.is_multiple_of(LANE as u32) && u.cin * u.cout > 0 && 3 * products < 2 * 9 * h * w
+    u.cin.is_multiple_of(PANEL as u32)
+        && u.cout.is_multiple_of(PANEL as u32)
+        && u.cin * u.cout > 0
+        && 3 * products < 2 * 9 * h * w
 }
 
 /// What is convolved, \[pixels, channels\].
@@ -152,11 +161,13 @@ impl Matrix<SIDE, 3> for WeightGradient {
 type Square<const N: usize> = [[Option<usize>; N]; N];
 
 /// Tiles of all images.
+#[derive(Clone, Copy)]
 struct Tiles {
     h: usize,
     w: usize,
     across: usize,
     down: usize,
+    /// How many of them there are; tiles from there on lie outside.
     count: usize,
 }
 
@@ -170,6 +181,9 @@ impl Tiles {
     fn pixels<const N: usize>(&self, i: usize, before: usize) -> Square<N> {
         let (x, y, image) = (i % self.across * TILE, i / self.across % self.down * TILE, i / (self.across * self.down));
         let mut out = [[None; N]; N];
+        if i >= self.count {
+            return out;
+        }
         for (r, row) in out.iter_mut().enumerate() {
             for (c, p) in row.iter_mut().enumerate() {
                 let (yy, xx) = (y + r, x + c);
@@ -181,14 +195,16 @@ impl Tiles {
     }
 }
 
-/// Gathers N x N pixels of `c` channels of each of `n` tiles from `first`, applies the matrix, and writes them to `out` \[49, n, c\].
+/// Gathers N x N pixels of some channels of each of `n` tiles from `first`, applies the matrix, and writes them to `out` \[49, n, channels\],
+/// in panels and a [`stride`] from point to point. A pixel has `c` channels.
 struct Gather<'a, X, const N: usize, M> {
-    tiles: &'a Tiles,
+    tiles: Tiles,
     first: usize,
     n: usize,
     before: usize,
     x: &'a X,
     c: usize,
+    channels: Range<usize>,
     out: &'a mut [f32],
     matrix: PhantomData<M>,
 }
@@ -201,8 +217,9 @@ impl<X: Pixels, const N: usize, M: Matrix<N, SIDE>> WithSimd for Gather<'_, X, N
         let none = vec![0.0f32; c];
         let mut space = vec![0.0f32; N * N * c];
         let out = S::as_mut_simd_f32s(self.out).0;
-        let c = c / S::F32_LANES;
-        assert!(out.len() >= POINTS * n * c);
+        let stride = stride(n * self.channels.len()) / S::F32_LANES;
+        let channels = self.channels.start / S::F32_LANES..self.channels.end / S::F32_LANES;
+        assert!(self.channels.end <= c && out.len() >= POINTS * stride);
         for i in 0..n {
             let pixels = self.tiles.pixels::<N>(self.first + i, self.before);
             let mut rows = [[S::as_simd_f32s(&none).0; N]; N];
@@ -210,23 +227,24 @@ impl<X: Pixels, const N: usize, M: Matrix<N, SIDE>> WithSimd for Gather<'_, X, N
             for r in 0..N {
                 for j in 0..N {
                     if let (Some(p), Some(space)) = (pixels[r][j], spaces.next()) {
-                        rows[r][j] = &S::as_simd_f32s(self.x.pixel(p, space)).0[..c];
+                        rows[r][j] = &S::as_simd_f32s(self.x.pixel(p, space)).0[..c / S::F32_LANES];
                     }
                 }
             }
-            for k in 0..c {
+            for k in channels.clone() {
                 let mut d = [[s.splat_f32s(0.0); N]; N];
                 for r in 0..N {
                     for j in 0..N {
-                        // SAFETY: each row has c registers.
+                        // SAFETY: each row has c channels.
                         d[r][j] = unsafe { *rows[r][j].get_unchecked(k) };
                     }
                 }
                 let v = M::both(s, d);
+                let at = place(i, (k - channels.start) * S::F32_LANES, n) / S::F32_LANES;
                 for r in 0..SIDE {
                     for j in 0..SIDE {
-                        // SAFETY: below 49 n c, which the assertion says is there.
-                        unsafe { *out.get_unchecked_mut(((SIDE * r + j) * n + i) * c + k) = v[r][j] };
+                        // SAFETY: `at` is below n times the channels, and 49 strides of no less are there.
+                        unsafe { *out.get_unchecked_mut((SIDE * r + j) * stride + at) = v[r][j] };
                     }
                 }
             }
@@ -234,11 +252,19 @@ impl<X: Pixels, const N: usize, M: Matrix<N, SIDE>> WithSimd for Gather<'_, X, N
     }
 }
 
-/// `from` \[P, size\] -> `to` \[Q, size\], the matrix applied at each place; P and Q are squares of N and M.
+/// The matrix at each place of weights \[P, cin, cout\] -> \[Q, cin, cout\]; P and Q are squares of N and M. One is the nine taps of a
+/// kernel, the other 49 points of some of its columns, in panels and a [`stride`] apart.
 struct Apply<'a, const N: usize, const M: usize, T> {
     from: &'a [f32],
-    to: &'a mut [f32],
-    size: usize,
+    to: &'a Shared<'a, f32>,
+    /// Where the result begins in `to`.
+    first: usize,
+    /// Of the kernel.
+    cin: usize,
+    cout: usize,
+    /// What is done of each tap.
+    rows: Range<usize>,
+    columns: Range<usize>,
     matrix: PhantomData<T>,
 }
 
@@ -246,27 +272,37 @@ impl<const N: usize, const M: usize, T: Matrix<N, M>> WithSimd for Apply<'_, N, 
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let (from, to, size) = (S::as_simd_f32s(self.from).0, S::as_mut_simd_f32s(self.to).0, self.size / S::F32_LANES);
-        for k in 0..size {
-            let mut d = [[s.splat_f32s(0.0); N]; N];
-            for r in 0..N {
-                for j in 0..N {
-                    d[r][j] = from[(r * N + j) * size + k];
+        let (cin, cout, columns) = (self.cin, self.cout, self.columns);
+        let from = S::as_simd_f32s(self.from).0;
+        let point = stride(cin * columns.len());
+        let at = |side, p: usize, ci, co| match side {
+            SIDE => p * point + place(ci, co - columns.start, cin),
+            _ => (p * cin + ci) * cout + co,
+        };
+        for ci in self.rows {
+            for co in columns.clone().step_by(S::F32_LANES) {
+                let mut d = [[s.splat_f32s(0.0); N]; N];
+                for r in 0..N {
+                    for j in 0..N {
+                        d[r][j] = from[at(N, r * N + j, ci, co) / S::F32_LANES];
+                    }
                 }
-            }
-            let v = T::both(s, d);
-            for r in 0..M {
-                for j in 0..M {
-                    to[(r * M + j) * size + k] = v[r][j];
+                let v = T::both(s, d);
+                for r in 0..M {
+                    for j in 0..M {
+                        // SAFETY: each place belongs to one row and column, these to one call.
+                        let to = unsafe { self.to.slice(self.first + at(M, r * M + j, ci, co), S::F32_LANES) };
+                        S::as_mut_simd_f32s(to).0[0] = v[r][j];
+                    }
                 }
             }
         }
     }
 }
 
-/// Products m \[49, n, c\] of `n` tiles from `first` -> y.
+/// Products m \[49, n, c\] of `n` tiles from `first`, in panels and a [`stride`] from point to point -> y.
 struct Scatter<'a> {
-    tiles: &'a Tiles,
+    tiles: Tiles,
     first: usize,
     n: usize,
     c: usize,
@@ -278,16 +314,17 @@ impl WithSimd for Scatter<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let (n, m, c) = (self.n, S::as_simd_f32s(self.m).0, self.c / S::F32_LANES);
-        assert!(m.len() >= POINTS * n * c);
+        let (n, m, stride) = (self.n, S::as_simd_f32s(self.m).0, stride(self.n * self.c) / S::F32_LANES);
+        assert!(m.len() >= POINTS * stride);
         for i in 0..n {
             let pixels = self.tiles.pixels::<TILE>(self.first + i, 0);
-            for k in 0..c {
+            for c in (0..self.c).step_by(S::F32_LANES) {
+                let at = place(i, c, n) / S::F32_LANES;
                 let mut d = [[s.splat_f32s(0.0); SIDE]; SIDE];
                 for r in 0..SIDE {
                     for j in 0..SIDE {
-                        // SAFETY: below 49 n c, which the assertion says is there.
-                        d[r][j] = unsafe { *m.get_unchecked(((SIDE * r + j) * n + i) * c + k) };
+                        // SAFETY: `at` is below n c, and 49 strides of no less are there.
+                        d[r][j] = unsafe { *m.get_unchecked((SIDE * r + j) * stride + at) };
                     }
                 }
                 let y = Output::both(s, d);
@@ -295,7 +332,7 @@ impl WithSimd for Scatter<'_> {
                     for j in 0..TILE {
                         if let Some(p) = pixels[r][j] {
                             // SAFETY: a pixel belongs to one tile, a tile to one block.
-                            let out = unsafe { self.y.slice(p * self.c + k * S::F32_LANES, S::F32_LANES) };
+                            let out = unsafe { self.y.slice(p * self.c + c, S::F32_LANES) };
                             S::as_mut_simd_f32s(out).0[0] = y[r][j];
                         }
                     }
@@ -309,49 +346,64 @@ impl WithSimd for Scatter<'_> {
 pub fn forward(u: &ConvU, x: &impl Pixels, w: &[f32], y: &mut [f32]) {
     let (cin, cout) = (u.cin as usize, u.cout as usize);
     let tiles = Tiles::new(u);
-    let mut points = vec![0.0f32; POINTS * cin * cout];
-    arch().dispatch(Apply { from: w, to: &mut points, size: cin * cout, matrix: PhantomData::<Weight> });
-    let y = Shared::new(y);
-    (0..tiles.count.div_ceil(BLOCK)).into_par_iter().for_each(|b| {
-        let (first, n) = (b * BLOCK, BLOCK.min(tiles.count - b * BLOCK));
-        scratch(POINTS * n * (cin + cout), |s| {
-            let (v, m) = s.split_at_mut(POINTS * n * cin);
-            arch().dispatch(Gather { tiles: &tiles, first, n, before: 1, x, c: cin, out: v, matrix: PhantomData::<Input> });
-            for p in 0..POINTS {
-                let (v, w) = (&v[p * n * cin..], &points[p * cin * cout..]);
-                gemm(&mut m[p * n * cout..], (n, cout, cin), v, (cin, 1), w, (cout, 1), false);
+    let size = stride(cin * cout);
+    let mut points = vec![0.0f32; POINTS * size];
+    let to = &Shared::new(&mut points);
+    (0..cin / PANEL).into_par_iter().for_each(|i| {
+        let (rows, matrix) = (i * PANEL..(i + 1) * PANEL, PhantomData::<Weight>);
+        arch().dispatch(Apply { from: w, to, first: 0, cin, cout, rows, columns: 0..cout, matrix });
+    });
+    let y = &Shared::new(y);
+    // Few tiles are shared out among many threads; a tile's result does not depend on the others of its block.
+    let n = if tiles.count < BLOCK * rayon::current_num_threads() { PANEL } else { BLOCK };
+    let (v_size, m_size) = (stride(n * cin), stride(n * cout));
+    (0..tiles.count.div_ceil(n)).into_par_iter().for_each(|b| {
+        scratch(POINTS * (v_size + m_size), |s| {
+            let (v, m) = s.split_at_mut(POINTS * v_size);
+            let (first, matrix) = (b * n, PhantomData::<Input>);
+            arch().dispatch(Gather { tiles, first, n, before: 1, x, c: cin, channels: 0..cin, out: v, matrix });
+            for (p, c) in m.chunks_exact_mut(m_size).enumerate() {
+                let (a, b) = (&v[p * v_size..], &points[p * size..]);
+                arch().dispatch(Product { a, b, c, m: n, k: cin, n: cout, transposed: false, add: false });
             }
-            arch().dispatch(Scatter { tiles: &tiles, first, n, c: cout, m, y: &y });
+            arch().dispatch(Scatter { tiles, first, n, c: cout, m, y });
         });
     });
 }
 
 /// x, dy\[images, h, w, cout\] -> dw\[splits, 9, cin, cout\], each split over its own run of images.
 pub fn weight(u: &ConvU, x: &impl Pixels, dy: &[f32], dw: &mut [f32]) {
-    let (cin, cout) = (u.cin as usize, u.cout as usize);
-    let size = cin * cout;
-    let tiles = &Tiles::new(u);
+    let (cin, cout, splits) = (u.cin as usize, u.cout as usize, u.splits as usize);
+    let tiles = Tiles::new(u);
     let dy = &FloatPatches { x: dy, u: ConvU { cin: u.cout, ..*u } };
-    dw.par_chunks_mut(9 * size).enumerate().for_each(|(s, dw)| {
-        let (first, end) = split_range(u.images as usize, u.splits as usize, s);
+    // With more threads than splits these share the output channels, none of whose sums depends on others.
+    let groups = rayon::current_num_threads().div_ceil(splits).min(cout / PANEL);
+    let group = (cout / PANEL).div_ceil(groups) * PANEL;
+    let to = &Shared::new(dw);
+    (0..splits * groups).into_par_iter().for_each(|task| {
+        let (s, column) = (task / groups, task % groups * group);
+        let columns = column.min(cout)..(column + group).min(cout);
+        let (first, end) = split_range(u.images as usize, splits, s);
         let image = tiles.across * tiles.down;
-        let (first, end) = (first * image, end * image);
-        // Twice as many as forward, for the sums are read and written once a block. Not `scratch`: waiting for the points below, this
-        // thread may begin another split.
-        let block = (2 * BLOCK).min(end - first);
-        let mut sum = vec![0.0; POINTS * size];
-        let (mut v, mut z) = (vec![0.0; POINTS * block * cin], vec![0.0; POINTS * block * cout]);
-        for first in (first..end).step_by(2 * BLOCK) {
-            let n = block.min(end - first);
-            let input = Gather { tiles, first, n, before: 1, x, c: cin, out: &mut v, matrix: PhantomData::<Input> };
-            let output =
-                Gather { tiles, first, n, before: 0, x: dy, c: cout, out: &mut z, matrix: PhantomData::<OutputGradient> };
-            rayon::join(|| arch().dispatch(input), || arch().dispatch(output));
-            sum.par_chunks_mut(size).enumerate().for_each(|(p, sum)| {
-                let (v, z) = (&v[p * n * cin..], &z[p * n * cout..]);
-                gemm(sum, (cin, cout, n), v, (1, cin), z, (cout, 1), true);
-            });
-        }
-        arch().dispatch(Apply { from: &sum, to: dw, size, matrix: PhantomData::<WeightGradient> });
+        let (first, tiles) = (first * image, Tiles { count: end * image, ..tiles });
+        let n = (tiles.count - first).next_multiple_of(PANEL).min(BLOCK);
+        let (v_size, z_size, size) = (stride(n * cin), stride(n * columns.len()), stride(cin * columns.len()));
+        scratch(POINTS * (size + v_size + z_size), |space| {
+            let (sum, space) = space.split_at_mut(POINTS * size);
+            let (v, z) = space.split_at_mut(POINTS * v_size);
+            sum.fill(0.0);
+            for first in (first..tiles.count).step_by(BLOCK) {
+                let (channels, matrix) = (0..cin, PhantomData::<Input>);
+                arch().dispatch(Gather { tiles, first, n, before: 1, x, c: cin, channels, out: v, matrix });
+                let (channels, matrix) = (columns.clone(), PhantomData::<OutputGradient>);
+                arch().dispatch(Gather { tiles, first, n, before: 0, x: dy, c: cout, channels, out: z, matrix });
+                for (p, c) in sum.chunks_exact_mut(size).enumerate() {
+                    let (a, b) = (&v[p * v_size..], &z[p * z_size..]);
+                    arch().dispatch(Product { a, b, c, m: cin, k: n, n: columns.len(), transposed: true, add: true });
+                }
+            }
+            let (rows, matrix, first) = (0..cin, PhantomData::<WeightGradient>, s * 9 * cin * cout);
+            arch().dispatch(Apply { from: sum, to, first, cin, cout, rows, columns, matrix });
+        });
     });
 }
