@@ -4,7 +4,7 @@ use super::{Reading, print, print_json, say, table};
 use crate::checkpoint::Checkpoint;
 use crate::encode::{SplitBy, render};
 use crate::error::{Error, Result};
-use crate::events::{EventStats, EventStream, aedat2};
+use crate::events::{EventStats, EventStream};
 use crate::files::{not_over, write_atomic};
 use crate::profile::report::count;
 use clap::{Args, ValueEnum};
@@ -115,8 +115,11 @@ fn style(a: &InspectArgs, stream: &EventStream, frames: u16) -> render::Style {
         Cut::Number => SplitBy::Number,
     };
     let into = render::Cut::Into(a.frames.unwrap_or(frames).into(), split_by);
-    let rows_from_below = stream.format == aedat2::FORMAT.name;
-    render::Style { cut: a.slice_us.map_or(into, render::Cut::Every), rows_from_below, ..render::Style::default() }
+    render::Style {
+        cut: a.slice_us.map_or(into, render::Cut::Every),
+        rows_from_below: stream.rows_from_below(),
+        ..render::Style::default()
+    }
 }
 
 /// Writes a picture, whole or not at all.

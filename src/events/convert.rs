@@ -27,6 +27,12 @@ pub fn convert(stream: &EventStream, output: impl AsRef<Path>, to: &'static Form
     let output = output.as_ref();
     save(output, stream, to)?;
     losses.extend(verified(output, stream, to)?);
+    if stream.rows_from_below() {
+        losses.push(format!(
+            "{} counts rows from below, others from the top: what reads the file will see it upside down",
+            stream.format
+        ));
+    }
     Ok(ConvertReport { from: stream.format, to: to.name, events: stream.events.len() as u64, losses })
 }
 
@@ -92,6 +98,9 @@ mod tests {
             let evt2 = convert(&open(at(name), true).unwrap(), at("c.raw"), format("evt2").unwrap()).unwrap();
             assert_eq!((evt2.from, evt2.to), (to, "evt2"));
         }
+        let upside_down = EventStream { format: "aedat2", ..stream.clone() };
+        let report = convert(&upside_down, at("u.dat"), format("dat").unwrap()).unwrap();
+        assert!(report.losses[0].contains("rows from below"), "{report:?}");
         let said = written_as(&at("b.xyz")).unwrap_err();
         assert!(said.to_string().contains("evt3 (.raw)"), "{said}");
         let far = EventStream::new(vec![Event { x: 3000, ..Event::default() }], Sensor::new(4000, 9));

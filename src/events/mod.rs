@@ -152,6 +152,10 @@ impl EventStream {
         }
         !sorted
     }
+    /// Whether row 0 is the lowest and not the topmost, as in [`aedat2`].
+    pub fn rows_from_below(&self) -> bool {
+        self.format == aedat2::FORMAT.name
+    }
     /// Counts and sums of the recording.
     pub fn stats(&self) -> EventStats {
         EventStats::of(self)
