@@ -37,33 +37,41 @@ impl WithSimd for Product<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        // As many rows at once as sums fit into the registers of AVX-512 (32 of 16 floats), AVX2 (16 of 8), NEON (32 of 4); rows of a
-        // transposed A lie in panels, of which these are parts.
-        match S::F32_LANES {
-            16 => self.by_rows::<S, 16, 1>(s),
-            8 if !self.transposed && self.m.is_multiple_of(6) => self.by_rows::<S, 6, 2>(s),
-            8 => self.by_rows::<S, 4, 2>(s),
-            4 => self.by_rows::<S, 4, 4>(s),
-            _ => self.by_rows::<S, 1, 16>(s),
+        // Where the strides of A are constants they take no registers.
+        match self.transposed {
+            true => self.by_lanes::<S, true>(s),
+            false => self.by_lanes::<S, false>(s),
         }
     }
 }
 
 impl Product<'_> {
+    /// As many rows at once as sums fit into the registers of AVX-512 (32 of 16 floats), AVX2 (16 of 8), NEON (32 of 4); rows of a
+    /// transposed A lie in panels, of which these are parts.
+    #[inline(always)]
+    fn by_lanes<S: Simd, const TRANSPOSED: bool>(self, s: S) {
+        match S::F32_LANES {
+            16 => self.by_rows::<S, TRANSPOSED, 16, 1>(s),
+            8 if !TRANSPOSED && self.m.is_multiple_of(6) => self.by_rows::<S, TRANSPOSED, 6, 2>(s),
+            8 => self.by_rows::<S, TRANSPOSED, 4, 2>(s),
+            4 => self.by_rows::<S, TRANSPOSED, 4, 4>(s),
+            _ => self.by_rows::<S, TRANSPOSED, 1, 16>(s),
+        }
+    }
     /// M rows at a time, R registers a panel.
     #[inline(always)]
-    fn by_rows<S: Simd, const M: usize, const R: usize>(self, s: S) {
-        let Product { a, b, c, m, k, n, transposed, add } = self;
+    fn by_rows<S: Simd, const TRANSPOSED: bool, const M: usize, const R: usize>(self, s: S) {
+        let Product { a, b, c, m, k, n, add, .. } = self;
         assert!([m, k, n].iter().all(|size| size.is_multiple_of(PANEL)) && m.is_multiple_of(M));
         if m * k * n == 0 {
             return;
         }
         let (a, b, c) = (&a[..m * k], S::as_simd_f32s(&b[..k * n]).0, S::as_mut_simd_f32s(&mut c[..m * n]).0);
         // From row to row of the product, from k to k, and how many k in a run before the next panel.
-        let (row, step, run) = if transposed { (1, PANEL, k) } else { (PANEL, 1, PANEL) };
+        let (row, step, run) = if TRANSPOSED { (1, PANEL, k) } else { (PANEL, 1, PANEL) };
         for (b, c) in b.chunks_exact(k * R).zip(c.chunks_exact_mut(m * R)) {
             for (i, c) in c.chunks_exact_mut(M * R).enumerate() {
-                let first = if transposed { place(0, i * M, k) } else { i * M * PANEL };
+                let first = if TRANSPOSED { place(0, i * M, k) } else { i * M * PANEL };
                 let mut sums = [[s.splat_f32s(0.0); R]; M];
                 for (p, b) in b.chunks_exact(run * R).enumerate() {
                     let first = first + p * m * PANEL;
