@@ -1,5 +1,6 @@
 //! Depth-wise 3x3 convolutions of packed spikes: each channel has its own nine weights \[9, c\].
 
+use super::bits::keep;
 use super::neuron::{NeuronU, step_row};
 use super::par::Shared;
 use super::product::{each_tap, split_range};
@@ -51,8 +52,15 @@ fn cases(
 #[inline(always)]
 fn add_where(dst: &mut [f32], bits: &[u32], src: &[f32]) {
     for ((d, s), &word) in dst.chunks_mut(32).zip(src.chunks(32)).zip(bits) {
+        // Whole words by a loop of known length, which vectorises best.
+        if let (Ok(d), Ok(s)) = (<&mut [f32; 32]>::try_from(&mut *d), <&[f32; 32]>::try_from(s)) {
+            for k in 0..32 {
+                d[k] += keep(s[k], word, k);
+            }
+            continue;
+        }
         for (k, (d, s)) in d.iter_mut().zip(s).enumerate() {
-            *d += if word >> k & 1 != 0 { *s } else { 0.0 };
+            *d += keep(*s, word, k);
         }
     }
 }
@@ -186,9 +194,15 @@ impl Kernel for Weight {
                 #[inline(always)]
                 || {
                     for i in first..end {
-                        each_tap(i, u.h as usize, u.w as usize, |tap, p| {
-                            add_where(&mut dw[tap * c..(tap + 1) * c], &x[p * nw..(p + 1) * nw], &dy[i * c..(i + 1) * c]);
-                        });
+                        each_tap(
+                            i,
+                            u.h as usize,
+                            u.w as usize,
+                            #[inline(always)]
+                            |tap, p| {
+                                add_where(&mut dw[tap * c..(tap + 1) * c], &x[p * nw..(p + 1) * nw], &dy[i * c..(i + 1) * c]);
+                            },
+                        );
                     }
                 },
             );

@@ -56,6 +56,9 @@ impl Kernel for Dense {
         let sa = if u.ta != 0 { (1, m) } else { (k, 1) };
         let sb = if u.tb != 0 { (1, k) } else { (n, 1) };
         const ROWS: usize = 128;
+        // Turned round once, or `gemm` would do it anew for each block.
+        let turned = if u.tb != 0 && m > ROWS { transposed(b, n, k) } else { Vec::new() };
+        let (b, sb) = if turned.is_empty() { (b, sb) } else { (&turned[..], (n, 1)) };
         let blocks = m.div_ceil(ROWS);
         y.par_chunks_mut(m * n).enumerate().for_each(|(s, y)| {
             let (k0, k1) = split_range(k, splits, s);
@@ -95,6 +98,23 @@ impl Kernel for Dense {
     fn tolerance(&self) -> Tolerance {
         Tolerance::Relative(2e-6)
     }
+}
+
+/// x\[rows, columns\] -> \[columns, rows\].
+pub(super) fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    // Squares of 16: their lines stay in the first-level cache.
+    const SIDE: usize = 16;
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut((SIDE * rows).max(1)).enumerate().for_each(|(i, y)| {
+        for r0 in (0..rows).step_by(SIDE) {
+            for (c, y) in y.chunks_exact_mut(rows).enumerate() {
+                for r in r0..(r0 + SIDE).min(rows) {
+                    y[r] = x[r * columns + i * SIDE + c];
+                }
+            }
+        }
+    });
+    y
 }
 
 /// Invocations of a tiled product (`shaders/common/tile.wgsl`).

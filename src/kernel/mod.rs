@@ -56,6 +56,7 @@ pub mod pool;
 pub mod product;
 pub mod reduce;
 pub mod spike;
+pub mod thin;
 pub mod winograd;
 
 use crate::rng::Rng;

@@ -226,7 +226,8 @@ impl Winners for BitWinners {
         let (w, nw, stride) = (u.w as usize, self.nw, self.stride);
         let rows = rows_of(x, u, image, oy, w * nw);
         let wo = stride / nw;
-        let mut window = |ox: usize, word: usize, inner: bool| {
+        for (ox, word) in (0..wo).flat_map(|ox| (0..nw).map(move |word| (ox, word))) {
+            let inner = ox > 0 && 2 * ox + 1 < w;
             let mut any = 0u32;
             let (mut masks, first) = ([0u32; 9], if oy == 0 { 3 } else { 0 } + usize::from(ox == 0));
             for (ky, row) in rows.iter().enumerate() {
@@ -242,12 +243,6 @@ impl Winners for BitWinners {
             masks[first] |= !any;
             for (p, m) in masks.into_iter().enumerate() {
                 self.masks[p * stride + ox * nw + word] = m;
-            }
-        };
-        for ox in 0..wo {
-            let inner = ox > 0 && 2 * ox + 1 < w;
-            for word in 0..nw {
-                window(ox, word, inner);
             }
         }
     }

@@ -391,31 +391,40 @@ impl BitMatrix<'_> {
     /// Writes the column of each spike of a row to `list` and returns how many there are; `list` has room for 32 more than fit a row.
     #[inline(always)]
     pub(super) fn spikes(&self, row: usize, list: &mut [u32]) -> usize {
-        let (c, nw) = (self.c, words(self.c));
+        let c = self.c;
         let mut len = 0;
-        let mut run = |source: usize, n: usize, first: usize| {
-            for q in 0..self.planes {
-                let at = (q * self.rows + source) * nw;
-                let line = &self.x[at..at + n * nw];
-                // Planes behind closed gates are empty, and so are rows of silent places.
-                if line.iter().all(|w| *w == 0) {
-                    continue;
-                }
-                for (w, &word) in line.iter().enumerate() {
-                    len += columns_of(word, (first + w * 32) as u32, &mut list[len..]);
-                }
-            }
-        };
         match self.pick {
-            Pick::Each => run(row, 1, 0),
-            Pick::Listed(list) => run(list[row] as usize, 1, 0),
+            Pick::Each => self.list(row, 1, 0, list, &mut len),
+            Pick::Listed(rows) => self.list(rows[row] as usize, 1, 0, list, &mut len),
             // Neighbours of one line follow each other in memory and, where words are full, in columns.
-            Pick::Neighbours(h, w) => each_line(row, h, w, |tap, source, n| match c % 32 {
-                0 => run(source, n, tap * c),
-                _ => (0..n).for_each(|i| run(source + i, 1, (tap + i) * c)),
-            }),
+            Pick::Neighbours(h, w) => each_line(
+                row,
+                h,
+                w,
+                #[inline(always)]
+                |tap, source, n| match c % 32 {
+                    0 => self.list(source, n, tap * c, list, &mut len),
+                    _ => (0..n).for_each(|i| self.list(source + i, 1, (tap + i) * c, list, &mut len)),
+                },
+            ),
         }
         len
+    }
+    /// Appends the spikes of `n` rows of x as columns from `first` on to the `len` that `list` has.
+    #[inline(always)]
+    fn list(&self, source: usize, n: usize, first: usize, list: &mut [u32], len: &mut usize) {
+        let nw = words(self.c);
+        for q in 0..self.planes {
+            let at = (q * self.rows + source) * nw;
+            let line = &self.x[at..at + n * nw];
+            // Planes behind closed gates are empty, and so are rows of silent places.
+            if line.iter().all(|w| *w == 0) {
+                continue;
+            }
+            for (w, &word) in line.iter().enumerate() {
+                *len += columns_of(word, (first + w * 32) as u32, &mut list[*len..]);
+            }
+        }
     }
     /// Adds A^T dy over rows `first..end` to `dw` \[k, n\].
     fn walk_weight(&self, first: usize, end: usize, dy: &[f32], n: usize, dw: &mut [f32]) {
@@ -588,14 +597,18 @@ impl Rows for BitMatrix<'_> {
             || {
                 for (i, out) in out.chunks_exact_mut(self.taps() * c).enumerate().take(n) {
                     let mut met = 0;
-                    self.each_tap(first + i, |tap, source| {
-                        let out = &mut out[tap * c..(tap + 1) * c];
-                        for q in 0..self.planes {
-                            let at = (q * self.rows + source) * nw;
-                            unpack_row(&self.x[at..at + nw], out, q > 0);
-                        }
-                        met |= 1 << tap;
-                    });
+                    self.each_tap(
+                        first + i,
+                        #[inline(always)]
+                        |tap, source| {
+                            let out = &mut out[tap * c..(tap + 1) * c];
+                            for q in 0..self.planes {
+                                let at = (q * self.rows + source) * nw;
+                                unpack_row(&self.x[at..at + nw], out, q > 0);
+                            }
+                            met |= 1 << tap;
+                        },
+                    );
                     (0..self.taps()).filter(|tap| met >> tap & 1 == 0).for_each(|tap| out[tap * c..(tap + 1) * c].fill(0.0));
                 }
             },

@@ -4,7 +4,7 @@ use super::{border_counts, image_shape, only, sum_splits, taps_dense, taps_reach
 use crate::counts::Cost;
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
-use crate::kernel::conv::{Bits, BitsWeight, ConvU, Flip, Forward as Dense, Weight};
+use crate::kernel::conv::{Backward, Bits, BitsWeight, ConvU, Forward as Dense, Weight};
 use crate::kernel::product::splits;
 use crate::tensor::{Repr, Tensor, launch1};
 
@@ -55,16 +55,10 @@ impl Op for Conv3x3 {
         let (x, w, dy) = (&saved[0], &saved[1], only(self.name(), dy)?);
         let cout = w.shape()[3];
         let u = uniform(self.name(), x, cout)?;
-        let dx = if needs[0] {
-            let flipped = launch1(&Flip, &u, &[w], &[3, 3, cout, x.channels()], Repr::F32)?;
-            let back = ConvU { cin: u.cout, cout: u.cin, ..u };
-            Some(launch1(&Dense, &back, &[dy, &flipped], x.shape(), Repr::F32)?)
-        } else {
-            None
-        };
+        let dx = if needs[0] { Some(launch1(&Backward, &u, &[dy, w], x.shape(), Repr::F32)?) } else { None };
         let dw = if needs[1] {
-            // The sums of a split are up to 49 / 9 times as large as its result (`kernel::winograd`).
-            let s = splits(x.rows(), 49 * w.len() / 9).min(u.images.max(1) as usize);
+            // The sums of a split are up to 36 / 9 times as large as its result (`kernel::winograd`).
+            let s = splits(x.rows(), 4 * w.len()).min(u.images.max(1) as usize);
             let u = ConvU { splits: s as u32, ..u };
             let shape = [s, w.len()];
             let parts = match x.is_bits() {

@@ -1,0 +1,190 @@
+//! 3x3 convolutions of floats with few input channels, such as the two polarities of an encoded recording: a line of an image is, as it
+//! lies, a matrix \[w, 3 cin\] whose rows overlap, so that nothing needs to be copied out for a product but the zeros around the image.
+
+use super::arch;
+use super::conv::ConvU;
+use super::panel::PANEL;
+use super::par::scratch;
+use super::product::split_range;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Lines of an image that one task takes.
+const LINES: usize = 16;
+/// Sums of a weight gradient that are kept in registers at once.
+const SUMS: usize = 6;
+
+/// Whether this convolution is done here.
+pub fn suits(u: &ConvU) -> bool {
+    u.cin > 0 && u.cin <= 4 && u.cout.is_multiple_of(PANEL as u32)
+}
+
+/// Some lines of one image within a border of zeros.
+struct Lines<'a> {
+    /// \[lines + 2, w + 2, cin\].
+    x: &'a [f32],
+    w: usize,
+    cin: usize,
+    cout: usize,
+}
+
+impl Lines<'_> {
+    /// Lines `first..first + n` of image `image` of `x`, with those above and below.
+    fn fill(u: &ConvU, x: &[f32], image: usize, first: usize, n: usize, out: &mut [f32]) {
+        let (h, line) = (u.h as usize, (u.w * u.cin) as usize);
+        let border = u.cin as usize;
+        for (i, out) in out.chunks_exact_mut(line + 2 * border).enumerate().take(n + 2) {
+            out.fill(0.0);
+            if let Some(y) = (first + i).checked_sub(1).filter(|y| *y < h) {
+                out[border..border + line].copy_from_slice(&x[(image * h + y) * line..][..line]);
+            }
+        }
+    }
+    /// Floats that `n` lines take.
+    fn len(u: &ConvU, n: usize) -> usize {
+        (n + 2) * (u.w as usize + 2) * u.cin as usize
+    }
+    /// The three lines around line `y`, from the border on.
+    #[inline(always)]
+    fn around(&self, y: usize) -> [&[f32]; 3] {
+        let line = (self.w + 2) * self.cin;
+        std::array::from_fn(|ky| &self.x[(y + ky) * line..(y + ky + 1) * line])
+    }
+}
+
+/// Lines, weights \[9, cin, cout\] -> y \[lines, w, cout\].
+struct Forward<'a> {
+    lines: Lines<'a>,
+    weights: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Lines { w, cin, cout, .. } = self.lines;
+        let (k, n) = (3 * cin, cout / S::F32_LANES);
+        let weights = S::as_simd_f32s(self.weights).0;
+        for (i, y) in self.y.chunks_exact_mut(w * cout).enumerate() {
+            let (around, y) = (self.lines.around(i), S::as_mut_simd_f32s(y).0);
+            for c in 0..n {
+                // As many pixels at once as sums fit into the registers of AVX-512, and of the others.
+                let first = match S::F32_LANES {
+                    16 => pixels::<S, 16>(s, 0, w, around, (k, n, c), cin, weights, y),
+                    _ => pixels::<S, 8>(s, 0, w, around, (k, n, c), cin, weights, y),
+                };
+                pixels::<S, 1>(s, first, w, around, (k, n, c), cin, weights, y);
+            }
+        }
+    }
+}
+
+/// Register `c` of `n` of the results of pixels from `first` on, M at a time; returns the first that is left over.
+#[allow(clippy::too_many_arguments)]
+#[inline(always)]
+fn pixels<S: Simd, const M: usize>(
+    s: S,
+    first: usize,
+    w: usize,
+    around: [&[f32]; 3],
+    (k, n, c): (usize, usize, usize),
+    cin: usize,
+    weights: &[S::f32s],
+    y: &mut [S::f32s],
+) -> usize {
+    let end = first + (w - first) / M * M;
+    for p in (first..end).step_by(M) {
+        let mut sums = [s.splat_f32s(0.0); M];
+        for (ky, line) in around.iter().enumerate() {
+            let line = &line[p * cin..(p + M - 1) * cin + k];
+            for j in 0..k {
+                let weight = weights[(ky * k + j) * n + c];
+                for r in 0..M {
+                    // SAFETY: at most the last of the (M - 1) cin + k numbers.
+                    sums[r] = s.mul_add_e_f32s(s.splat_f32s(unsafe { *line.get_unchecked(r * cin + j) }), weight, sums[r]);
+                }
+            }
+        }
+        for r in 0..M {
+            y[(p + r) * n + c] = sums[r];
+        }
+    }
+    end
+}
+
+/// Lines, dy \[lines, w, cout\] -> added to dw \[9, cin, cout\].
+struct Weight<'a> {
+    lines: Lines<'a>,
+    dy: &'a [f32],
+    dw: &'a mut [f32],
+}
+
+impl WithSimd for Weight<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Lines { w, cin, cout, .. } = self.lines;
+        let (k, n) = (3 * cin, cout / S::F32_LANES);
+        let dw = S::as_mut_simd_f32s(self.dw).0;
+        for (i, dy) in self.dy.chunks_exact(w * cout).enumerate() {
+            let (around, dy) = (self.lines.around(i), S::as_simd_f32s(dy).0);
+            for c in 0..n {
+                for (ky, line) in around.iter().enumerate() {
+                    let (dw, whole) = (&mut dw[ky * k * n..(ky + 1) * k * n], k / SUMS * SUMS);
+                    (0..whole).step_by(SUMS).for_each(|j| taps::<S, SUMS>(s, &line[j..], dy, (n, c), cin, &mut dw[j * n..]));
+                    (whole..k).for_each(|j| taps::<S, 1>(s, &line[j..], dy, (n, c), cin, &mut dw[j * n..]));
+                }
+            }
+        }
+    }
+}
+
+/// Adds to register `c` of `n` of K rows of `dw` the sum over the pixels of a line.
+#[inline(always)]
+fn taps<S: Simd, const K: usize>(s: S, line: &[f32], dy: &[S::f32s], (n, c): (usize, usize), cin: usize, dw: &mut [S::f32s]) {
+    let mut sums = [s.splat_f32s(0.0); K];
+    for (p, dy) in dy.chunks_exact(n).enumerate() {
+        let x = &line[p * cin..p * cin + K];
+        for j in 0..K {
+            sums[j] = s.mul_add_e_f32s(s.splat_f32s(x[j]), dy[c], sums[j]);
+        }
+    }
+    for j in 0..K {
+        dw[j * n + c] = s.add_f32s(dw[j * n + c], sums[j]);
+    }
+}
+
+/// x \[images, h, w, cin\], weights \[9, cin, cout\] -> y \[images, h, w, cout\].
+pub fn forward(u: &ConvU, x: &[f32], weights: &[f32], y: &mut [f32]) {
+    let (h, w, cin, cout) = (u.h as usize, u.w as usize, u.cin as usize, u.cout as usize);
+    let line = (w * cout).max(1);
+    y.par_chunks_mut(h.max(1) * line).enumerate().for_each(|(image, y)| {
+        y.par_chunks_mut(LINES * line).enumerate().for_each(|(i, y)| {
+            let n = y.len() / line;
+            scratch(Lines::len(u, n), |x_| {
+                Lines::fill(u, x, image, i * LINES, n, x_);
+                arch().dispatch(Forward { lines: Lines { x: x_, w, cin, cout }, weights, y });
+            });
+        });
+    });
+}
+
+/// x \[images, h, w, cin\], dy \[images, h, w, cout\] -> dw \[splits, 9, cin, cout\], each split over its own run of images.
+pub fn weight(u: &ConvU, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let (h, w, cin, cout, splits) = (u.h as usize, u.w as usize, u.cin as usize, u.cout as usize, u.splits as usize);
+    dw.par_chunks_mut((9 * cin * cout).max(1)).enumerate().for_each(|(s, dw)| {
+        let (first, end) = split_range(u.images as usize, splits, s);
+        dw.fill(0.0);
+        for image in first..end {
+            for y in (0..h).step_by(LINES) {
+                let n = LINES.min(h - y);
+                let dy = &dy[(image * h + y) * w * cout..][..n * w * cout];
+                scratch(Lines::len(u, n), |x_| {
+                    Lines::fill(u, x, image, y, n, x_);
+                    arch().dispatch(Weight { lines: Lines { x: x_, w, cin, cout }, dy, dw });
+                });
+            }
+        }
+    });
+}
