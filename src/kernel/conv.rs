@@ -95,24 +95,14 @@ pub(super) fn spikes<'a>(u: &ConvU, x: &'a [u32]) -> BitMatrix<'a> {
 
 /// Share of nonzeros below which a convolution (its weight gradient, where `weight` is set) walks them.
 pub fn walk_below(u: &ConvU, weight: bool) -> f64 {
-    match (winograd::suits(u), weight) {
-        // With few channels the transforms of tiles weigh more.
-        (true, false) => {
-            if u.cin < 64 {
-                0.3
-            } else {
-                0.19
-            }
-        }
-        (true, true) => {
-            if u.cin < 64 {
-                0.3
-            } else {
-                0.18
-            }
-        }
-        (false, false) => WALK_BELOW,
-        (false, true) => WALK_WEIGHT_BELOW,
+    match (winograd::suits(u), weight, u.cin) {
+        (true, false, _) => 0.21,
+        // With few channels the transforms of tiles weigh less than the walk, with many the sums at each of their points more.
+        (true, true, ..64) => 0.14,
+        (true, true, ..256) => 0.2,
+        (true, true, _) => 0.35,
+        (false, false, _) => WALK_BELOW,
+        (false, true, _) => WALK_WEIGHT_BELOW,
     }
 }
 

@@ -173,7 +173,7 @@ impl Arrivals for BitMatrix<'_> {
     #[inline(always)]
     fn sum(&self, row: usize, w: &[f32], list: &mut [u32], y: &mut [f32]) {
         let len = self.spikes(row, list);
-        add_rows(&list[..len], w, &[], y);
+        add_rows(&list[..len], w, 0, y);
     }
 }
 

@@ -127,6 +127,9 @@ impl Way {
     }
 }
 
+/// Columns of w that a walk takes at once.
+const COLUMNS: usize = 64;
+
 /// y \[rows, n\] = A w \[k, n\] (+ bias \[n\] where it is not empty) of packed spikes.
 pub fn product(way: Way, a: &BitMatrix<'_>, w: &[f32], bias: &[f32], y: &mut [f32]) {
     if way == Way::Dense {
@@ -139,17 +142,40 @@ pub fn product(way: Way, a: &BitMatrix<'_>, w: &[f32], bias: &[f32], y: &mut [f3
     let n = y.len() / rows;
     let block = block_rows(k);
     y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
-        // The spikes first, then the sums: two tight loops beat one that does both.
-        let mut list = vec![0; a.planes * (k + 32)];
-        simd(
-            #[inline(always)]
-            || {
-                for (r, y) in y.chunks_exact_mut(n).enumerate() {
-                    let len = a.spikes(i * block + r, &mut list);
-                    add_rows(&list[..len], w, bias, y);
-                }
-            },
-        );
+        let rows = y.len() / n;
+        let room = rows * a.planes * k + 32;
+        scratch(room + k * COLUMNS, |s| {
+            let (list, packed) = s.split_at_mut(room);
+            let list = bytemuck::cast_slice_mut(list);
+            // The spikes first, then the sums: tight loops beat one that does both.
+            let mut starts = vec![0; rows + 1];
+            simd(
+                #[inline(always)]
+                || {
+                    for r in 0..rows {
+                        starts[r + 1] = starts[r] + a.spikes(i * block + r, &mut list[starts[r]..]);
+                    }
+                    let whole = n / COLUMNS * COLUMNS;
+                    for c0 in (0..whole).step_by(COLUMNS) {
+                        // Some columns of w for all rows, where spikes are enough to pay for that.
+                        let (w, n_w, c) = if n > COLUMNS && starts[rows] > 8 * k {
+                            pack(w, n, c0, packed);
+                            (&*packed, COLUMNS, 0)
+                        } else {
+                            (w, n, c0)
+                        };
+                        for (y, ends) in y.chunks_exact_mut(n).zip(starts.windows(2)) {
+                            let sums = sum_rows::<COLUMNS>(&list[ends[0]..ends[1]], w, n_w, c);
+                            y[c0..c0 + COLUMNS].copy_from_slice(&sums);
+                        }
+                    }
+                    for (y, ends) in y.chunks_exact_mut(n).zip(starts.windows(2)) {
+                        add_rows(&list[ends[0]..ends[1]], w, whole, &mut y[whole..]);
+                        y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+                    }
+                },
+            );
+        });
     });
 }
 
@@ -173,43 +199,37 @@ pub fn dense(a: &impl Rows, w: &[f32], bias: &[f32], y: &mut [f32]) {
     });
 }
 
-/// y = bias + the rows of `w` that `list` names, in blocks of columns whose sums stay in registers.
+/// y = the columns from `first` on of the sum of the rows of `w` that `list` names, in blocks whose sums stay in registers.
 #[inline(always)]
-pub(super) fn add_rows(list: &[u32], w: &[f32], bias: &[f32], y: &mut [f32]) {
-    let n = y.len();
+pub(super) fn add_rows(list: &[u32], w: &[f32], first: usize, y: &mut [f32]) {
+    let n = first + y.len();
     let mut c0 = 0;
     // 32 registers of 16 floats hold 128 sums with ease, 16 of 8 floats 64.
-    while wide() && n - c0 >= 128 {
-        add_block::<128>(list, w, n, c0, y);
+    while wide() && y.len() - c0 >= 128 {
+        y[c0..c0 + 128].copy_from_slice(&sum_rows::<128>(list, w, n, first + c0));
         c0 += 128;
     }
-    while n - c0 >= 64 {
-        add_block::<64>(list, w, n, c0, y);
+    while y.len() - c0 >= 64 {
+        y[c0..c0 + 64].copy_from_slice(&sum_rows::<64>(list, w, n, first + c0));
         c0 += 64;
     }
-    while n - c0 >= 16 {
-        add_block::<16>(list, w, n, c0, y);
+    while y.len() - c0 >= 16 {
+        y[c0..c0 + 16].copy_from_slice(&sum_rows::<16>(list, w, n, first + c0));
         c0 += 16;
     }
     // A router has as many columns as experts.
-    while n - c0 >= 4 {
-        add_block::<4>(list, w, n, c0, y);
+    while y.len() - c0 >= 4 {
+        y[c0..c0 + 4].copy_from_slice(&sum_rows::<4>(list, w, n, first + c0));
         c0 += 4;
     }
-    if c0 < n {
-        let y = &mut y[c0..];
+    if c0 < y.len() {
+        let (at, y) = (first + c0, &mut y[c0..]);
         y.fill(0.0);
         for &k in list {
-            let row = &w[k as usize * n + c0..(k as usize + 1) * n];
+            let row = &w[k as usize * n + at..(k as usize + 1) * n];
             y.iter_mut().zip(row).for_each(|(y, w)| *y += w);
         }
     }
-    y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-}
-
-#[inline(always)]
-fn add_block<const N: usize>(list: &[u32], w: &[f32], n: usize, c0: usize, y: &mut [f32]) {
-    y[c0..c0 + N].copy_from_slice(&sum_rows::<N>(list, w, n, c0));
 }
 
 /// The sum of columns `c0..c0 + N` of the rows of `w` \[.., n\] that `list` names.
@@ -226,19 +246,38 @@ fn sum_rows<const N: usize>(list: &[u32], w: &[f32], n: usize, c0: usize) -> [f3
     sums
 }
 
-/// Adds to columns `c0..c0 + N` of each row k of `dw` \[.., n\] those of the rows of `dy` that `list[starts[k]..starts[k + 1]]` names.
+/// Adds to columns `to..to + N` of each row k of `dw` \[.., n_to\] columns `from..from + N` of the rows of `dy` \[.., n\] that
+/// `list[starts[k]..starts[k + 1]]` names.
+#[allow(clippy::too_many_arguments)]
 #[inline(always)]
-fn add_columns<const N: usize>(list: &[u32], starts: &[usize], dy: &[f32], n: usize, c0: usize, dw: &mut [f32]) {
+fn add_columns<const N: usize>(
+    list: &[u32],
+    starts: &[usize],
+    dy: &[f32],
+    n: usize,
+    from: usize,
+    n_to: usize,
+    to: usize,
+    dw: &mut [f32],
+) {
     for (k, ends) in starts.windows(2).enumerate() {
-        let sums = sum_rows::<N>(&list[ends[0]..ends[1]], dy, n, c0);
-        let at = k * n + c0;
+        let sums = sum_rows::<N>(&list[ends[0]..ends[1]], dy, n, from);
+        let at = k * n_to + to;
         dw[at..at + N].iter_mut().zip(&sums).for_each(|(dw, s)| *dw += s);
+    }
+}
+
+/// [`COLUMNS`] columns from `c0` on of x \[.., n\] next to each other: lines a power of two apart share few sets of the cache.
+#[inline(always)]
+fn pack(x: &[f32], n: usize, c0: usize, packed: &mut [f32]) {
+    for (to, from) in packed.chunks_exact_mut(COLUMNS).zip(x.chunks_exact(n)) {
+        to.copy_from_slice(&from[c0..c0 + COLUMNS]);
     }
 }
 
 /// Whether this machine has AVX-512.
 #[inline(always)]
-fn wide() -> bool {
+pub(super) fn wide() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::is_x86_feature_detected!("avx512f");
     #[cfg(not(target_arch = "x86_64"))]
@@ -431,46 +470,56 @@ impl BitMatrix<'_> {
         // Rows of a block: 64 columns of their dy stay in cache, and each sum meets enough spikes to be worth its load and store.
         let block = 256;
         let mut masks = vec![0u32; self.k() * block / 32];
-        // The rows in which each column has spikes, and where each column's begin.
-        let (mut list, mut starts) = (vec![0u32; self.k() * block + 32], vec![0usize; self.k() + 1]);
-        for r in (first..end).step_by(block) {
-            let m = block.min(end - r);
-            let groups = m.div_ceil(32);
-            for q in 0..self.planes {
-                simd(
-                    #[inline(always)]
-                    || {
-                        let (masks, dy) = (&mut masks[..self.k() * groups], &dy[r * n..]);
-                        masks.fill(0);
-                        self.masks(q, r, m, groups, masks);
-                        let mut len = 0;
-                        for (masks, start) in masks.chunks_exact(groups).zip(&mut starts[1..]) {
-                            for (g, &mask) in masks.iter().enumerate() {
-                                len += columns_of(mask, 32 * g as u32, &mut list[len..]);
+        // Where the rows begin in which each column has spikes.
+        let mut starts = vec![0usize; self.k() + 1];
+        scratch(self.k() * block + 32 + block * COLUMNS, |s| {
+            let (list, packed) = s.split_at_mut(self.k() * block + 32);
+            let list: &mut [u32] = bytemuck::cast_slice_mut(list);
+            for r in (first..end).step_by(block) {
+                let m = block.min(end - r);
+                let groups = m.div_ceil(32);
+                for q in 0..self.planes {
+                    simd(
+                        #[inline(always)]
+                        || {
+                            let (masks, dy) = (&mut masks[..self.k() * groups], &dy[r * n..(r + m) * n]);
+                            masks.fill(0);
+                            self.masks(q, r, m, groups, masks);
+                            let mut len = 0;
+                            for (masks, start) in masks.chunks_exact(groups).zip(&mut starts[1..]) {
+                                for (g, &mask) in masks.iter().enumerate() {
+                                    len += columns_of(mask, 32 * g as u32, &mut list[len..]);
+                                }
+                                *start = len;
                             }
-                            *start = len;
-                        }
-                        let mut c0 = 0;
-                        while n - c0 >= 64 {
-                            add_columns::<64>(&list, &starts, dy, n, c0, dw);
-                            c0 += 64;
-                        }
-                        while n - c0 >= 16 {
-                            add_columns::<16>(&list, &starts, dy, n, c0, dw);
-                            c0 += 16;
-                        }
-                        while n - c0 >= 4 {
-                            add_columns::<4>(&list, &starts, dy, n, c0, dw);
-                            c0 += 4;
-                        }
-                        while n - c0 >= 1 {
-                            add_columns::<1>(&list, &starts, dy, n, c0, dw);
-                            c0 += 1;
-                        }
-                    },
-                );
+                            let mut c0 = 0;
+                            while n - c0 >= COLUMNS {
+                                // As in `product`.
+                                if n > COLUMNS && len > 8 * m {
+                                    pack(dy, n, c0, packed);
+                                    add_columns::<COLUMNS>(list, &starts, packed, COLUMNS, 0, n, c0, dw);
+                                } else {
+                                    add_columns::<COLUMNS>(list, &starts, dy, n, c0, n, c0, dw);
+                                }
+                                c0 += COLUMNS;
+                            }
+                            while n - c0 >= 16 {
+                                add_columns::<16>(list, &starts, dy, n, c0, n, c0, dw);
+                                c0 += 16;
+                            }
+                            while n - c0 >= 4 {
+                                add_columns::<4>(list, &starts, dy, n, c0, n, c0, dw);
+                                c0 += 4;
+                            }
+                            while n - c0 >= 1 {
+                                add_columns::<1>(list, &starts, dy, n, c0, n, c0, dw);
+                                c0 += 1;
+                            }
+                        },
+                    );
+                }
             }
-        }
+        });
     }
     /// Masks \[taps * c, groups\] over rows `first..first + n` (32 to a word) of one plane.
     #[inline(always)]

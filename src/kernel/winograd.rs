@@ -14,7 +14,7 @@
 use super::conv::{ConvU, FloatPatches};
 use super::panel::{PANEL, Product, place};
 use super::par::{Shared, scratch};
-use super::product::{BitMatrix, split_range, unpack_row};
+use super::product::{BitMatrix, split_range, unpack_row, wide};
 use super::{arch, words};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -35,8 +35,8 @@ const Q2: f32 = Q * Q;
 /// What g is divided by at them: the derivative of x (x^2 - P^2) (x^2 - Q^2).
 const G_P: f32 = 1.0 / (2.0 * P2 * (P2 - Q2));
 const G_Q: f32 = 1.0 / (2.0 * Q2 * (Q2 - P2));
-/// Tiles that are transformed and multiplied at once.
-const BLOCK: usize = 48;
+/// Tiles that are transformed and multiplied at once: few enough for the second-level cache.
+const BLOCK: usize = 32;
 
 /// Floats from one point of a matrix of `size` to the next. A line more than there are: 49 lines whose distance is a power of two would
 /// all meet in one set of the cache.
@@ -426,7 +426,8 @@ where
     });
     let y = &Shared::new(y);
     // Few tiles are shared out among many threads; a tile's result does not depend on the others of its block.
-    let n = if tiles.count < BLOCK * rayon::current_num_threads() { PANEL } else { BLOCK };
+    let block = if wide() { BLOCK } else { 48 }; // A multiple of the six rows that AVX2 multiplies at once.
+    let n = if tiles.count < block * rayon::current_num_threads() { PANEL } else { block };
     let (v_size, m_size) = (stride(n * cin), stride(n * cout));
     (0..tiles.count.div_ceil(n)).into_par_iter().for_each(|b| {
         scratch(SIDE * SIDE * (v_size + m_size), |s| {
