@@ -16,8 +16,8 @@ fn device() -> &'static Result<Device, String> {
 /// The adapter opened once more, for a test that counts what nobody else may do.
 pub fn open() -> Result<Device, String> {
     let n = match std::env::var("SPIKEMIX_GPU_ADAPTER") {
-        Ok(n) => n.parse().map_err(|_| format!("SPIKEMIX_GPU_ADAPTER={n}: not a number"))?,
-        Err(_) => 0,
+        Ok(n) if !n.is_empty() => n.parse().map_err(|_| format!("SPIKEMIX_GPU_ADAPTER={n}: not a number"))?,
+        _ => 0,
     };
     Gpu::open_with(n, Checks::Full).map(|g| Device::Gpu(Arc::new(g))).map_err(|e| e.to_string())
 }
@@ -28,7 +28,8 @@ fn ignored() -> bool {
     *IGNORED.get_or_init(|| match std::env::var("SPIKEMIX_GPU").as_deref() {
         Ok("off") => true,
         Ok("require") => false,
-        Ok("auto") | Err(_) => adapters().is_empty(),
+        // Set to nothing is not set, as for most programs.
+        Ok("auto" | "") | Err(_) => adapters().is_empty(),
         Ok(other) => panic!("SPIKEMIX_GPU={other}: none of off, auto, require"),
     })
 }

@@ -5,6 +5,7 @@
 //! depends on how full A is ([`WALK_BELOW`], measured by `spikemix bench crossover`); the results differ only by rounding, and the
 //! choice by the data at hand, so that the same input gives the same bits.
 
+use super::bits::keep;
 use super::par::scratch;
 use super::{simd, words};
 use rayon::prelude::*;
@@ -375,12 +376,12 @@ pub fn unpack_row(bits: &[u32], out: &mut [f32], add: bool) {
         // Whole words by a loop of known length, which vectorises best.
         if let (false, Ok(out)) = (add, <&mut [f32; 32]>::try_from(&mut *out)) {
             for (i, o) in out.iter_mut().enumerate() {
-                *o = (w >> i & 1) as f32;
+                *o = keep(1.0, *w, i);
             }
             continue;
         }
         for (i, o) in out.iter_mut().enumerate() {
-            *o = if add { *o } else { 0.0 } + (w >> i & 1) as f32;
+            *o = if add { *o } else { 0.0 } + keep(1.0, *w, i);
         }
     }
 }

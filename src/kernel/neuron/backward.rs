@@ -108,6 +108,9 @@ struct Buffers<'a> {
     dw: &'a mut [f32],
 }
 
+/// Neurons between which memory is asked for.
+const PIECE: usize = 256;
+
 /// Rows of a tile: H of all T steps stays in the second-level cache (256 KiB), what is not kept for each step in the first. Pieces of fewer
 /// than 512 neurons a step would take memory longer to find than to read.
 fn tile(u: &NeuronU) -> usize {
@@ -160,17 +163,26 @@ fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]
                 simd(
                     #[inline(always)]
                     || {
-                        // The next tile's, while there is much to compute.
-                        let next = at + n..(at + 2 * n).min((t + 1) * rows * c);
-                        prefetch(&x[next.clone()]);
-                        prefetch(&ds[next]);
-                        let (h, ds) = (&mut h[t * n..(t + 1) * n], &ds[at..at + n]);
-                        let sums = mean.as_ref().map(|mean| Sums { x: &x[at..at + n], mean, s1, s2 });
-                        match (u.soft != 0, u.detach_reset != 0) {
-                            (true, true) => step_back::<M, S, true, true>(h, ds, carry, charging, u, dz, sums),
-                            (true, false) => step_back::<M, S, true, false>(h, ds, carry, charging, u, dz, sums),
-                            (false, true) => step_back::<M, S, false, true>(h, ds, carry, charging, u, dz, sums),
-                            (false, false) => step_back::<M, S, false, false>(h, ds, carry, charging, u, dz, sums),
+                        let (h, all_ds, ds) = (&mut h[t * n..(t + 1) * n], ds, &ds[at..at + n]);
+                        // By pieces, between which some of the next tile's is asked for: all at once nothing would be computed meanwhile.
+                        for p in (0..n).step_by(PIECE) {
+                            let m = PIECE.min(n - p);
+                            let next = (at + n + p).min((t + 1) * rows * c)..(at + n + p + m).min((t + 1) * rows * c);
+                            prefetch(&x[next.clone()]);
+                            prefetch(&all_ds[next]);
+                            let sums = mean.as_ref().map(|mean| Sums {
+                                x: &x[at + p..at + p + m],
+                                mean: &mean[p..],
+                                s1: &mut s1[p..p + m],
+                                s2: &mut s2[p..p + m],
+                            });
+                            let (h, ds, carry, dz) = (&mut h[p..p + m], &ds[p..p + m], &mut carry[p..p + m], &mut dz[p..p + m]);
+                            match (u.soft != 0, u.detach_reset != 0) {
+                                (true, true) => step_back::<M, S, true, true>(h, ds, carry, charging, u, dz, sums),
+                                (true, false) => step_back::<M, S, true, false>(h, ds, carry, charging, u, dz, sums),
+                                (false, true) => step_back::<M, S, false, true>(h, ds, carry, charging, u, dz, sums),
+                                (false, false) => step_back::<M, S, false, false>(h, ds, carry, charging, u, dz, sums),
+                            }
                         }
                     },
                 );
