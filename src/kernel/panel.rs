@@ -1,6 +1,6 @@
 //! Products of small matrices that whoever fills them lays out in panels: \[rows, columns\] as \[columns / 16, rows, 16\], so that
 //! sixteen columns follow each other in memory from row to row. Nothing is copied, where a general product first has to bring its
-//! matrices into such an order: with the 49 small products of a block of `super::winograd`'s tiles that took as long as the product.
+//! matrices into such an order: with the dozens of small products of a block of `super::winograd`'s tiles that took as long as the products.
 
 use pulp::{Simd, WithSimd};
 

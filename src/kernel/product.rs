@@ -156,17 +156,12 @@ pub fn product(way: Way, a: &BitMatrix<'_>, w: &[f32], bias: &[f32], y: &mut [f3
                     for r in 0..rows {
                         starts[r + 1] = starts[r] + a.spikes(i * block + r, &mut list[starts[r]..]);
                     }
-                    let whole = n / COLUMNS * COLUMNS;
+                    // Some columns of w for all rows, where spikes are enough to pay for that.
+                    let whole = if n > COLUMNS && starts[rows] > 8 * k { n / COLUMNS * COLUMNS } else { 0 };
                     for c0 in (0..whole).step_by(COLUMNS) {
-                        // Some columns of w for all rows, where spikes are enough to pay for that.
-                        let (w, n_w, c) = if n > COLUMNS && starts[rows] > 8 * k {
-                            pack(w, n, c0, packed);
-                            (&*packed, COLUMNS, 0)
-                        } else {
-                            (w, n, c0)
-                        };
+                        pack(w, n, c0, packed);
                         for (y, ends) in y.chunks_exact_mut(n).zip(starts.windows(2)) {
-                            let sums = sum_rows::<COLUMNS>(&list[ends[0]..ends[1]], w, n_w, c);
+                            let sums = sum_rows::<COLUMNS>(&list[ends[0]..ends[1]], packed, COLUMNS, 0);
                             y[c0..c0 + COLUMNS].copy_from_slice(&sums);
                         }
                     }
