@@ -165,16 +165,31 @@ fn header_end(head: &[u8]) -> Option<usize> {
     Some(at)
 }
 
-/// Wherever a file of spike trains is cut off, one sentence says so, and how long it was.
+/// Wherever a file of spike trains is cut off, the samples before the cut come out, and one sentence says so and how long it was.
 fn cut_spike_trains() -> Result<(), Failed> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/shd.h5");
-    let bytes = std::fs::read(path)?;
-    let whole = events::hdf5::spike_trains(bytes.clone())?;
-    same("samples", (whole.trains.len(), whole.trains[11].times.len(), whole.labels[11]), (12, 41, 11))?;
-    for n in (8..bytes.len()).step_by(7) {
-        let e = events::hdf5::spike_trains(bytes[..n].to_vec()).err().ok_or_else(|| format!("{n} bytes are read"))?;
-        same("byte", e.offset, n as u64)?;
-        same(&n.to_string(), Some(e.message), hdf5_cut(n, &bytes))?;
+    // Labels are written last in the first file, in the second before several heaps of samples.
+    for (name, samples) in [("shd.h5", 12), ("cut_trains.h5", 40)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+        let bytes = std::fs::read(path)?;
+        let whole = events::hdf5::spike_trains(bytes.clone())?;
+        let said = (whole.trains.len(), whole.labels[11], &whole.damage);
+        same("samples", said, (samples, 11, &None))?;
+        let mut most = 0;
+        for n in (8..bytes.len()).step_by(7) {
+            let found = events::hdf5::spike_trains(bytes[..n].to_vec());
+            let (samples, e) = match found {
+                Ok(found) => {
+                    let n = found.trains.len();
+                    same("samples before the cut", (&found.trains[..], &found.labels[..]), (&whole.trains[..n], &whole.labels[..n]))?;
+                    (n, found.damage.ok_or_else(|| format!("{n} bytes are whole"))?)
+                }
+                Err(e) => (0, e),
+            };
+            most = most.max(samples);
+            same("byte", e.offset, n as u64)?;
+            same(&n.to_string(), Some(e.message), hdf5_cut(n, &bytes))?;
+        }
+        same(&format!("{name}: {most} samples before a cut"), most > samples / 2, true)?;
     }
     Ok(())
 }

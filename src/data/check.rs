@@ -97,6 +97,7 @@ fn checked(dataset: &dyn Dataset, part: Split, expected: Option<usize>, all: boo
     }
     let empty = classes.iter().filter(|c| c.1 == 0);
     report.problems.extend(empty.map(|(class, _)| format!("no {part} {what} of class {class}")));
+    report.warnings.extend(dataset.warnings());
     let mut probed = BTreeSet::new();
     let chosen: Vec<usize> = (0..samples).filter(|&i| probed.insert(labels[i]) || all).collect();
     let read: Vec<_> = chosen.par_iter().map(|&i| (i, dataset.load(i).map(counted))).collect();

@@ -178,6 +178,10 @@ pub trait Dataset: Send + Sync {
     fn load(&self, i: usize) -> Result<Recording>;
     /// What to call sample `i` in a message: a path, or a number.
     fn describe(&self, i: usize) -> String;
+    /// What was wrong with the file that holds all samples, where there is one: sentences with the path.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// What sample `i` is made from; a cache on disk finds the sample by it. None where the sample is not worth keeping there.
     fn source(&self, _i: usize) -> Option<Source> {
         None

@@ -103,8 +103,8 @@ impl Samples {
     }
     /// What was wrong with the files read so far: a sentence each with the path, sorted.
     pub fn warnings(&self) -> Vec<String> {
-        let said = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-        said.iter().cloned().collect()
+        let said = self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        said.into_iter().chain(self.dataset.warnings()).collect::<BTreeSet<_>>().into_iter().collect()
     }
     /// Sample `i` as it is in `epoch`.
     ///
@@ -325,6 +325,13 @@ impl Splits {
     }
     /// What was wrong with the files read so far.
     pub fn warnings(&self) -> Vec<String> {
-        [&self.train, &self.validation, &self.test].iter().flat_map(|s| s.warnings()).collect()
+        let mut all: Vec<String> = Vec::new();
+        for w in [&self.train, &self.validation, &self.test].iter().flat_map(|s| s.warnings()) {
+            // Training and validation samples may come of one file.
+            if !all.contains(&w) {
+                all.push(w);
+            }
+        }
+        all
     }
 }

@@ -4,7 +4,7 @@
 use super::mnist::unpacked;
 use super::trains::Trains;
 use super::{Dataset, DatasetSpec, Entry, Manifest, Split};
-use crate::events::hdf5;
+use crate::events::{DecodeError, hdf5};
 use crate::{Error, Result};
 
 /// The registry's entry of SHD.
@@ -33,7 +33,13 @@ fn read(spec: &DatasetSpec, manifest: &Manifest, name: &str, length: f64) -> Res
     let dir = spec.folder(manifest)?;
     let get = manifest.get.replace("{dir}", &dir.display().to_string());
     let (path, bytes) = unpacked(&dir, name, &get)?;
-    let found = hdf5::spike_trains(bytes).map_err(|e| Error::format(&path, e.offset, e.message))?;
+    let error = |e: DecodeError| Error::format(&path, e.offset, e.message);
+    let found = hdf5::spike_trains(bytes).map_err(error)?;
+    let read = found.labels.len();
+    let warnings = match found.damage {
+        Some(e) if spec.strict => return Err(error(e)),
+        damage => damage.map(|e| format!("{}; the {read} samples before it are used", error(e))).into_iter().collect(),
+    };
     let largest = found.labels.iter().max().map_or(0, |&m| m as usize);
     if largest >= manifest.classes.len() {
         let what = format!("label {largest} of {} classes", manifest.classes.len());
@@ -50,5 +56,6 @@ fn read(spec: &DatasetSpec, manifest: &Manifest, name: &str, length: f64) -> Res
         spikes: spikes.collect(),
         labels: found.labels,
         what: "sample",
+        warnings,
     }))
 }

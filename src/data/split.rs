@@ -104,6 +104,9 @@ impl Dataset for Subset {
     fn is_events(&self) -> bool {
         self.inner.is_events()
     }
+    fn warnings(&self) -> Vec<String> {
+        self.inner.warnings()
+    }
     fn slices(&self) -> usize {
         self.inner.slices()
     }

@@ -27,6 +27,8 @@ pub struct Trains {
     pub labels: Vec<u32>,
     /// What to call a sample.
     pub what: &'static str,
+    /// What was wrong with their file.
+    pub warnings: Vec<String>,
 }
 
 impl Default for Trains {
@@ -41,6 +43,7 @@ impl Default for Trains {
             spikes: Vec::new(),
             labels: Vec::new(),
             what: "sample",
+            warnings: Vec::new(),
         }
     }
 }
@@ -87,6 +90,9 @@ impl Dataset for Trains {
     }
     fn describe(&self, i: usize) -> String {
         format!("{} {i}", self.what)
+    }
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
     fn shape(&self, _: &Encoding) -> [usize; 4] {
         [self.frames, 1, 1, self.slices * self.units]

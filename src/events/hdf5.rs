@@ -6,8 +6,9 @@
 //! Fletcher, scale-offset, n-bit and SZIP filters are read; of others the error says the name and a way round. Spike trains come by [`spike_trains`].
 //!
 //! Of a file that is cut off, or whose chunks are damaged, the events come out whose columns are all there: those before the end of
-//! an array in one piece, those in whole chunks before the first that is not. An array whose header or index is lost is lost, and so are
-//! spike trains. What is said of a cut is where the file ends and how long its superblock says that it was.
+//! an array in one piece, those in whole chunks before the first that is not; and the spike trains before the first whose times, units
+//! or label are not there. An array whose header or index is lost is lost. What is said of a cut is where the file ends and how long its
+//! superblock says that it was.
 
 use super::columns::Order;
 use super::mat::{self, Matrix};
@@ -58,30 +59,54 @@ pub struct SpikeTrains {
     pub trains: Vec<SpikeTrain>,
     /// Their classes.
     pub labels: Vec<u32>,
+    /// Why no more samples could be read, where the file is cut off or damaged.
+    pub damage: Option<DecodeError>,
 }
 
-/// Reads `spikes/times`, `spikes/units` and `labels` of a file in memory.
+/// Reads `spikes/times`, `spikes/units` and `labels` of a file in memory; of a damaged one the samples before the damage.
 ///
 /// # Errors
-/// A sentence on what is missing or damaged, and where the file ends.
+/// A sentence on what is missing or damaged, and where the file ends, where there is no whole sample.
 pub fn spike_trains(file: Vec<u8>) -> Result<SpikeTrains, DecodeError> {
     let len = file.len() as u64;
-    let error = |what: String| DecodeError::new(len, what);
-    let file = open(file).map_err(error)?;
-    cut(&file, len).map_or_else(|| trains(&file), Err).map_err(error)
+    let mut out = SpikeTrains::default();
+    match guarded(|| trains(file, &mut out)) {
+        Err(what) if out.trains.is_empty() => Err(DecodeError::new(len, what)),
+        result => {
+            out.damage = result.err().map(|what| DecodeError::new(len, what));
+            Ok(out)
+        }
+    }
 }
 
-fn trains(file: &Hdf5File) -> Result<SpikeTrains, String> {
+/// Runs `read`. The container's reader is not ours; should damaged bytes make it panic, that is an error like any other.
+fn guarded(read: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    result.unwrap_or_else(|_| Err("a damaged HDF5 file".into())).map_err(|e| explained(&e))
+}
+
+fn trains(bytes: Vec<u8>, out: &mut SpikeTrains) -> Result<(), String> {
+    let len = bytes.len() as u64;
+    let file = open(bytes)?;
+    let cut = cut(&file, len);
+    let mut damage = None;
+    let found = samples(&file, &mut damage, out);
+    // Where a file is cut, whatever else is wrong comes of it.
+    cut.or(damage).or(found.err()).map_or(Ok(()), Err)
+}
+
+/// The samples up to the first that is not whole.
+fn samples(file: &Hdf5File, damage: &mut Option<String>, out: &mut SpikeTrains) -> Result<(), String> {
     let dataset = |name: &str| file.dataset(name).map_err(|e| format!("{name}: {e}"));
-    let times = sequences(&dataset("spikes/times")?)?;
-    let units = sequences(&dataset("spikes/units")?)?;
-    let labels = vector(&dataset("labels")?)?;
-    if times.len() != units.len() || labels.len() != times.len() {
-        let n = [times.len(), units.len(), labels.len()];
+    let labels = vector(file, &dataset("labels")?, damage)?;
+    let times = Sequences::new(file, dataset("spikes/times")?, damage)?;
+    let units = Sequences::new(file, dataset("spikes/units")?, damage)?;
+    let n = [times.len(), units.len(), labels.len()];
+    if damage.is_none() && n != [n[0]; 3] {
         return Err(format!("{} times, {} units and {} labels", n[0], n[1], n[2]));
     }
-    let mut out = SpikeTrains::default();
-    for (i, (t, u)) in times.iter().zip(&units).enumerate() {
+    for i in 0..n.into_iter().min().unwrap_or(0) {
+        let (t, u) = (times.read(i)?, units.read(i)?);
         let units: Option<Vec<u16>> = (0..u.len()).map(|k| u.whole(k)?.try_into().ok()).collect();
         let times: Vec<f32> = (0..t.len()).filter_map(|k| t.get(k)).map(|t| t as f32).collect();
         let label = labels.whole(i).and_then(|l| u32::try_from(l).ok());
@@ -91,7 +116,7 @@ fn trains(file: &Hdf5File) -> Result<SpikeTrains, String> {
         out.trains.push(SpikeTrain { times, units });
         out.labels.push(label);
     }
-    Ok(out)
+    Ok(())
 }
 
 fn open(bytes: Vec<u8>) -> Result<Hdf5File, String> {
@@ -148,34 +173,53 @@ fn kind(t: &Datatype) -> Option<Kind> {
     known.then_some(Kind { float, signed, size: size.into(), big: *order == ByteOrder::BigEndian })
 }
 
-fn raw(d: &Dataset) -> Result<(Vec<u8>, usize), String> {
-    let n = d.num_elements().map_err(|e| e.to_string())?;
-    let n = usize::try_from(n).map_err(|e| e.to_string())?;
-    let bytes = d.read_raw_bytes().map_err(|e| e.to_string())?;
-    Ok((bytes, n))
+/// The bytes of an array, as far as they are there, and how many elements that are; why not all are there is put into `damage`.
+fn raw(file: &Hdf5File, d: &Dataset, damage: &mut Option<String>) -> Result<(Vec<u8>, usize), String> {
+    let whole = || {
+        let n = usize::try_from(d.num_elements().map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+        d.read_raw_bytes().map(|bytes| (bytes, n)).map_err(|e| e.to_string())
+    };
+    whole().or_else(|e| {
+        let size = d.raw_element_size().map_err(|e| e.to_string())?;
+        let bytes = beginning(file, d, size).unwrap_or_default();
+        damage.get_or_insert(e);
+        let n = bytes.len() / size.max(1);
+        Ok((bytes, n))
+    })
 }
 
-/// All numbers of an array.
-fn vector(d: &Dataset) -> Result<Numbers, String> {
+/// The numbers of an array, as [`raw`].
+fn vector(file: &Hdf5File, d: &Dataset, damage: &mut Option<String>) -> Result<Numbers, String> {
     let kind = kind(d.dtype()).ok_or_else(|| format!("{} holds no numbers", d.name()))?;
-    let (bytes, n) = raw(d)?;
+    let (bytes, n) = raw(file, d, damage)?;
     Ok(kind.read(&bytes, 0, kind.size, n))
 }
 
-/// The elements of an array of sequences of unequal length.
-fn sequences(d: &Dataset) -> Result<Vec<Numbers>, String> {
-    let Datatype::VarLen { base, .. } = d.dtype() else {
-        return Err(format!("{} holds no sequences of unequal length", d.name()));
-    };
-    let kind = kind(base).ok_or_else(|| format!("{} holds no numbers", d.name()))?;
-    let (bytes, _) = raw(d)?;
-    let size = d.vlen_reference_size();
-    let read = |reference: &[u8]| {
-        let bytes = d.resolve_vlen_reference_bytes(reference, kind.size);
-        let bytes = bytes.map_err(|e| e.to_string())?;
-        Ok(kind.read(&bytes, 0, kind.size, bytes.len() / kind.size))
-    };
-    bytes.chunks_exact(size).map(read).collect()
+/// An array of sequences of unequal length: references into heaps elsewhere in the file.
+struct Sequences {
+    dataset: Dataset,
+    kind: Kind,
+    references: Vec<u8>,
+}
+
+impl Sequences {
+    fn new(file: &Hdf5File, dataset: Dataset, damage: &mut Option<String>) -> Result<Self, String> {
+        let Datatype::VarLen { base, .. } = dataset.dtype() else {
+            return Err(format!("{} holds no sequences of unequal length", dataset.name()));
+        };
+        let kind = kind(base).ok_or_else(|| format!("{} holds no numbers", dataset.name()))?;
+        let (references, _) = raw(file, &dataset, damage)?;
+        Ok(Sequences { dataset, kind, references })
+    }
+    fn len(&self) -> usize {
+        self.references.len() / self.dataset.vlen_reference_size()
+    }
+    fn read(&self, i: usize) -> Result<Numbers, String> {
+        let size = self.dataset.vlen_reference_size();
+        let reference = &self.references[i * size..(i + 1) * size];
+        let bytes = self.dataset.resolve_vlen_reference_bytes(reference, self.kind.size).map_err(|e| e.to_string())?;
+        Ok(self.kind.read(&bytes, 0, self.kind.size, bytes.len() / self.kind.size))
+    }
 }
 
 /// Decoder of events in HDF5 files.
@@ -196,28 +240,15 @@ struct Search {
 }
 
 impl Search {
-    /// The bytes of an array as far as they are there, and how many elements that are.
     fn raw(&mut self, d: &Dataset) -> Result<(Vec<u8>, usize), String> {
-        raw(d).or_else(|e| {
-            let size = d.raw_element_size().map_err(|e| e.to_string())?;
-            let bytes = beginning(&self.file, d, size).unwrap_or_default();
-            self.damage.get_or_insert(e);
-            let n = bytes.len() / size.max(1);
-            Ok((bytes, n))
-        })
-    }
-
-    fn vector(&mut self, d: &Dataset) -> Result<Numbers, String> {
-        let kind = kind(d.dtype()).ok_or_else(|| format!("{} holds no numbers", d.name()))?;
-        let (bytes, n) = self.raw(d)?;
-        Ok(kind.read(&bytes, 0, kind.size, n))
+        raw(&self.file, d, &mut self.damage)
     }
 
     /// Events among the arrays of one group; false where there are none.
     fn group_events(&mut self, arrays: &[Dataset], out: &mut Vec<Event>) -> Result<bool, String> {
         let names = arrays.iter().map(|d| last(d.name()));
         if let Some(order) = Order::named(names) {
-            let [t, x, y, p] = order.at.map(|i| self.vector(&arrays[i]));
+            let [t, x, y, p] = order.at.map(|i| vector(&self.file, &arrays[i], &mut self.damage));
             numbers::events([&t?, &x?, &y?, &p?], order.unit, out)?;
             return Ok(true);
         }
@@ -371,10 +402,8 @@ impl Decoder for Hdf5Decoder {
     fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
         let bytes = std::mem::take(&mut self.bytes);
         let (n, order) = (bytes.len() as u64, self.order);
-        // A container with an index: there is no one place to point at but its end. Its reader is not ours; should damaged
-        // bytes make it panic, that is an error like any other.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(bytes, order, out)));
-        result.unwrap_or_else(|_| Err("a damaged HDF5 file".into())).map_err(|e| DecodeError::new(n, explained(&e)))
+        // A container with an index: there is no one place to point at but its end.
+        guarded(|| read(bytes, order, out)).map_err(|e| DecodeError::new(n, e))
     }
 
     fn sensor(&self) -> Option<Sensor> {

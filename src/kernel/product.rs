@@ -81,28 +81,29 @@ pub fn gemm_scaled(
             && a.len() > last(m, k, a_strides)
             && b.len() > last(k, n, b_strides)
     );
+    // C is asked for as its transpose, B^T A^T, for columns of results are written fastest.
     // SAFETY: the assertion keeps every access inside the three slices, and `c` is borrowed mutably.
     unsafe {
-        gemm::gemm(
-            m,
+        gemm_f32::gemm::f32::get_gemm_fn()(
             n,
+            m,
             k,
             c.as_mut_ptr(),
-            1,
             c_stride as isize,
+            1,
             add,
-            a.as_ptr(),
-            a_strides.1 as isize,
-            a_strides.0 as isize,
             b.as_ptr(),
-            b_strides.1 as isize,
             b_strides.0 as isize,
+            b_strides.1 as isize,
+            a.as_ptr(),
+            a_strides.0 as isize,
+            a_strides.1 as isize,
             1.0,
             scale,
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            gemm_common::Parallelism::None,
         );
     }
 }
