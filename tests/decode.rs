@@ -101,6 +101,7 @@ pub fn trials() -> Vec<Trial> {
     trials.push(Trial::test("decode::told_by_content", move || told_by_content(&all)).with_ignored_flag(missing));
     trials.push(Trial::test("decode::hdf5_lzf", lzf));
     trials.push(Trial::test("decode::cut_spike_trains", cut_spike_trains));
+    trials.push(Trial::test("decode::mutated_spike_trains", mutated_spike_trains));
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     // How many events there are, and how many of the cuts leave some of them.
     for (dir, file, whole, some) in [
@@ -180,7 +181,11 @@ fn cut_spike_trains() -> Result<(), Failed> {
             let (samples, e) = match found {
                 Ok(found) => {
                     let n = found.trains.len();
-                    same("samples before the cut", (&found.trains[..], &found.labels[..]), (&whole.trains[..n], &whole.labels[..n]))?;
+                    same(
+                        "samples before the cut",
+                        (&found.trains[..], &found.labels[..]),
+                        (&whole.trains[..n], &whole.labels[..n]),
+                    )?;
                     (n, found.damage.ok_or_else(|| format!("{n} bytes are whole"))?)
                 }
                 Err(e) => (0, e),
@@ -341,13 +346,51 @@ fn peer(path: &Path, columns: &[&str]) -> Result<(), Failed> {
     same(reader, format!("{sum:016x}"), hash.to_string())
 }
 
-/// Every recording with bytes changed and its end cut off: any result but a panic or events from nothing.
-fn mutated(dir: &Path) -> Result<(), Failed> {
+/// Numbers below one that is given, the same in each run.
+fn generator() -> impl FnMut(usize) -> usize {
     let mut seed = 1u64;
-    let mut random = move |n: usize| {
+    move |n| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) as usize % n.max(1)
-    };
+    }
+}
+
+/// The file with bytes changed, and perhaps its end cut off.
+fn mutant(whole: &[u8], random: &mut impl FnMut(usize) -> usize) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    for _ in 0..random(20) {
+        // Headers and tables stand at the beginning more often than not.
+        let n = if random(2) == 0 { bytes.len().min(600) } else { bytes.len() };
+        let (i, v) = (random(n), random(256));
+        bytes[i] = v as u8;
+    }
+    if random(3) == 0 {
+        bytes.truncate(random(bytes.len()));
+    }
+    bytes
+}
+
+/// Sets of spike trains likewise; and one whose samples are all said to be the longest, of which more than the file holds is not made.
+fn mutated_spike_trains() -> Result<(), Failed> {
+    let (data, mut random) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data"), generator());
+    for name in ["shd.h5", "cut_trains.h5"] {
+        let whole = std::fs::read(data.join(name))?;
+        for _ in 0..400 {
+            let bytes = mutant(&whole, &mut random);
+            let n = bytes.len();
+            let spikes = events::hdf5::spike_trains(bytes).map_or(0, |s| s.trains.iter().map(|t| t.times.len()).sum());
+            same("no more spikes than bytes", spikes <= n, true)?;
+        }
+    }
+    let hostile = events::hdf5::spike_trains(std::fs::read(data.join("one_train.h5"))?)?;
+    let damage = hostile.damage.ok_or("a file that says more than it holds is not damaged")?;
+    same("samples", hostile.trains.len(), 1)?;
+    same("damage", damage.message.as_str(), "units has sequences of more bytes than the file")
+}
+
+/// Every recording with bytes changed and its end cut off: any result but a panic or events from nothing.
+fn mutated(dir: &Path) -> Result<(), Failed> {
+    let mut random = generator();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {
@@ -359,16 +402,7 @@ fn mutated(dir: &Path) -> Result<(), Failed> {
         };
         whole.truncate(60_000);
         for _ in 0..60 {
-            let mut bytes = whole.clone();
-            for _ in 0..random(20) {
-                // Headers and tables stand at the beginning more often than not.
-                let n = if random(2) == 0 { bytes.len().min(600) } else { bytes.len() };
-                let (i, v) = (random(n), random(256));
-                bytes[i] = v as u8;
-            }
-            if random(3) == 0 {
-                bytes.truncate(random(bytes.len()));
-            }
+            let bytes = mutant(&whole, &mut random);
             let (mut decoder, mut out) = ((format.decoder)(), Vec::new());
             let pieces = 1 + random(70_000);
             let pushed = bytes.chunks(pieces).try_for_each(|p| decoder.push(p, &mut out));

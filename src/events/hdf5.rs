@@ -105,8 +105,10 @@ fn samples(file: &Hdf5File, damage: &mut Option<String>, out: &mut SpikeTrains) 
     if damage.is_none() && n != [n[0]; 3] {
         return Err(format!("{} times, {} units and {} labels", n[0], n[1], n[2]));
     }
+    // A damaged file may name one long sequence for every sample.
+    let mut left = file.storage().len();
     for i in 0..n.into_iter().min().unwrap_or(0) {
-        let (t, u) = (times.read(i)?, units.read(i)?);
+        let (t, u) = (times.read(i, &mut left)?, units.read(i, &mut left)?);
         let units: Option<Vec<u16>> = (0..u.len()).map(|k| u.whole(k)?.try_into().ok()).collect();
         let times: Vec<f32> = (0..t.len()).filter_map(|k| t.get(k)).map(|t| t as f32).collect();
         let label = labels.whole(i).and_then(|l| u32::try_from(l).ok());
@@ -214,10 +216,13 @@ impl Sequences {
     fn len(&self) -> usize {
         self.references.len() / self.dataset.vlen_reference_size()
     }
-    fn read(&self, i: usize) -> Result<Numbers, String> {
+    /// Sequence `i`, whose bytes are taken from those that are `left`.
+    fn read(&self, i: usize, left: &mut u64) -> Result<Numbers, String> {
         let size = self.dataset.vlen_reference_size();
         let reference = &self.references[i * size..(i + 1) * size];
         let bytes = self.dataset.resolve_vlen_reference_bytes(reference, self.kind.size).map_err(|e| e.to_string())?;
+        let enough = left.checked_sub(bytes.len() as u64);
+        *left = enough.ok_or_else(|| format!("{} has sequences of more bytes than the file", self.dataset.name()))?;
         Ok(self.kind.read(&bytes, 0, self.kind.size, bytes.len() / self.kind.size))
     }
 }

@@ -22,6 +22,24 @@ def write(name, samples, length, labels_first):
             f["labels"] = np.arange(samples, dtype="<u2")
 
 
+def write_one(name):
+    """Samples that are all the same long one: their references are copies of the first."""
+    path = f"{sys.argv[1]}/{name}"
+    with h5py.File(path, "w") as f:
+        f["labels"] = np.zeros(8, dtype="<u2")
+        sets = [f.create_dataset(f"spikes/{kind}", (8,), h5py.vlen_dtype("<u2")) for kind in ("times", "units")]
+        for d in sets:
+            d[0] = np.arange(3000, dtype="<u2") % 700
+        offsets = [d.id.get_offset() for d in sets]
+    with open(path, "r+b") as f:
+        for offset in offsets:
+            f.seek(offset)
+            reference = f.read(16)
+            f.seek(offset)
+            f.write(8 * reference)
+
+
 write("shd.h5", 12, 30, False)
 # Several heaps of samples, and what is needed to find them before them: some are left where the file is cut off.
 write("cut_trains.h5", 40, 40, True)
+write_one("one_train.h5")
