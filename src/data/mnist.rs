@@ -15,23 +15,34 @@ pub static FASHION: Entry = Entry { name: "fashion_mnist", manifest: include_str
 
 /// A file's bytes, unpacked where its name ends in `.gz`; the plain file is taken first.
 pub(super) fn unpacked(dir: &Path, name: &str, get: &str) -> Result<(PathBuf, Vec<u8>)> {
+    let (path, bytes, damage) = unpacked_so_far(dir, name, get)?;
+    damage.map_or(Ok((path, bytes)), Err)
+}
+
+/// [`unpacked`]; of a packed file that is cut off or damaged what comes before, and what is wrong.
+pub(super) fn unpacked_so_far(dir: &Path, name: &str, get: &str) -> Result<(PathBuf, Vec<u8>, Option<Error>)> {
     let plain = dir.join(name);
     let path = if plain.is_file() { plain } else { dir.join(format!("{name}.gz")) };
     if !path.is_file() {
         let what = format!("no {name} or {name}.gz in it; {get}");
         return Err(Error::config(dir.display().to_string(), what));
     }
-    let io = |e| Error::io(&path, e);
-    let mut bytes = std::fs::read(&path).map_err(io)?;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut out = Vec::new();
-        // No more than deflate can make of it.
-        let limit = bytes.len() as u64 * 1032;
-        let packed = flate2::read::MultiGzDecoder::new(bytes.as_slice());
-        packed.take(limit).read_to_end(&mut out).map_err(io)?;
-        bytes = out;
+    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok((path, bytes, None));
     }
-    Ok((path, bytes))
+    let mut out = Vec::new();
+    // No more than deflate can make of it.
+    let mut packed = flate2::bufread::MultiGzDecoder::new(bytes.as_slice()).take(bytes.len() as u64 * 1032);
+    let damage = packed.read_to_end(&mut out).err().map(|e| {
+        let at = bytes.len() - packed.get_ref().get_ref().len();
+        let what = match at == bytes.len() && e.kind() == std::io::ErrorKind::UnexpectedEof {
+            true => "the file is cut off here, within its gzip stream".into(),
+            false => format!("damaged gzip: {e}"),
+        };
+        Error::format(&path, at as u64, what)
+    });
+    Ok((path, out, damage))
 }
 
 /// The shape of an IDX array of bytes, and the array.

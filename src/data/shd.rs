@@ -1,7 +1,7 @@
 //! Spiking Heidelberg Digits and Spiking Speech Commands: HDF5 of `spikes/times` (seconds), `spikes/units` (700 of a model
 //! of the cochlea) and `labels`.
 
-use super::mnist::unpacked;
+use super::mnist::unpacked_so_far;
 use super::trains::Trains;
 use super::{Dataset, DatasetSpec, Entry, Manifest, Split};
 use crate::events::{DecodeError, hdf5};
@@ -32,13 +32,22 @@ const UNITS: usize = 700;
 fn read(spec: &DatasetSpec, manifest: &Manifest, name: &str, length: f64) -> Result<Box<dyn Dataset>> {
     let dir = spec.folder(manifest)?;
     let get = manifest.get.replace("{dir}", &dir.display().to_string());
-    let (path, bytes) = unpacked(&dir, name, &get)?;
+    let (path, bytes, packing) = unpacked_so_far(&dir, name, &get)?;
     let error = |e: DecodeError| Error::format(&path, e.offset, e.message);
-    let found = hdf5::spike_trains(bytes).map_err(error)?;
+    let (found, damage) = match (hdf5::spike_trains(bytes), packing) {
+        // What is wrong inside comes of what is wrong with the packing.
+        (Ok(found), Some(packing)) => (found, Some(packing)),
+        (Err(_), Some(packing)) => return Err(packing),
+        (found, None) => {
+            let mut found = found.map_err(error)?;
+            let damage = found.damage.take().map(error);
+            (found, damage)
+        }
+    };
     let read = found.labels.len();
-    let warnings = match found.damage {
-        Some(e) if spec.strict => return Err(error(e)),
-        damage => damage.map(|e| format!("{}; the {read} samples before it are used", error(e))).into_iter().collect(),
+    let warnings = match damage {
+        Some(e) if spec.strict => return Err(e),
+        damage => damage.map(|e| format!("{e}; the {read} samples before it are used")).into_iter().collect(),
     };
     let largest = found.labels.iter().max().map_or(0, |&m| m as usize);
     if largest >= manifest.classes.len() {
@@ -58,4 +67,45 @@ fn read(spec: &DatasetSpec, manifest: &Manifest, name: &str, length: f64) -> Res
         what: "sample",
         warnings,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::open;
+    use std::io::Write;
+
+    /// Cut off as it is or packed: the samples before the cut and one warning with the byte, or the sentence where that is asked for.
+    #[test]
+    fn a_cut_file_gives_its_beginning() {
+        let whole = include_bytes!("../../tests/data/cut_trains.h5");
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(whole).unwrap();
+        let packed = packed.finish().unwrap();
+        for (name, bytes, why) in [
+            ("shd_train.h5", &whole[..], "the file is cut off here; its superblock"),
+            ("shd_train.h5.gz", &packed, "the file is cut off here, within its gzip stream"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let spec = DatasetSpec { dir: Some(dir.path().into()), ..DatasetSpec::new("shd") };
+            let strict = DatasetSpec { strict: true, ..spec.clone() };
+            let write = |n: usize| std::fs::write(dir.path().join(name), &bytes[..n]).unwrap();
+            write(bytes.len());
+            let all = open(&strict, Split::Train).unwrap();
+            assert_eq!((all.len(), all.warnings()), (40, vec![]));
+            let n = bytes.len() * 9 / 10;
+            write(n);
+            let some = open(&spec, Split::Train).unwrap();
+            assert!((10..40).contains(&some.len()), "{name}: {}", some.len());
+            assert_eq!(some.labels(), all.labels()[..some.len()]);
+            let said = some.warnings();
+            let what = format!("{}: byte {n}: {why}", dir.path().join(name).display());
+            assert!(said.len() == 1 && said[0].starts_with(&what), "{said:?}");
+            assert!(said[0].ends_with(&format!("; the {} samples before it are used", some.len())), "{said:?}");
+            let refused = |spec: &DatasetSpec| open(spec, Split::Train).err().unwrap().to_string();
+            assert!(refused(&strict).starts_with(&what));
+            write(bytes.len() / 20);
+            assert!(refused(&spec).contains("the file is cut off here"), "{}", refused(&spec));
+        }
+    }
 }
