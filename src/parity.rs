@@ -2,7 +2,7 @@
 //!
 //! `tests/parity.rs` and `spikemix devices --check` are thin shells over this. Each case runs
 //! 1. on one CPU thread and on three, over outputs that hold two kinds of garbage: the words must be the same, or the twin depends on
-//!    the thread count or leaves something unwritten;
+//!    the thread count or leaves something unwritten; and once with its output over its input, where it can do that;
 //! 2. on the device, again over garbage: floats must agree within the kernel's tolerance, words always to the bit.
 //!
 //! A NaN anywhere is a failure.
@@ -97,6 +97,9 @@ fn compare(device: &Device, k: &dyn AnyKernel, c: &Case<Vec<u8>>, worst: &mut f6
             return Err(format!("CPU twin: {name}[{i}] of {} is NaN", a.len()));
         }
     }
+    if let Some(i) = k.onto() {
+        over_its_input(k, c, i, &cpu)?;
+    }
     if matches!(device, Device::Cpu) {
         return Ok(());
     }
@@ -109,6 +112,19 @@ fn compare(device: &Device, k: &dyn AnyKernel, c: &Case<Vec<u8>>, worst: &mut f6
         }
     }
     Ok(())
+}
+
+/// The CPU twin where output 0 lies over input `i`: it must give what it gave without.
+fn over_its_input(k: &dyn AnyKernel, c: &Case<Vec<u8>>, i: usize, expected: &[Vec<u32>]) -> Result<(), String> {
+    let mut outs: Vec<Vec<u32>> = c.outputs.iter().map(|&n| vec![GARBAGE[0]; n]).collect();
+    outs[0] = c.inputs[i].words().to_vec();
+    let mut inputs: Vec<&[u32]> = c.inputs.iter().map(|d| d.words()).collect();
+    inputs[i] = &[];
+    k.cpu(&c.uniform, &mut Args::new(inputs, outs.iter_mut().map(Vec::as_mut_slice).collect()));
+    match outs == expected {
+        true => Ok(()),
+        false => Err(format!("CPU twin: another result where output 0 lies over input {i}")),
+    }
 }
 
 fn equal(name: &str, cpu: &[u32], gpu: &[u32], floats: bool) -> Result<(), String> {

@@ -28,7 +28,9 @@ pub fn decay(x: f32) -> f32 {
     // Adding and taking away 1.5 * 2^23 rounds to the nearest integer.
     let shifted = y + 12_582_912.0;
     let f = y - (shifted - 12_582_912.0);
-    let p = ((((1.330_026_4e-3 * f + 9.669_709e-3) * f + 5.550_56e-2) * f + 0.240_222_82) * f + std::f32::consts::LN_2) * f + 1.0;
+    let coefficients = [9.669_709e-3, 5.550_56e-2, 0.240_222_82, std::f32::consts::LN_2, 1.0];
+    // Each step rounded once: one instruction on any processor of the last ten years, and the same result where it is a call.
+    let p = coefficients.into_iter().fold(1.330_026_4e-3f32, |p, c| p.mul_add(f, c));
     // The low bits of the sum are those of n: added to the exponent they multiply by 2^n.
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
 }

@@ -93,7 +93,7 @@ fn equal(packed: bool) -> Outcome {
                 params.push(Tensor::from_f32(&Device::Cpu, &[1], &[-0.7])?);
             }
             let y = match packed {
-                true => Conv3x3.forward(&[&x, &w])?.outputs.remove(0),
+                true => Conv3x3::default().forward(&[&x, &w])?.outputs.remove(0),
                 false => convolved(&x, &w)?,
             };
             let wants = Wants { v: true, v_seq: false };

@@ -108,7 +108,7 @@ fn multilinear_cases(d: &Device) -> Outcome {
     let (img, tok) = ([2, 2, 4, 3, 5], [2, 2, 3, 3, 6]);
     for x in [m.f32(&img), m.spikes(&img)] {
         multilinear(&Linear::default(), &[x.clone(), m.f32(&[5, 7]), m.f32(&[7])], d)?;
-        multilinear(&Conv3x3, &[x.clone(), m.f32(&[3, 3, 5, 4])], d)?;
+        multilinear(&Conv3x3::default(), &[x.clone(), m.f32(&[3, 3, 5, 4])], d)?;
         multilinear(&TokenMean { sum: false }, std::slice::from_ref(&x), d)?;
         multilinear(&TokenMean { sum: true }, std::slice::from_ref(&x), d)?;
         multilinear(&Flatten, std::slice::from_ref(&x), d)?;

@@ -1,6 +1,6 @@
 // The gradient of a 3x3 convolution's input, as an implicit product: row i is a pixel, k = tap * cout + co. It is the convolution of dy
 // with the weights turned round, channels and taps.
-struct U { images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, splits: u32 }
+struct U { images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, splits: u32, exact: u32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> dy: array<f32>;
 @group(0) @binding(2) var<storage, read> w: array<f32>;

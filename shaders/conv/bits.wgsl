@@ -1,5 +1,5 @@
 // 3x3 convolution of packed spikes [planes, images, h, w, words(cin)], as an implicit product: k = tap * cin + ci.
-struct U { images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, splits: u32 }
+struct U { images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, splits: u32, exact: u32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 @group(0) @binding(2) var<storage, read> w: array<f32>;

@@ -1,5 +1,5 @@
 // Weight gradient of a 3x3 convolution over the split's run of images: dw[tap * cin + ci, co] = sum of x under the tap times dy.
-struct U { images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, splits: u32 }
+struct U { images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, splits: u32, exact: u32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> dy: array<f32>;

@@ -10,6 +10,13 @@ use std::sync::Arc;
 pub struct CpuBuf(Block);
 
 impl CpuBuf {
+    /// The block behind `storage`, if nobody else holds it.
+    pub fn spent(storage: Storage) -> std::result::Result<Block, Storage> {
+        match storage {
+            Storage::Cpu(b) => Arc::try_unwrap(b).map(|b| b.0).map_err(Storage::Cpu),
+            gpu => Err(gpu),
+        }
+    }
     /// A copy of `words`.
     pub fn copy_of(words: &[u32]) -> Self {
         let mut b = Block::new(words.len());
@@ -22,16 +29,20 @@ impl CpuBuf {
     }
 }
 
-/// Runs the CPU twin of `k`; see [`super::Device::launch`].
-pub fn launch(k: &dyn AnyKernel, u: &[u8], inputs: &[&Storage], outputs: &[usize]) -> Result<Vec<Storage>> {
-    let inputs = inputs
+/// Runs the CPU twin of `k`; see [`super::Device::launch`]. Where there is a block, it holds input [`AnyKernel::onto`] and becomes output 0.
+pub fn launch(k: &dyn AnyKernel, u: &[u8], inputs: &[&Storage], outputs: &[usize], onto: Option<Block>) -> Result<Vec<Storage>> {
+    let mut inputs = inputs
         .iter()
         .map(|s| match s {
             Storage::Cpu(b) => Ok(b.words()),
             Storage::Gpu(_) => Err(Error::device(format!("{}: a GPU buffer was given to the CPU", k.label()))),
         })
         .collect::<Result<Vec<_>>>()?;
-    let mut blocks: Vec<Block> = outputs.iter().map(|&n| Block::new(n)).collect();
+    if let (Some(i), Some(_)) = (k.onto(), &onto) {
+        inputs.insert(i, &[]);
+    }
+    let new = outputs.iter().skip(usize::from(onto.is_some())).map(|&n| Block::new(n));
+    let mut blocks: Vec<Block> = onto.into_iter().chain(new).collect();
     let outs = blocks.iter_mut().map(Block::words_mut).collect();
     k.cpu(u, &mut Args::new(inputs, outs));
     Ok(blocks.into_iter().map(|b| Storage::Cpu(Arc::new(CpuBuf(b)))).collect())

@@ -60,6 +60,17 @@ pub struct Held {
     pub peak: u64,
 }
 
+/// Holds a launch's numbers of buffers against the kernel's bindings, and counts the words that it moves.
+fn prepare(k: &dyn AnyKernel, inputs: usize, outputs: usize, words: usize) -> Result<()> {
+    let outs = k.bindings().iter().filter(|b| b.1.is_output()).count();
+    if inputs + outs != k.bindings().len() || outs != outputs {
+        let message = format!("{inputs} inputs and {outputs} outputs given for {} bindings", k.bindings().len());
+        return Err(Error::shape(k.label(), message));
+    }
+    host::count_words(words);
+    Ok(())
+}
+
 impl Device {
     /// Opens `auto`, `cpu`, `gpu` or `gpu:N`. `auto` is the first real GPU, else the CPU; a software adapter is taken only when its
     /// number is named.
@@ -105,17 +116,45 @@ impl Device {
     /// # Errors
     /// As [`Device::launch`].
     pub fn launch_any(&self, k: &dyn AnyKernel, u: &[u8], inputs: &[&Storage], outputs: &[usize]) -> Result<Vec<Storage>> {
-        let outs = k.bindings().iter().filter(|b| b.1.is_output()).count();
-        if inputs.len() + outs != k.bindings().len() || outs != outputs.len() {
-            return Err(Error::shape(
-                k.label(),
-                format!("{} inputs and {} outputs given for {} bindings", inputs.len(), outputs.len(), k.bindings().len()),
-            ));
-        }
-        host::count_words(inputs.iter().map(|b| b.len()).sum::<usize>() + outputs.iter().sum::<usize>());
+        let words = inputs.iter().map(|b| b.len()).sum::<usize>() + outputs.iter().sum::<usize>();
+        prepare(k, inputs.len(), outputs.len(), words)?;
         match self {
-            Device::Cpu => host::run(k.name(), || cpu::launch(k, u, inputs, outputs)),
+            Device::Cpu => host::run(k.name(), || cpu::launch(k, u, inputs, outputs, None)),
             Device::Gpu(g) => g.launch(k, u, inputs, outputs),
+        }
+    }
+
+    /// [`Device::launch`] of a kernel that can write over one of its inputs ([`Kernel::onto`]), which is `spent`: `inputs` are the others. On
+    /// the CPU, and where nobody else holds it, output 0 takes its memory.
+    ///
+    /// # Errors
+    /// As [`Device::launch`], and a kernel that cannot.
+    pub fn launch_onto<K: Kernel>(
+        &self,
+        k: &K,
+        u: &K::Uniform,
+        inputs: &[&Storage],
+        spent: Storage,
+        outputs: &[usize],
+    ) -> Result<Vec<Storage>> {
+        let Some(i) = Kernel::onto(k).filter(|i| *i <= inputs.len() && outputs.first() == Some(&spent.len())) else {
+            return Err(Error::shape(k.label(), "no input of the first output's length is written over"));
+        };
+        let spent = match (self, spent) {
+            (Device::Cpu, spent) => CpuBuf::spent(spent),
+            (_, spent) => Err(spent),
+        };
+        match spent {
+            Ok(block) => {
+                let words = inputs.iter().map(|b| b.len()).sum::<usize>() + outputs[0] + outputs.iter().sum::<usize>();
+                prepare(k, inputs.len() + 1, outputs.len(), words)?;
+                host::run(k.name(), || cpu::launch(k, bytemuck::bytes_of(u), inputs, outputs, Some(block)))
+            }
+            Err(shared) => {
+                let mut inputs = inputs.to_vec();
+                inputs.insert(i, &shared);
+                self.launch(k, u, &inputs, outputs)
+            }
         }
     }
 

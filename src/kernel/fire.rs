@@ -124,7 +124,7 @@ impl FireU {
     }
     fn conv(&self) -> ConvU {
         let (images, h, w, cin, cout, planes) = (self.images, self.h, self.w, self.cin, self.cout, self.planes);
-        ConvU { images, h, w, cin, cout, planes, splits: 1 }
+        ConvU { images, h, w, cin, cout, planes, splits: 1, exact: 1 }
     }
     /// Lines of the images of one step.
     fn lines(&self) -> usize {
@@ -426,7 +426,7 @@ fn cases(name: &str, kind: NeuronKind, packed: bool) -> Vec<Case<FireU>> {
     let mut out = Vec::new();
     for (what, n) in settings(kind, SurrogateKind::Sigmoid, 4.0) {
         for (i, (steps, samples, h, w, cin, cout, planes, rate, every)) in SHAPES.into_iter().enumerate() {
-            let conv = ConvU { images: steps * samples, h, w, cin, cout, planes, splits: 1 };
+            let conv = ConvU { images: steps * samples, h, w, cin, cout, planes, splits: 1, exact: 1 };
             let carries = i % 2 == 1;
             let u = FireU { has_v0: u32::from(carries), store_v: u32::from(carries), ..FireU::new(&conv, &n, steps as usize) };
             let pixels = (conv.images * h * w) as usize;

@@ -239,6 +239,11 @@ pub trait Kernel: Send + Sync + 'static {
     fn finish(&self, _: &Self::Uniform) -> Option<[usize; 2]> {
         None
     }
+    /// The input over which the CPU twin can write output 0, which is of the same length: where nobody else needs that input it is handed
+    /// over, which spares memory and the time to bring it into the caches. The twin then finds an empty slice in its place.
+    fn onto(&self) -> Option<usize> {
+        None
+    }
     /// The CPU twin.
     fn cpu(&self, u: &Self::Uniform, args: &mut Args<'_>);
     /// What parity runs: odd sizes, empty, padding, extremes.
@@ -271,6 +276,8 @@ pub trait AnyKernel: Send + Sync {
     fn counted(&self, uniform: &[u8]) -> Option<Counted>;
     /// See [`Kernel::finish`].
     fn finish(&self, uniform: &[u8]) -> Option<[usize; 2]>;
+    /// See [`Kernel::onto`].
+    fn onto(&self) -> Option<usize>;
     /// Runs the CPU twin.
     fn cpu(&self, uniform: &[u8], args: &mut Args<'_>);
     /// The cases, their uniforms as bytes.
@@ -358,6 +365,9 @@ impl<K: Kernel> AnyKernel for K {
     }
     fn finish(&self, uniform: &[u8]) -> Option<[usize; 2]> {
         Kernel::finish(self, &bytemuck::pod_read_unaligned(uniform))
+    }
+    fn onto(&self) -> Option<usize> {
+        Kernel::onto(self)
     }
     fn cpu(&self, uniform: &[u8], args: &mut Args<'_>) {
         Kernel::cpu(self, &bytemuck::pod_read_unaligned(uniform), args)

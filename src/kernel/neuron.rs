@@ -81,6 +81,9 @@ impl NeuronU {
     }
 }
 
+/// Neurons between which memory is asked for.
+const PIECE: usize = 256;
+
 /// x\[T, rows, C\], a\[C\], b\[C\], w\[1\], v0\[rows, C\] -> s bits\[T, rows, C\], v\[rows, C\], v_seq\[T, rows, C\].
 ///
 /// `a`, `b`, `w` and `v0` may be empty where their flag is off, and the membranes are empty where they are not wanted.
@@ -112,29 +115,28 @@ pub(super) fn gather_bits(fired: &[u8; 16]) -> u32 {
 /// One step of one row: the membrane moves, the spikes come back packed.
 #[inline(always)]
 pub(super) fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32], s: &mut [u32], c: Charging, u: &NeuronU) {
-    for (w, word) in s.iter_mut().enumerate() {
-        let (i, j) = (w * 32, (w * 32 + 32).min(x.len()));
-        let (x, v) = (&x[i..j], &mut v[i..j]);
-        let (a, b) = if u.affine != 0 { (&a[i..j], &b[i..j]) } else { (x, x) };
-        let mut bits = 0;
-        // Half words by loops of known length, which vectorise best; in one register their spikes need no detour through memory.
-        let (xs, rest) = x.as_chunks::<16>();
-        for (half, (x, v)) in xs.iter().zip(v.as_chunks_mut::<16>().0).enumerate() {
-            // Copies, which nothing else can point to.
-            let (x, mut h, mut fired) = (*x, *v, [0u8; 16]);
-            let (a, b) = (a.as_chunks::<16>().0[half], b.as_chunks::<16>().0[half]);
-            for k in 0..16 {
-                let z = if u.affine != 0 { a[k] * x[k] + b[k] } else { x[k] };
-                fired[k] = u8::from(step::<M>(&mut h[k], z, c, u));
-            }
-            *v = h;
-            bits |= gather_bits(&fired) << (16 * half);
+    // Copies, which nothing else can point to.
+    let (c, u) = (c, &u.clone());
+    let affine = u.affine != 0;
+    let (a, b) = if affine { (a, b) } else { (x, x) };
+    let current = |a: f32, x: f32, b: f32| if affine { a * x + b } else { x };
+    let ((xs, x), (a_s, a), (b_s, b)) = (x.as_chunks::<32>(), a.as_chunks::<32>(), b.as_chunks::<32>());
+    let (vs, v) = v.as_chunks_mut::<32>();
+    let n = xs.len();
+    let (vs, a_s, b_s, (s, last)) = (&mut vs[..n], &a_s[..n], &b_s[..n], s.split_at_mut(n));
+    // Whole words by a loop of known length, which vectorises best.
+    for i in 0..n {
+        let (x, a, b, mut h, mut bits) = (xs[i], a_s[i], b_s[i], vs[i], 0);
+        for k in 0..32 {
+            bits |= u32::from(step::<M>(&mut h[k], current(a[k], x[k], b[k]), c, u)) << k;
         }
-        for k in x.len() - rest.len()..x.len() {
-            let z = if u.affine != 0 { a[k] * x[k] + b[k] } else { x[k] };
-            bits |= u32::from(step::<M>(&mut v[k], z, c, u)) << k;
+        (vs[i], s[i]) = (h, bits);
+    }
+    if let Some(last) = last.first_mut() {
+        *last = 0;
+        for k in 0..x.len() {
+            *last |= u32::from(step::<M>(&mut v[k], current(a[k], x[k], b[k]), c, u)) << k;
         }
-        *word = bits;
     }
 }
 
@@ -144,7 +146,7 @@ impl Forward {
         let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
         let (nw, tile, charging) = (words(c), u.tile(), u.charging(w));
         // Rows of whole words are one long row.
-        let joined = if c.is_multiple_of(32) { tile } else { 1 };
+        let joined = if c.is_multiple_of(32) { (PIECE / c.max(1)).max(1) } else { 1 };
         let spread = |p: &[f32]| if u.affine != 0 { p.repeat(joined) } else { Vec::new() };
         let (a, b) = (spread(a), spread(b));
         let s = Shared::new(args.out_u32(0));
@@ -163,10 +165,10 @@ impl Forward {
                 simd(
                     #[inline(always)]
                     || {
-                        // The next tile's.
-                        prefetch(&x[(at + n) * c..(at + 2 * n).min((t + 1) * rows) * c]);
                         for r in (0..n).step_by(joined) {
                             let end = (r + joined).min(n);
+                            // The next tile's, some at a time: all at once nothing would be computed meanwhile.
+                            prefetch(&x[(at + n + r).min((t + 1) * rows) * c..(at + n + end).min((t + 1) * rows) * c]);
                             let (x, v) = (&x[(at + r) * c..(at + end) * c], &mut v[r * c..end * c]);
                             step_row::<M>(x, &a, &b, v, &mut s[r * nw..end * nw], charging, u);
                         }
@@ -222,7 +224,7 @@ impl Kernel for Forward {
         let mut g = Gen::new("neuron/forward");
         let mut out = Vec::new();
         for (name, n) in settings(self.kind, SurrogateKind::Sigmoid, 4.0) {
-            for (steps, rows, c) in [(4, 3, 32), (5, 7, 41), (1, 2, 1), (3, 0, 8), (2, 70, 100)] {
+            for (steps, rows, c) in [(4, 3, 32), (5, 7, 41), (1, 2, 1), (3, 0, 8), (3, 2, 0), (2, 70, 100)] {
                 let mut u = NeuronU::new(&n, steps, rows, c);
                 let flags = (rows % 3 == 1, steps % 2 == 1);
                 u.affine = u32::from(flags.0);

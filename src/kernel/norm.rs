@@ -265,6 +265,9 @@ impl Kernel for BackwardInput {
     fn threads(&self, u: &BackwardInputU) -> usize {
         u.rows as usize * u.c as usize
     }
+    fn onto(&self) -> Option<usize> {
+        Some(1)
+    }
     fn cpu(&self, u: &BackwardInputU, args: &mut Args<'_>) {
         let (x, dz, gamma, mean) = (args.f32(0), args.f32(1), args.f32(2), spread(args.f32(3)));
         let (variance, (s1, s2)) = (args.f32(4), args.f32(5).split_at(u.c as usize));
@@ -276,16 +279,20 @@ impl Kernel for BackwardInput {
         let gain = by_channel(&|c| gamma[c] * inv(c));
         let shift = by_channel(&|c| s1[c] * n);
         let slope = by_channel(&|c| inv(c) * inv(c) * s2[c] * n);
-        args.out_f32(0).par_chunks_mut(chunk).zip(x.par_chunks(chunk)).zip(dz.par_chunks(chunk)).for_each(|((dx, x), dz)| {
+        args.out_f32(0).par_chunks_mut(chunk).zip(x.par_chunks(chunk)).enumerate().for_each(|(i, (d, x))| {
             simd(
                 #[inline(always)]
                 || {
-                    for ((dx, x), dz) in dx.chunks_mut(span).zip(x.chunks(span)).zip(dz.chunks(span)) {
-                        let len = dx.len();
-                        let (x, dz, gain, shift) = (&x[..len], &dz[..len], &gain[..len], &shift[..len]);
+                    for (j, (d, x)) in d.chunks_mut(span).zip(x.chunks(span)).enumerate() {
+                        let (at, len) = (i * chunk + j * span, d.len());
+                        // Where there is none, `d` holds it.
+                        if !dz.is_empty() {
+                            d.copy_from_slice(&dz[at..at + len]);
+                        }
+                        let (x, gain, shift) = (&x[..len], &gain[..len], &shift[..len]);
                         let (mean, slope) = (&mean[..len], &slope[..len]);
                         for i in 0..len {
-                            dx[i] = gain[i] * (dz[i] - shift[i] - (x[i] - mean[i]) * slope[i]);
+                            d[i] = gain[i] * (d[i] - shift[i] - (x[i] - mean[i]) * slope[i]);
                         }
                     }
                 },

@@ -49,6 +49,16 @@ impl<'a, T> Shared<'a, T> {
     }
 }
 
+impl Shared<'_, f32> {
+    /// [`prefetch`] of a piece, whoever writes to it now.
+    #[inline(always)]
+    pub fn prefetch(&self, piece: std::ops::Range<usize>) {
+        assert!(piece.start <= piece.end && piece.end <= self.len);
+        // SAFETY: in bounds by the assertion.
+        unsafe { ask(self.ptr.add(piece.start), piece.len()) }
+    }
+}
+
 /// Rows of `c` elements that one task takes. It depends on the problem alone, never on the number of threads.
 pub fn task_rows(c: usize) -> usize {
     ((1 << 14) / c.max(1)).max(1)
@@ -57,11 +67,19 @@ pub fn task_rows(c: usize) -> usize {
 /// Asks for the cache lines of `x`: what is read next but lies far from what was read last, where processors do not look ahead.
 #[inline(always)]
 pub fn prefetch(x: &[f32]) {
+    // SAFETY: these are the floats of `x`.
+    unsafe { ask(x.as_ptr(), x.len()) }
+}
+
+/// # Safety
+/// There are `n` floats from `x` on.
+#[inline(always)]
+unsafe fn ask(x: *const f32, n: usize) {
     #[cfg(target_arch = "x86_64")]
-    for line in x.chunks(16) {
-        // SAFETY: a hint, of SSE, which is part of x86-64; the address lies inside `x`.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
+    for at in (0..n).step_by(LINE) {
+        // SAFETY: a hint, of SSE, which is part of x86-64; it reads nothing, and the address lies inside by the caller's promise.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(x.add(at).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = x;
+    let _ = (x, n);
 }

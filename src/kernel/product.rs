@@ -368,16 +368,17 @@ pub fn float_density(x: &[f32]) -> f64 {
 /// Adds the spikes of a row's words to `out` \[c\].
 #[inline(always)]
 pub fn unpack_row(bits: &[u32], out: &mut [f32], add: bool) {
-    for (w, out) in bits.iter().zip(out.chunks_mut(32)) {
+    // A copy of each word, which `out` cannot be seen to change: bits are else tested one by one.
+    for (&w, out) in bits.iter().zip(out.chunks_mut(32)) {
         // Whole words by a loop of known length, which vectorises best.
         if let (false, Ok(out)) = (add, <&mut [f32; 32]>::try_from(&mut *out)) {
             for (i, o) in out.iter_mut().enumerate() {
-                *o = keep(1.0, *w, i);
+                *o = keep(1.0, w, i);
             }
             continue;
         }
         for (i, o) in out.iter_mut().enumerate() {
-            *o = if add { *o } else { 0.0 } + keep(1.0, *w, i);
+            *o = if add { *o } else { 0.0 } + keep(1.0, w, i);
         }
     }
 }

@@ -5,8 +5,8 @@
 //! summed over the input channels: N x N matrix products \[tiles, cin\] x \[cin, cout\] in place of nine on sixteen times as many rows. The
 //! gradient of g follows by the chain rule: dg = G^T \[(B^T d B) * (A dy A^T)\] G, summed over tiles. That of d is a convolution of dy.
 //!
-//! Each matrix comes for two sets of points. Gradients take six real ones: 0, two pairs and infinity. Their matrices hold
-//! fractions with which sums of dyadic numbers are no longer exact, and of an output those shall be. It takes 0, 1, -1, i, -i and infinity: i
+//! Each matrix comes for two sets of points. Training takes six real ones: 0, two pairs and infinity. Their matrices hold fractions
+//! with which sums of dyadic numbers are no longer exact, and in inference those shall be. It takes 0, 1, -1, i, -i and infinity: i
 //! and -i go together as one complex product by three real ones (Karatsuba), so that N = 7. In the first direction g is taken for the
 //! polynomial g0 + g1 x + g2 x^2 and the outputs' coefficients for h: their product modulo x^5 - x, and its highest coefficient, are found
 //! from the seven products, and transposing that gives the correlation. A, B hold 0 and +-1, G also 1/2 and 1/4.
@@ -23,7 +23,7 @@ use std::ops::Range;
 
 /// Height and width of a tile of outputs.
 const TILE: usize = 4;
-/// Sides of a square of points: of an output's, and of a gradient's.
+/// Sides of a square of points: of an output's that shall be exact, and of any other's.
 const EXACT: usize = 7;
 const REAL: usize = 6;
 /// The real points besides 0 and infinity are +-P and +-Q. With these the largest error of random sums is 1.4e-6 of the largest sum and
@@ -399,14 +399,12 @@ where
     }
 }
 
-/// x, w\[9, cin, cout\] -> y\[images, h, w, cout\], exact for dyadic numbers.
+/// x, w\[9, cin, cout\] -> y\[images, h, w, cout\], exact for dyadic numbers where `u` asks for that.
 pub fn forward(u: &ConvU, x: &impl Pixels, w: &[f32], y: &mut [f32]) {
-    convolve::<EXACT>(u, x, w, y);
-}
-
-/// [`forward`] for gradients, which need not be exact.
-pub fn backward(u: &ConvU, dy: &impl Pixels, w: &[f32], dx: &mut [f32]) {
-    convolve::<REAL>(u, dy, w, dx);
+    match u.exact {
+        0 => convolve::<REAL>(u, x, w, y),
+        _ => convolve::<EXACT>(u, x, w, y),
+    }
 }
 
 fn convolve<const SIDE: usize>(u: &ConvU, x: &impl Pixels, w: &[f32], y: &mut [f32])

@@ -215,9 +215,10 @@ impl ConvBn {
     /// The convolution with this bias.
     fn conv(&self, x: &Tensor, bias: Option<ParamId>, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let w = cx.param(self.weight);
-        let map = Linear { before_norm: cx.is_training() };
+        let before_norm = cx.is_training();
+        let map = Linear { before_norm };
         match self.kind {
-            Kind::Conv3x3 => cx.apply1(&self.name, Conv3x3, &[x, &w]),
+            Kind::Conv3x3 => cx.apply1(&self.name, Conv3x3 { before_norm }, &[x, &w]),
             Kind::Depthwise => cx.apply1(&self.name, Depthwise3x3, &[x, &w]),
             Kind::Pointwise | Kind::PointwiseBias => match bias.map(|b| cx.param(b)) {
                 None => cx.apply1(&self.name, map, &[x, &w]),
@@ -277,7 +278,7 @@ impl ConvBn {
         let inputs: Vec<&Tensor> = std::iter::once(x).chain(&params).collect();
         let y = match self.kind {
             Kind::Depthwise => cx.apply1(&self.name, Depthwise3x3, &inputs)?,
-            Kind::Conv3x3 => cx.apply1(&self.name, Conv3x3, &inputs)?,
+            Kind::Conv3x3 => cx.apply1(&self.name, Conv3x3::default(), &inputs)?,
             Kind::Pointwise | Kind::PointwiseBias => cx.apply1(&self.name, Linear::default(), &inputs)?,
         };
         neurons.run(&y, (!folded).then_some(&self.bn), Part::Channels(channels), cx)
@@ -327,7 +328,7 @@ impl ConvBn {
                 let silent = Tensor::spikes_from_f32(x.device(), &shape, &vec![0.0; shape.iter().product()])?;
                 (Depthwise3x3.name(), Depthwise3x3.cost(&[&silent, &w])?)
             }
-            Kind::Conv3x3 => (Conv3x3.name(), Conv3x3.cost(&[x, &w])?),
+            Kind::Conv3x3 => (Conv3x3::default().name(), Conv3x3::default().cost(&[x, &w])?),
             Kind::Pointwise | Kind::PointwiseBias => (Linear::default().name(), Linear::default().cost(&[x, &w])?),
         };
         let cost = Cost { skipped: c.acs, dense: c.dense, ..Cost::default() };

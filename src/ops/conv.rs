@@ -9,7 +9,11 @@ use crate::kernel::product::splits;
 use crate::tensor::{Repr, Tensor, launch1};
 
 /// x `[T, B, H, W, Ci]` (spikes or floats), w `[3, 3, Ci, Co]` -> y `[T, B, H, W, Co]`.
-pub struct Conv3x3;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Conv3x3 {
+    /// Whether a batch norm that takes its statistics from y comes next: sums of dyadic numbers need not come out exact then.
+    pub before_norm: bool,
+}
 
 /// The uniform of a convolution of x `[T, B, H, W, Ci]` with w `[3, 3, Ci, Co]`.
 ///
@@ -33,6 +37,7 @@ fn uniform(op: &str, x: &Tensor, cout: usize) -> Result<ConvU> {
         cout: cout as u32,
         planes: x.planes() as u32,
         splits: 1,
+        exact: 1,
     })
 }
 
@@ -42,7 +47,7 @@ impl Op for Conv3x3 {
     }
     fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
         let (input, w) = (x[0], x[1]);
-        let u = convolution(self.name(), input, w)?;
+        let u = ConvU { exact: u32::from(!self.before_norm), ..convolution(self.name(), input, w)? };
         let mut shape = input.shape().to_vec();
         shape[4] = u.cout as usize;
         let y = match input.is_bits() {

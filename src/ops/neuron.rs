@@ -11,7 +11,7 @@ use crate::kernel::loss::{Sum, SumU};
 use crate::kernel::neuron::{Backward as BackwardKernel, BackwardNorm, Forward as ForwardKernel, NeuronU};
 use crate::neuron::Neuron;
 use crate::padding::Padding;
-use crate::tensor::{Repr, Tensor, launch, launch1};
+use crate::tensor::{Repr, Tensor, launch, launch_onto, launch1};
 
 /// What a neuron layer is asked for besides its spikes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,25 +169,22 @@ impl Op for NeuronLayer {
             && n.padding.is_none()
         {
             let outputs = [(x.shape(), Repr::F32), (&[2, x.channels()][..], Repr::F32)];
-            let mut out = launch(x.device(), &BackwardNorm { kind, surrogate }, &u, &[x, a, b, mean, &ds], &outputs)?.into_iter();
+            let mut out = launch_onto(&BackwardNorm { kind, surrogate }, &u, &[x, a, b, mean], ds, &outputs)?.into_iter();
             let (Some(dz), Some(sums)) = (out.next(), out.next()) else { return Err(Error::shape(self.name(), "no output")) };
-            // As large as the layer, and not needed by the norm.
-            drop(ds);
-            let g = backward_norm_of_sums(x, &dz, &sums, gamma, mean, var, n.eps, needs[0])?;
+            let g = backward_norm_of_sums(x, dz, &sums, gamma, mean, var, n.eps, needs[0])?;
             let mut grads = vec![g.dx, Some(g.dgamma), Some(g.dbeta), None, None];
             grads.extend(self.has_v0.then_some(None));
             return Ok(grads);
         }
         let dw_shape = [if learned { x.len() / u.steps.max(1) as usize } else { 0 }];
         let kernel = BackwardKernel { kind, surrogate };
-        let inputs = [x, a, b, w, &ds, dv_seq.unwrap_or(&empty)];
-        let mut out = launch(x.device(), &kernel, &u, &inputs, &[(x.shape(), Repr::F32), (&dw_shape, Repr::F32)])?.into_iter();
+        let inputs = [x, a, b, w, dv_seq.unwrap_or(&empty)];
+        let mut out = launch_onto(&kernel, &u, &inputs, ds, &[(x.shape(), Repr::F32), (&dw_shape, Repr::F32)])?.into_iter();
         let (Some(dz), Some(dw)) = (out.next(), out.next()) else { return Err(Error::shape(self.name(), "no output")) };
-        drop(ds);
         let mut grads = match (&self.norm, saved.get(4..7)) {
             (None, _) => vec![Some(dz)],
             (Some(n), Some([gamma, mean, var])) => {
-                let g = backward_norm(x, &dz, gamma, mean, var, n.eps, needs[0], n.padding.as_ref())?;
+                let g = backward_norm(x, dz, gamma, mean, var, n.eps, needs[0], n.padding.as_ref())?;
                 vec![g.dx, Some(g.dgamma), Some(g.dbeta), None, None]
             }
             _ => return Err(Error::shape(self.name(), "a norm with running statistics has no backward")),

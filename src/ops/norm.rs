@@ -1,13 +1,12 @@
 //! Batch norm over rows: every axis but the last.
 
-use super::only;
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
 use crate::kernel::norm::{
     Affine, AffineU, Apply, BackwardInput, BackwardInputU, BackwardParams, BackwardReduce, Stats as StatsKernel, StatsU,
 };
 use crate::padding::Padding;
-use crate::tensor::{Repr, Tensor, launch, launch1};
+use crate::tensor::{Repr, Tensor, launch, launch_onto, launch1};
 use std::borrow::Cow;
 
 /// Mean and biased variance of each channel.
@@ -67,7 +66,7 @@ pub struct NormGrads {
 /// comes out for padded steps is zero.
 pub fn backward_norm(
     x: &Tensor,
-    dz: &Tensor,
+    dz: Tensor,
     gamma: &Tensor,
     mean: &Tensor,
     var: &Tensor,
@@ -75,8 +74,12 @@ pub fn backward_norm(
     needs_x: bool,
     padding: Option<&Padding>,
 ) -> Result<NormGrads> {
-    let (x, dz) = (&*real(x, padding)?, &*real(dz, padding)?);
-    let sums = launch1(&BackwardReduce, &uniform(x), &[x, dz, mean], &[2, x.channels()], Repr::F32)?;
+    let x = &*real(x, padding)?;
+    let dz = match padding {
+        None => dz,
+        Some(p) => p.real(&dz)?,
+    };
+    let sums = launch1(&BackwardReduce, &uniform(x), &[x, &dz, mean], &[2, x.channels()], Repr::F32)?;
     let mut g = backward_norm_of_sums(x, dz, &sums, gamma, mean, var, eps, needs_x)?;
     if let Some(p) = padding {
         g.dx = g.dx.map(|dx| p.spread(&dx)).transpose()?;
@@ -87,7 +90,7 @@ pub fn backward_norm(
 /// [`backward_norm`] where `sums` `[2, C]` of dz and of dz (x - mean) are there already.
 pub fn backward_norm_of_sums(
     x: &Tensor,
-    dz: &Tensor,
+    dz: Tensor,
     sums: &Tensor,
     gamma: &Tensor,
     mean: &Tensor,
@@ -101,7 +104,7 @@ pub fn backward_norm_of_sums(
     let (dgamma, dbeta) = two(launch(x.device(), &BackwardParams, &u, &[sums, var], &both)?)?;
     let dx = if needs_x {
         let u = BackwardInputU { rows, c: channels, eps };
-        Some(launch1(&BackwardInput, &u, &[x, dz, gamma, mean, var, sums], x.shape(), Repr::F32)?)
+        launch_onto(&BackwardInput, &u, &[x, gamma, mean, var, sums], dz, &[(x.shape(), Repr::F32)])?.pop()
     } else {
         None
     };
@@ -136,7 +139,8 @@ impl Op for BatchNorm {
         if !self.training {
             return Err(Error::shape(self.name(), "a norm with running statistics has no backward"));
         }
-        let (dy, padding) = (only(self.name(), dy)?, self.padding.as_ref());
+        let Some(dy) = dy.first_mut().and_then(Option::take) else { return Err(Error::shape(self.name(), "no gradient")) };
+        let padding = self.padding.as_ref();
         let g = backward_norm(&saved[0], dy, &saved[1], &saved[2], &saved[3], self.eps, needs[0], padding)?;
         Ok(vec![g.dx, Some(g.dgamma), Some(g.dbeta), None, None])
     }

@@ -250,6 +250,21 @@ pub fn launch<K: Kernel>(
     outs.into_iter().zip(outputs).map(|(st, (s, r))| Tensor::new(device, s, *r, st)).collect()
 }
 
+/// [`launch`] of a kernel that can write over one of its inputs ([`Kernel::onto`]), which is `spent`; `inputs` are the others.
+pub fn launch_onto<K: Kernel>(
+    k: &K,
+    u: &K::Uniform,
+    inputs: &[&Tensor],
+    spent: Tensor,
+    outputs: &[(&[usize], Repr)],
+) -> Result<Vec<Tensor>> {
+    let device = spent.device.clone();
+    let ins: Vec<&Storage> = inputs.iter().map(|t| &t.storage).collect();
+    let lens: Vec<usize> = outputs.iter().map(|(s, r)| storage_words(s, *r)).collect();
+    let outs = device.launch_onto(k, u, &ins, spent.storage, &lens)?;
+    outs.into_iter().zip(outputs).map(|(st, (s, r))| Tensor::new(&device, s, *r, st)).collect()
+}
+
 /// [`launch`] of a kernel with one output.
 pub fn launch1<K: Kernel>(k: &K, u: &K::Uniform, inputs: &[&Tensor], shape: &[usize], repr: Repr) -> Result<Tensor> {
     let device = inputs.first().map(|t| t.device.clone()).unwrap_or(Device::Cpu);

@@ -116,7 +116,7 @@ pub(super) fn run(a: &AsyncArgs) -> Result<()> {
             false => Tensor::spikes_from_f32(&device, &shape, &values)?,
         };
         let clocked = || -> Result<()> {
-            let y = Conv3x3.forward(&[&x, &w])?.outputs.remove(0);
+            let y = Conv3x3::default().forward(&[&x, &w])?.outputs.remove(0);
             neurons.forward(&std::iter::once(&y).chain(&norm).collect::<Vec<_>>()).map(|_| ())
         };
         let asynchronous = || fused.forward(&[&x, &w].into_iter().chain(&norm).collect::<Vec<_>>()).map(|_| ());
@@ -131,6 +131,7 @@ pub(super) fn run(a: &AsyncArgs) -> Result<()> {
         cout: a.cout as u32,
         planes: 1,
         splits: 1,
+        exact: 1,
     };
     let outcome = Outcome {
         size: a.size,

@@ -91,6 +91,7 @@ pub(super) fn run(a: &CrossoverArgs) -> Result<()> {
         cout: a.cout as u32,
         planes: 1,
         splits: 16,
+        exact: 1,
     };
     let [forward_switch, weight_switch] = match device {
         Device::Cpu => [false, true].map(|weight| walk_below(&u, weight)),

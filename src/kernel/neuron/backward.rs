@@ -1,6 +1,7 @@
 //! Backward of the neurons over all T, alone and with the sums that a batch norm before them needs.
 
 use super::{NeuronU, scaled, settings, step};
+use crate::kernel::columns::{fold, span_rows, spread};
 use crate::kernel::par::{Shared, prefetch, scratch};
 use crate::kernel::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd};
 use crate::neuron::{Charging, Model, NeuronKind};
@@ -34,54 +35,52 @@ fn back<S: Surrogate, const SOFT: bool, const DETACH: bool>(h: f32, ds: f32, dv:
     ds * sg + dv * dv_dh
 }
 
-/// Backward of one tile of neurons at one step: `h` holds H\[t\] and receives dL/dH\[t\] unless there are sums to make, `carry` is dL/dV\[t\] from
-/// the step after.
+/// Backward of one piece of neurons at one step: `d` holds dL/dS\[t\] and receives dz\[t\]; `h` holds H\[t\] and receives dL/dH\[t\] unless there are
+/// sums to make; `carry` is dL/dV\[t\] from the step after.
 #[inline(always)]
 fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
     h: &mut [f32],
-    ds: &[f32],
+    d: &mut [f32],
     carry: &mut [f32],
     c: Charging,
     u: &NeuronU,
-    dz: &mut [f32],
     sums: Option<Sums<'_>>,
 ) {
     let n = h.len();
     // One length for all, so that the loops have no bounds to check and vectorise; and what is constant by value.
-    let (ds, carry, dz, u) = (&ds[..n], &mut carry[..n], &mut dz[..n], &u.clone());
+    let (d, carry, u) = (&mut d[..n], &mut carry[..n], &u.clone());
     let (dh_dv, dh_dx) = (M::dh_dv(c), M::dh_dx(c));
     match sums {
         None => {
             for i in 0..n {
-                let gh = back::<S, SOFT, DETACH>(h[i], ds[i], carry[i], u);
+                let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
                 carry[i] = gh * dh_dv;
                 h[i] = gh;
-                dz[i] = gh * dh_dx;
+                d[i] = gh * dh_dx;
             }
         }
-        Some(Sums { x, mean, s1, s2 }) => {
-            let (x, mean, s1, s2) = (&x[..n], &mean[..n], &mut s1[..n], &mut s2[..n]);
+        Some(Sums { x, s1, s2 }) => {
+            let (x, s1, s2) = (&x[..n], &mut s1[..n], &mut s2[..n]);
             for i in 0..n {
-                let gh = back::<S, SOFT, DETACH>(h[i], ds[i], carry[i], u);
+                let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
                 carry[i] = gh * dh_dv;
                 let g = gh * dh_dx;
-                dz[i] = g;
+                d[i] = g;
                 s1[i] += g;
-                s2[i] += g * (x[i] - mean[i]);
+                s2[i] += g * x[i];
             }
         }
     }
 }
 
-/// What a batch norm before the neurons adds up: dz, and dz (x - mean).
+/// What a batch norm before the neurons adds up: dz, and dz times x, which is x less its mean here.
 struct Sums<'a> {
     x: &'a [f32],
-    mean: &'a [f32],
     s1: &'a mut [f32],
     s2: &'a mut [f32],
 }
 
-/// One step forward of one tile: H of each neuron, and the membrane after its reset.
+/// One step forward of one piece: H of each neuron, and the membrane after its reset.
 #[inline(always)]
 fn charge_row<M: Model>(x: &[f32], gain: &[f32], shift: &[f32], v: &mut [f32], h: &mut [f32], c: Charging, u: &NeuronU) {
     let n = x.len();
@@ -100,6 +99,7 @@ struct Buffers<'a> {
     a: &'a [f32],
     b: &'a [f32],
     w: &'a [f32],
+    /// Empty where `dz` holds it.
     ds: &'a [f32],
     /// Of the membranes after each step, where they have a gradient.
     dv: &'a [f32],
@@ -108,13 +108,12 @@ struct Buffers<'a> {
     dw: &'a mut [f32],
 }
 
-/// Neurons between which memory is asked for.
-const PIECE: usize = 256;
-
-/// Rows of a tile: H of all T steps stays in the second-level cache (256 KiB), what is not kept for each step in the first. Pieces of fewer
-/// than 512 neurons a step would take memory longer to find than to read.
+/// Rows of a tile, a whole number of spans: H (and x) of all T steps stay in the second-level cache (256 KiB), what is not kept for each step
+/// in the first. Pieces of fewer than 512 neurons a step would take memory longer to find than to read.
 fn tile(u: &NeuronU) -> usize {
-    ((1 << 16) / u.steps.max(1) as usize).clamp(512, 4096).div_ceil((u.c as usize).max(1))
+    let c = (u.c as usize).max(1);
+    let rows = ((1 << 15) / u.steps.max(1) as usize).clamp(512, 4096).div_ceil(c);
+    rows.next_multiple_of(span_rows(c))
 }
 
 /// Both kernels. With a `mean` \[C\] it returns the sums \[2, C\] of dz and of dz (x - mean), added up tile by tile and then over the
@@ -122,31 +121,39 @@ fn tile(u: &NeuronU) -> usize {
 fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]>) -> Vec<f64> {
     let Buffers { x, a, b, w, ds, dv, .. } = io;
     let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
-    let (tile, charging) = (tile(u), u.charging(w));
-    // Gain, shift and mean of each neuron of a tile, so that the loops over it are long whatever the number of channels.
-    let spread = |p: &[f32], none: f32| match u.affine {
-        0 => vec![none; tile * c],
-        _ => p.repeat(tile),
-    };
-    let (gain, shift, mean) = (spread(a, 1.0), spread(b, 0.0), mean.map(|m| m.repeat(tile)));
+    if c == 0 {
+        return Vec::new();
+    }
+    let (tile, charging, span) = (tile(u), u.charging(w), span_rows(c) * c);
+    // Gain, shift and mean of each neuron of a span of rows, so that the loops over it are long whatever the number of channels.
+    let long = |p: &[f32], none: f32| if u.affine != 0 { spread(p) } else { vec![none; span] };
+    let (gain, shift, mean) = (long(a, 1.0), long(b, 0.0), mean.map(spread));
     let tiles = rows.div_ceil(tile);
     let mut sums = vec![0.0; mean.as_ref().map_or(0, |_| tiles * 2 * c)];
-    let (dz, dw, parts) = (Shared::new(io.dz), Shared::new(io.dw), Shared::new(&mut sums));
+    let (all_dz, dw, parts) = (Shared::new(io.dz), Shared::new(io.dw), Shared::new(&mut sums));
     (0..tiles).into_par_iter().for_each(|i| {
         let (r0, n) = (i * tile, tile.min(rows - i * tile) * c);
-        scratch((steps + 4) * n, |s| {
-            let (h, s) = s.split_at_mut(steps * n);
-            let (v, s) = s.split_at_mut(n);
-            let (carry, s) = s.split_at_mut(n);
-            let (s1, s2) = s.split_at_mut(n);
-            let (gain, shift) = (&gain[..n], &shift[..n]);
+        let kept = if mean.is_some() { steps * n } else { 0 };
+        // Cache lines apart from where the next would begin: tiles have lengths that put all into the same sets.
+        let parts_of = [steps * n, 16, kept, 16, n, 16, n, 16, span, span];
+        scratch(parts_of.iter().sum(), |s| {
+            let [h, _, less, _, v, _, carry, _, s1, s2] = cut(s, parts_of);
             v.fill(u.rest);
             for t in 0..steps {
                 let at = (t * rows + r0) * c;
                 simd(
                     #[inline(always)]
                     || {
-                        charge_row::<M>(&x[at..at + n], gain, shift, v, &mut h[t * n..(t + 1) * n], charging, u);
+                        for p in (0..n).step_by(span) {
+                            let m = span.min(n - p);
+                            let (x, h) = (&x[at + p..at + p + m], &mut h[t * n + p..t * n + p + m]);
+                            charge_row::<M>(x, &gain, &shift, &mut v[p..p + m], h, charging, u);
+                            if let Some(mean) = &mean {
+                                // Kept, for the steps of x lie so far apart that caches of few ways forget them.
+                                let less = &mut less[t * n + p..t * n + p + m];
+                                less.iter_mut().zip(x).zip(mean).for_each(|((l, x), m)| *l = x - m);
+                            }
+                        }
                     },
                 );
             }
@@ -156,32 +163,32 @@ fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]
             for t in (0..steps).rev() {
                 let at = (t * rows + r0) * c;
                 // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
-                let dz = unsafe { dz.slice(at, n) };
+                let dz = unsafe { all_dz.slice(at, n) };
                 if u.store_v_seq != 0 {
                     carry.iter_mut().zip(&dv[at..at + n]).for_each(|(c, d)| *c += d);
                 }
                 simd(
                     #[inline(always)]
                     || {
-                        let (h, all_ds, ds) = (&mut h[t * n..(t + 1) * n], ds, &ds[at..at + n]);
                         // By pieces, between which some of the next tile's is asked for: all at once nothing would be computed meanwhile.
-                        for p in (0..n).step_by(PIECE) {
-                            let m = PIECE.min(n - p);
+                        for p in (0..n).step_by(span) {
+                            let m = span.min(n - p);
                             let next = (at + n + p).min((t + 1) * rows * c)..(at + n + p + m).min((t + 1) * rows * c);
                             prefetch(&x[next.clone()]);
-                            prefetch(&all_ds[next]);
-                            let sums = mean.as_ref().map(|mean| Sums {
-                                x: &x[at + p..at + p + m],
-                                mean: &mean[p..],
-                                s1: &mut s1[p..p + m],
-                                s2: &mut s2[p..p + m],
-                            });
-                            let (h, ds, carry, dz) = (&mut h[p..p + m], &ds[p..p + m], &mut carry[p..p + m], &mut dz[p..p + m]);
+                            if ds.is_empty() {
+                                all_dz.prefetch(next);
+                            } else {
+                                prefetch(&ds[next]);
+                                dz[p..p + m].copy_from_slice(&ds[at + p..at + p + m]);
+                            }
+                            let x = &less[(t * n + p).min(kept)..(t * n + p + m).min(kept)];
+                            let sums = mean.as_ref().map(|_| Sums { x, s1: &mut s1[..m], s2: &mut s2[..m] });
+                            let (h, d, carry) = (&mut h[t * n + p..t * n + p + m], &mut dz[p..p + m], &mut carry[p..p + m]);
                             match (u.soft != 0, u.detach_reset != 0) {
-                                (true, true) => step_back::<M, S, true, true>(h, ds, carry, charging, u, dz, sums),
-                                (true, false) => step_back::<M, S, true, false>(h, ds, carry, charging, u, dz, sums),
-                                (false, true) => step_back::<M, S, false, true>(h, ds, carry, charging, u, dz, sums),
-                                (false, false) => step_back::<M, S, false, false>(h, ds, carry, charging, u, dz, sums),
+                                (true, true) => step_back::<M, S, true, true>(h, d, carry, charging, u, sums),
+                                (true, false) => step_back::<M, S, true, false>(h, d, carry, charging, u, sums),
+                                (false, true) => step_back::<M, S, false, true>(h, d, carry, charging, u, sums),
+                                (false, false) => step_back::<M, S, false, false>(h, d, carry, charging, u, sums),
                             }
                         }
                     },
@@ -189,11 +196,9 @@ fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]
             }
             if mean.is_some() {
                 // SAFETY: each tile has its own.
-                let part = unsafe { parts.slice(i * 2 * c, 2 * c) };
-                let (p1, p2) = part.split_at_mut(c);
-                for (p, s) in [(p1, s1), (p2, s2)] {
-                    s.chunks_exact(c).for_each(|row| p.iter_mut().zip(row).for_each(|(p, s)| *p += s));
-                }
+                let (p1, p2) = unsafe { parts.slice(i * 2 * c, 2 * c) }.split_at_mut(c);
+                fold(s1, p1);
+                fold(s2, p2);
             }
             if u.learned == 0 {
                 return;
@@ -206,7 +211,7 @@ fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]
             for t in 0..steps {
                 let at = (t * rows + r0) * c;
                 for i in 0..n {
-                    let z = gain[i] * x[at + i] + shift[i];
+                    let z = gain[i % span] * x[at + i] + shift[i % span];
                     dw[i] += h[t * n + i] * M::dh_dk(v[i], z, charging);
                     step::<M>(&mut v[i], z, charging, u);
                 }
@@ -220,6 +225,11 @@ fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]
         total.iter_mut().zip(part).for_each(|(t, p)| *t += f64::from(*p));
     }
     total
+}
+
+/// Cuts parts of these lengths from `s`, one after the other.
+fn cut<const N: usize>(mut s: &mut [f32], lengths: [usize; N]) -> [&mut [f32]; N] {
+    lengths.map(|n| s.split_off_mut(..n).unwrap_or_default())
 }
 
 impl Kernel for Backward {
@@ -251,6 +261,9 @@ impl Kernel for Backward {
     fn threads(&self, u: &NeuronU) -> usize {
         (u.rows * u.c) as usize
     }
+    fn onto(&self) -> Option<usize> {
+        Some(4)
+    }
     fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
         let (x, a, b, w, ds, dv) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
         let io = Buffers { x, a, b, w, ds, dv, dz: args.out_f32(0), dw: args.out_f32(1) };
@@ -260,7 +273,7 @@ impl Kernel for Backward {
         let mut g = Gen::new("neuron/backward");
         let mut out = Vec::new();
         for (name, n) in settings(self.kind, self.surrogate, 2.0) {
-            for (steps, rows, c) in [(4, 3, 32), (5, 7, 41), (1, 1, 1), (3, 0, 8)] {
+            for (steps, rows, c) in [(4, 3, 32), (5, 7, 41), (1, 1, 1), (3, 0, 8), (3, 2, 0)] {
                 let mut u = NeuronU::new(&n, steps, rows, c);
                 let flag = rows % 3 == 1;
                 u.affine = u32::from(flag);
@@ -338,6 +351,9 @@ impl Kernel for BackwardNorm {
     fn finish(&self, u: &NeuronU) -> Option<[usize; 2]> {
         Some([Self::parts(u.rows) * 2 * u.c as usize, (u.c as usize).div_ceil(32) * 256])
     }
+    fn onto(&self) -> Option<usize> {
+        Some(4)
+    }
     fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
         let (x, a, b, mean, ds) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4));
         let io = Buffers { x, a, b, w: &[], ds, dv: &[], dz: args.out_f32(0), dw: &mut [] };
@@ -348,7 +364,7 @@ impl Kernel for BackwardNorm {
         let mut g = Gen::new("neuron/backward_norm");
         let mut out = Vec::new();
         for (name, n) in settings(self.kind, self.surrogate, 2.0) {
-            for (steps, rows, c) in [(4, 3, 32), (5, 130, 41), (1, 1, 1), (3, 0, 8)] {
+            for (steps, rows, c) in [(4, 3, 32), (5, 130, 41), (2, 90, 48), (1, 1, 1), (3, 0, 8), (3, 2, 0)] {
                 let u = NeuronU { affine: 1, ..NeuronU::new(&n, steps, rows, c) };
                 let all = steps * rows * c;
                 let inputs = vec![scaled(g.dyadic(all), 2.0), g.dyadic(c), g.dyadic(c), g.f32s(c), g.f32s(all)];
