@@ -12,7 +12,8 @@ pub fn keep(x: f32, word: u32, k: usize) -> f32 {
 pub fn masked(dst: &mut [f32], src: &[f32], row: &[u32]) {
     for ((d, s), &w) in dst.chunks_mut(32).zip(src.chunks(32)).zip(row) {
         // A known length lets the compiler unroll; the last word of a row may be shorter.
-        if let (Ok(d), Ok(s)) = (<&mut [f32; 32]>::try_from(&mut *d), <&[f32; 32]>::try_from(s)) {
+        // Copied, for where a value might not be read, each is branched for.
+        if let (Ok(d), Ok(s)) = (<&mut [f32; 32]>::try_from(&mut *d), <[f32; 32]>::try_from(s)) {
             for k in 0..32 {
                 d[k] = keep(s[k], w, k);
             }
@@ -28,7 +29,7 @@ pub fn masked(dst: &mut [f32], src: &[f32], row: &[u32]) {
 #[inline(always)]
 pub fn masked_add(dst: &mut [f32], src: &[f32], row: &[u32]) {
     for ((d, s), &w) in dst.chunks_mut(32).zip(src.chunks(32)).zip(row) {
-        if let (Ok(d), Ok(s)) = (<&mut [f32; 32]>::try_from(&mut *d), <&[f32; 32]>::try_from(s)) {
+        if let (Ok(d), Ok(s)) = (<&mut [f32; 32]>::try_from(&mut *d), <[f32; 32]>::try_from(s)) {
             for k in 0..32 {
                 d[k] += keep(s[k], w, k);
             }

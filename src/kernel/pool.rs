@@ -253,14 +253,18 @@ impl Winners for BitWinners {
             let n = dst.len();
             let from = terms.map(|t| &t.0[word * 32..word * 32 + n]);
             if let Ok(dst) = <&mut [f32; 32]>::try_from(&mut *dst) {
-                let from = from.map(|f| <&[f32; 32]>::try_from(f).unwrap_or(&[0.0; 32]));
+                // Copies: where a value might not be read, each is branched for.
+                let from = from.map(|f| <[f32; 32]>::try_from(f).unwrap_or([0.0; 32]));
+                let mut sum = [0.0; 32];
                 for k in 0..32 {
-                    let mut sum = keep(from[0][k], masks[0], k);
-                    for j in 1..N {
-                        sum += keep(from[j][k], masks[j], k);
-                    }
-                    dst[k] = sum;
+                    sum[k] = keep(from[0][k], masks[0], k);
                 }
+                for j in 1..N {
+                    for k in 0..32 {
+                        sum[k] += keep(from[j][k], masks[j], k);
+                    }
+                }
+                *dst = sum;
             } else {
                 for k in 0..n {
                     let mut sum = keep(from[0][k], masks[0], k);
