@@ -91,6 +91,9 @@ pub struct Row {
     /// Of a neuron layer ([`Keep::detail`]).
     #[serde(skip)]
     pub detail: Option<Detail>,
+    /// The tensors of spikes that came in last.
+    #[serde(skip)]
+    came: Vec<u64>,
 }
 
 /// What each neuron of a layer did. A neuron is a place and a channel.
@@ -297,10 +300,13 @@ impl Counts {
         }
         Ok(())
     }
-    /// Adds spikes in and out, and bytes moved.
-    pub fn traffic(&mut self, place: &str, op: &str, spikes_in: u64, spikes_out: u64, bytes: u64) {
+    /// Adds spikes in and out, and bytes moved. `came` are the tensors of spikes that came in: a layer that is run in parts counts them once.
+    pub fn traffic(&mut self, place: &str, op: &str, came: Vec<u64>, spikes_in: u64, spikes_out: u64, bytes: u64) {
         let row = self.row(place, op);
-        row.spikes_in += spikes_in;
+        if row.came != came {
+            row.spikes_in += spikes_in;
+        }
+        row.came = came;
         row.spikes_out += spikes_out;
         row.bytes += bytes;
     }

@@ -129,6 +129,7 @@ impl Mark {
             None => Ok(t.clone()),
             Some(p) => p.real(t),
         };
+        let came = x.iter().filter(|t| t.is_bits()).map(|t| t.id()).collect();
         let inputs = x.iter().map(|t| real(t)).collect::<Result<Vec<_>>>()?;
         let x = &inputs.iter().collect::<Vec<_>>()[..];
         let mut cost = op.cost(x)?;
@@ -147,7 +148,7 @@ impl Mark {
         if keep.detail {
             let outputs = outputs.iter().map(real).collect::<Result<Vec<_>>>()?;
             let spikes_out = set_bits(&outputs.iter().collect::<Vec<_>>())?;
-            counts.traffic(place, op.name(), set_bits(x)?, spikes_out, bytes);
+            counts.traffic(place, op.name(), came, set_bits(x)?, spikes_out, bytes);
         }
         Ok(())
     }

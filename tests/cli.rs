@@ -214,6 +214,9 @@ fn train_eval_inspect() -> Outcome {
     check(old != bytes, "no heads in the checkpoint")?;
     std::fs::write(dir.join("old.safetensors"), old)?;
     works(dir, &["eval", "old.safetensors", "--device", "cpu"])?;
+    // Classes in another order are not compared by number.
+    let order = "data.gestures.classes=['right','left','up','down','clockwise','counter_clockwise','zoom_in','zoom_out']";
+    fails(dir, 1, &["eval", best, "--device", "cpu", "--set", order], r#"class 0 is "right" here and "left" in runs"#)?;
     // A checkpoint that was cut short.
     std::fs::write(dir.join("cut.safetensors"), &bytes[..bytes.len() - 5])?;
     fails(dir, 1, &["eval", "cut.safetensors"], "cut short")

@@ -39,6 +39,8 @@ fn prepared(dir: &Path, data: DatasetSpec) -> Result<(EventStream, Vec<f32>), Fa
     random_norms(&mut params)?;
     save(dir.join("a.safetensors"), &params, &Named::new(), &meta)?;
     save(dir.join("bare.safetensors"), &params, &Named::new(), &Meta::new(&spec)?)?;
+    let trains = Meta { spec: json(&Spec { in_channels: 156, ..spec.clone() })?, ..meta };
+    save(dir.join("trains.safetensors"), &params, &Named::new(), &trains)?;
 
     let recording = gestures.recording(0);
     for (file, format) in [("r.aedat", "aedat3"), ("r.bin", "atis")] {
@@ -195,6 +197,11 @@ fn wrong_input() -> Outcome {
     infer(1, &["none.safetensors", "r.bin"], "none.safetensors: ")?;
     infer(1, &["r.bin", "r.bin"], "r.bin: byte 0: not a safetensors file")?;
     infer(1, &["bare.safetensors", "r.bin"], "bare.safetensors: recipe: this checkpoint carries none")?;
+    infer(
+        1,
+        &["trains.safetensors", "r.bin"],
+        "trains.safetensors: its input has 156 channels, where events of a camera have 2",
+    )?;
     infer(1, &["a.safetensors", "none.bin"], "none.bin: ")?;
     infer(1, &["a.safetensors", "."], ".: ")?;
     infer(1, &["a.safetensors", "empty.aedat"], "empty.aedat: byte 0: it is empty")?;

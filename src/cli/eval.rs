@@ -118,6 +118,16 @@ impl Subject {
         }
         settings.remove("data.augment");
         let (recipe, data) = Recipe::open(settings)?;
+        let (learned, found) = (&checkpoint.meta.classes, data.test.dataset().classes());
+        if let Some(i) = learned.iter().zip(found).position(|(a, b)| a != b) {
+            let what = format!(
+                "class {i} is {:?} here and {:?} in {}; labels would be compared by number",
+                found[i],
+                learned[i],
+                self.checkpoint.display()
+            );
+            return Err(Error::config(recipe.data.name, what));
+        }
         let device = self.place.open()?;
         let mut params = Params::new(&device);
         let net = model::build(&recipe.model, &mut Build::new(&mut params, recipe.train.seed))?;

@@ -6,6 +6,7 @@ use crate::encode::{Encoding, Kind, SplitBy, StepEncoder};
 use crate::error::{Error, Result};
 use crate::events::{Event, Reader, Sensor};
 use crate::infer::{Origin, Session, answer, softmax};
+use crate::model::Spec;
 use crate::tensor::Tensor;
 use clap::Args;
 use serde::Serialize;
@@ -19,7 +20,7 @@ use std::time::Instant;
 /// The recording is cut into steps as in training. Where these are shares of its events or its duration, that needs all of it, so it is
 /// read to its end first and then run in chunks of steps. Where they have a fixed duration (data.duration_us in the recipe, or --step-us),
 /// events are decoded, encoded and run as they arrive. Norms are folded, and neurons keep their membranes from chunk to chunk, so that
-/// scores do not depend on --chunk.
+/// scores depend on --chunk by rounding alone.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -123,7 +124,9 @@ impl Latency {
     fn of(mut ms: Vec<f64>) -> Latency {
         ms.sort_by(f64::total_cmp);
         let at = |i: usize| ms.get(i).copied().unwrap_or(0.0);
-        Latency { min: at(0), median: at(ms.len() / 2), max: at(ms.len().saturating_sub(1)) }
+        let last = ms.len().saturating_sub(1);
+        // Of an even number the mean of the two in the middle.
+        Latency { min: at(0), median: (at(last / 2) + at(last.div_ceil(2))) / 2.0, max: at(last) }
     }
 }
 
@@ -132,6 +135,13 @@ pub(super) fn run(a: &InferArgs) -> Result<()> {
     let format = a.format.as_deref().map(super::format_named).transpose()?;
     let checkpoint = Checkpoint::open(&a.checkpoint)?;
     let origin = Origin::of(&checkpoint)?;
+    let (wanted, events) = (checkpoint.spec::<Spec>()?.in_channels, origin.encoding.shape(Sensor::new(1, 1))[3]);
+    if wanted != events {
+        let what = format!(
+            "its input has {wanted} channels, where events of a camera have {events}: it was not trained on recordings of one"
+        );
+        return Err(Error::config(a.checkpoint.display().to_string(), what));
+    }
     let (input, name): (Box<dyn Read>, &Path) = if a.file.as_os_str() == "-" {
         (Box::new(std::io::stdin().lock()), Path::new("standard input"))
     } else {

@@ -240,7 +240,7 @@ mod tests {
         c.operation("b", "linear", Cost { acs: 20, dense: 200, ..Cost::default() });
         c.operation("c", "linear", Cost { acs: 50, integer_acs: 50, integer_macs: 30, dense: 300, ..Cost::default() });
         c.operation("d", "query", Cost { acs: 40, dense: 400, ..Cost::default() });
-        c.traffic("b", "linear", 0, 0, 500);
+        c.traffic("b", "linear", vec![1], 0, 0, 500);
         c
     }
 

@@ -360,7 +360,9 @@ mod tests {
         c.operation("lif", "neuron", Cost { neuron_updates: 8, ..Cost::default() });
         c.operation("a", "query", Cost { acs: 6, dense: 20, ..Cost::default() });
         c.operation("b", "linear", Cost { acs: 4, integer_acs: 4, integer_macs: 2, dense: 20, ..Cost::default() });
-        c.traffic("b", "linear", 8, 2, 64);
+        c.traffic("b", "linear", vec![1], 8, 2, 32);
+        // Another part of the same layer.
+        c.traffic("b", "linear", vec![1], 8, 0, 32);
         c.operation("b", "mixture", Cost::default());
         c.add_gated("b", "mixture", 10);
         let r = Tensor::spikes_from_f32(&Device::Cpu, &[2, 2, 1, 2], &[1., 0., 1., 0., 0., 0., 1., 1.]).unwrap();
@@ -379,6 +381,8 @@ mod tests {
         let router = &p.routers_by_step[0];
         assert_eq!((router.all.router_firing_rate, router.steps.len()), (0.5, 2));
         assert_eq!((router.steps[0].expert_silence_fraction, router.steps[1].expert_load_entropy), (0.5, 1.0));
+        let of_b = p.modules.iter().find(|m| m.name == "b" && m.op == "linear").unwrap();
+        assert_eq!((of_b.spikes_in, of_b.spikes_out, of_b.bytes_moved), (4.0, 1.0, 32.0));
         assert_eq!(p.modules.iter().map(|m| m.energy_pj).sum::<f64>(), p.energy[0].energy_pj);
         assert_eq!((p.break_even.len(), p.energy.len()), (4, CONVENTIONS.len()));
         // Nothing counted is no failure.

@@ -7,6 +7,7 @@
 //! | `last.safetensors` | where the run stands, with the optimiser's state; what `--resume` goes on from |
 //! | `best.safetensors` | the weights of the epoch that is best on the validation samples so far |
 //! | `result.json` | what the run came to; written last |
+//! | `lock` | empty; locked while a run is in progress |
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Settings;
@@ -14,7 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::{make_folder, read_text, write_atomic};
 use crate::recipe::Recipe;
 use serde_json::Value;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What to do with a folder that a run has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,9 +33,22 @@ pub enum Start {
 
 const FILES: [&str; 5] = ["recipe.toml", "metrics.jsonl", "last.safetensors", "best.safetensors", "result.json"];
 
-/// The folder of a run.
+/// The folder of a run, locked against other runs as long as it is held.
 #[derive(Clone, Debug)]
-pub struct Folder(PathBuf);
+pub struct Folder(PathBuf, #[allow(dead_code)] Arc<File>);
+
+/// Locks the folder at `path`. The system unlocks it when the process ends, however that comes.
+fn lock(path: &Path) -> Result<Arc<File>> {
+    let at = path.join("lock");
+    let file = File::options().create(true).append(true).open(&at).map_err(|e| Error::io(&at, e))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::config(path.display().to_string(), "a run is in progress here, in another process"))
+        }
+        // Some network drives know no locks.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Arc::new(file)),
+    }
+}
 
 impl Folder {
     /// Makes or takes up the folder at `path`. The second value is the checkpoint to go on from, where there is one.
@@ -40,13 +56,13 @@ impl Folder {
     /// # Errors
     /// A folder that holds another run or other files; with [`Start::Resume`] one without a run, or with a run of another recipe.
     pub fn open(path: &Path, recipe: &Recipe, start: Start) -> Result<(Folder, Option<Checkpoint>)> {
-        let folder = Folder(path.to_path_buf());
         let wrong = |m: String| Error::config(path.display().to_string(), m);
-        let has_run = folder.recipe().exists();
+        let has_run = path.join(FILES[0]).exists();
         if start == Start::Resume {
             if !has_run {
                 return Err(wrong("there is no run here to resume".into()));
             }
+            let folder = Folder(path.to_path_buf(), lock(path)?);
             let text = read_text(folder.recipe())?;
             let old: Recipe = Settings::parse(folder.recipe().display().to_string(), &text)?.read()?;
             if let Some(d) = recipe.difference(&old) {
@@ -55,9 +71,16 @@ impl Folder {
             let last = folder.last();
             return match Checkpoint::open(&last) {
                 Ok(c) => Ok((folder, Some(c))),
-                // It was stopped before its first checkpoint.
                 Err(e) if matches!(e.kind(), ErrorKind::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound) => {
-                    Ok((folder, None))
+                    // The first epoch's best weights are written before it, the others behind it.
+                    let later = Checkpoint::open(folder.best()).is_ok_and(|best| best.meta.epoch > 1);
+                    match folder.result().exists() || later {
+                        true => Err(wrong(
+                            "last.safetensors is gone, without which the run here cannot be resumed; --force begins anew".into(),
+                        )),
+                        // It was stopped before its first checkpoint.
+                        false => Ok((folder, None)),
+                    }
                 }
                 Err(e) => Err(e),
             };
@@ -76,6 +99,7 @@ impl Folder {
             }
         }
         make_folder(path)?;
+        let folder = Folder(path.to_path_buf(), lock(path)?);
         for file in FILES {
             match std::fs::remove_file(path.join(file)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(path.join(file), e)),

@@ -152,8 +152,18 @@ fn a_finished_run_is_kept_until_forced() {
     let e = run(&r, &data, &Device::Cpu, &options(&full, Start::New), &mut Silent).unwrap_err().to_string();
     assert!(e.contains("not empty"), "{e}");
     assert!(full.join("thesis.txt").exists());
+    // Without what a run goes on from it is left as it is, and so is one that goes on elsewhere.
+    let (last, kept) = (out.join("last.safetensors"), dir.path().join("kept"));
+    std::fs::rename(&last, &kept).unwrap();
+    assert!(go(&other, Start::Resume).unwrap_err().to_string().contains("last.safetensors is gone"));
+    std::fs::rename(&kept, &last).unwrap();
+    let elsewhere = Folder::open(&out, &other, Start::Resume).unwrap();
+    for start in [Start::Resume, Start::Force] {
+        assert!(go(&other, start).unwrap_err().to_string().contains("a run is in progress here"));
+    }
+    drop(elsewhere);
     // A damaged checkpoint is named, not overwritten.
-    std::fs::write(out.join("last.safetensors"), "x").unwrap();
+    std::fs::write(&last, "x").unwrap();
     assert!(go(&other, Start::Resume).unwrap_err().to_string().contains("last.safetensors: byte 1"));
 }
 
