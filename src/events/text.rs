@@ -1,4 +1,4 @@
-//! Plain text and CSV: an event to a row, columns parted by commas, semicolons, tabs or spaces.
+//! Plain text and CSV: an event to a row, columns parted by semicolons, else commas, else tabs, else spaces.
 //!
 //! A first row of names (`t,x,y,p`, `x y timestamp[us] polarity`) says the order of the columns and perhaps the unit of
 //! time; without one the values tell both: the polarity is 0 or 1 (or -1), times do not step back, and only times in
@@ -66,9 +66,12 @@ fn is_comment(row: &[u8]) -> bool {
     row.is_empty() || matches!(row[0], b'#' | b'%') || row.starts_with(b"//")
 }
 
+/// The fields of a row. One kind of separator parts them, so that a decimal comma parts nothing where semicolons do, and between two
+/// of them there is a field, if an empty one: a column without a name is a column. Only spaces may be several.
 fn fields(row: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let separator = |b: &u8| matches!(b, b',' | b';' | b'\t' | b' ');
-    row.split(separator).filter(|f| !f.is_empty())
+    let mark = [b';', b',', b'\t'].into_iter().find(|m| row.contains(m));
+    let row = mark.and_then(|m| row.strip_suffix(&[m])).unwrap_or(row);
+    row.split(move |b| *b == mark.unwrap_or(b' ')).map(<[u8]>::trim_ascii).filter(move |f| mark.is_some() || !f.is_empty())
 }
 
 fn number(field: &[u8]) -> Option<f64> {
@@ -82,7 +85,13 @@ fn number(field: &[u8]) -> Option<f64> {
 }
 
 fn rows(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split(|&b| b == b'\n').map(<[u8]>::trim_ascii)
+    bytes.split(|&b| b == b'\n').map(trimmed)
+}
+
+/// A row without its end; a tab at its beginning parts it from a column without a name.
+fn trimmed(row: &[u8]) -> &[u8] {
+    let row = row.trim_ascii_end();
+    &row[row.iter().take_while(|b| **b == b' ').count()..]
 }
 
 /// What the first rows tell.
@@ -90,37 +99,50 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
     let mut skip = 0;
     let mut sensor = None;
     let mut order = asked;
-    let mut named = false;
+    let mut named = None;
     let mut values: Vec<Vec<f64>> = Vec::new();
     for row in rows(sample) {
         if is_comment(row) {
             skip += u64::from(values.is_empty());
             continue;
         }
+        let number = |f: &[u8]| if f.is_empty() { Some(f64::NAN) } else { number(f) };
         let numbers: Option<Vec<f64>> = fields(row).map(number).collect();
         match numbers {
-            Some(n) if values.is_empty() && n.len() == 2 && sensor.is_none() && !named => {
+            Some(n) if values.is_empty() && n.len() == 2 && sensor.is_none() && named.is_none() => {
                 sensor = Some(Sensor::new(n[0] as u32, n[1] as u32));
                 skip += 1;
             }
             Some(n) => values.push(n),
-            None if values.is_empty() && !named => {
-                let names = String::from_utf8_lossy(row).into_owned();
-                let names: Vec<&str> = names.split([',', ';', '\t', ' ']).filter(|s| !s.is_empty()).collect();
-                order = order.or(Order::named(names));
-                named = true;
+            None if values.is_empty() && named.is_none() => {
+                if row.contains(&b'\r') {
+                    return Err("rows end with carriage returns alone, where newlines are needed".into());
+                }
+                if row.starts_with(b"{") || row.starts_with(b"[") {
+                    return Err("JSON, where rows of columns are needed".into());
+                }
+                let names: Vec<_> = fields(row).map(String::from_utf8_lossy).collect();
+                order = order.or(Order::named(names.iter().map(|n| &**n)));
+                named = Some(names.len());
                 skip += 1;
             }
-            None => values.push(Vec::new()),
+            None => values.push(fields(row).map(|f| number(f).unwrap_or(f64::NAN)).collect()),
         }
         if values.len() == 2000 {
             break;
         }
     }
+    // The last row may be cut off.
+    if values.len() > 1 && values.last().map(Vec::len) != values.first().map(Vec::len) {
+        values.pop();
+    }
     let width = values.iter().map(Vec::len).max().unwrap_or(0);
+    if let (Some(names), None) = (named.filter(|n| *n < width), asked) {
+        return Err(format!("{names} names for rows of {width} columns; their order is needed, as in --columns txyp"));
+    }
     let order = match order {
         Some(o) => o,
-        None if named => return Err("no columns named t, x, y and p".into()),
+        None if named.is_some() => return Err("no columns named t, x, y and p".into()),
         None if values.is_empty() => return Err("no rows of numbers".into()),
         None => {
             let four = |v: &Vec<f64>| <[f64; 4]>::try_from(v.as_slice()).unwrap_or([f64::NAN; 4]);
@@ -135,7 +157,7 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
         return Err(format!("rows of {width} columns where {columns} are needed"));
     }
     let times = values.iter().filter_map(|v| v.get(order.at[0]).copied());
-    let table = Table { order, unit: order.unit.unwrap_or_else(|| unit_of(times)), columns, skip, named };
+    let table = Table { order, unit: order.unit.unwrap_or_else(|| unit_of(times)), columns, skip, named: named.is_some() };
     Ok((table, sensor))
 }
 
@@ -282,7 +304,7 @@ impl TextDecoder {
                 }
                 None => break,
             };
-            let row = row.trim_ascii();
+            let row = trimmed(row);
             if self.row >= table.skip && !is_comment(row) {
                 match self.event(&table, row) {
                     Ok(e) if table.may_end_with_terminator() => self.hold(e, out),
@@ -403,6 +425,9 @@ mod tests {
             "# note\n3;4;10;1\r\n1;2;20;-1\r\n5;1;30;1\r\n",
             "3\t4\t1\t10\n1\t2\t0\t20\n5\t1\t1\t30\n",
             "0.00001 3 4 1\n\n0.00002 1 2 0\n3e-5 5 1 1\n",
+            ",t,x,y,p\n0,10,3,4,1\n1,20,1,2,0\n2,30,5,1,1\n",
+            "\tt\tx\ty\tp\n0\t10\t3\t4\t1\n1\t20\t1\t2\t0\n2\t30\t5\t1\t1\n",
+            "t;x;;y;p;\n10;3;;4;1;\n20;1;;2;0;\n30;5;;1;1;\n",
             "x, y, pol, timestamp_ns, other\n3,4,True,10000,9\n1,2,False,20000,9\n5,1,True,30000,9\n",
         ] {
             for piece in [1, 7, 9999] {
@@ -455,6 +480,17 @@ mod tests {
         assert!(said("a,b,c\n1,2,3\n").contains("named t, x, y and p"));
         assert!(said("1 2 3\n2 3 4\n").contains("--columns"));
         assert!(said("t x y p\n1 2\n").contains("2 columns"));
+        assert!(said("t,x,y,p\n1,10,3,4,1\n").contains("4 names for rows of 5 columns"));
+        assert!(said("t,x,y,p\r1,2,3,0\r").contains("carriage returns"));
+        assert!(said("[{\"t\":1,\"x\":2,\"y\":3,\"p\":1}]").contains("JSON"));
+        // A decimal comma parts no columns.
+        let mut d = (FORMAT.decoder)();
+        let mut out = Vec::new();
+        d.push(b"t;x;y;p\n0,5;1;2;1\n", &mut out).unwrap();
+        d.finish(&mut out).unwrap();
+        assert!(out.is_empty() && d.skipped().unwrap().message.contains("row 2: `0,5` is no time"));
+        // A last row that is cut off does not hide what the columns are.
+        assert_eq!(decode(&FORMAT, b"1 2 3 1\n2 3 4 0\n3 4").unwrap_err().offset, 16);
         for text in ["some words", "a b c d\n1 2 3 4\n", ""] {
             assert!(!sniff(text.as_bytes(), false), "{text}");
         }
