@@ -162,7 +162,8 @@ impl Checkpoint {
     /// Puts the weights into `params`, which a model of the same spec has built.
     ///
     /// # Errors
-    /// A tensor that is missing, one too many, or one of another shape: the file is of another model. `params` is then unchanged.
+    /// A tensor that is missing, one too many, or one of another shape: the file is of another model; one with a value that is no finite
+    /// number. `params` is then unchanged.
     pub fn load_into(&self, params: &mut Params) -> Result<()> {
         let wrong = |m: String| Error::config(self.path.display().to_string(), m);
         let names: Vec<_> = params.iter().map(|(id, p)| (id, p.name.clone())).collect();
@@ -181,6 +182,10 @@ impl Checkpoint {
         let mut new = params.clone();
         for (id, name) in names {
             let (shape, data) = &self.weights[&name];
+            if let Some(i) = data.iter().position(|v| !v.is_finite()) {
+                let what = format!("tensor {name} holds {} (element {i}): with it no result means anything", data[i]);
+                return Err(wrong(what));
+            }
             new.set_torch(id, shape, data).map_err(|e| wrong(format!("tensor {e}")))?;
         }
         *params = new;

@@ -62,6 +62,10 @@ fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
             if path.is_dir() { "is a folder" } else { "is a device or a pipe; only files are written, whole or not at all" };
         return Err(Error::io(path, std::io::Error::other(what)));
     }
+    // The folder would let the file be replaced all the same.
+    if path.metadata().is_ok_and(|m| m.permissions().readonly()) {
+        return Err(io(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "is read-only")));
+    }
     not_dangling(path)?;
     // A link stays one: what it leads to is replaced.
     let target = if path.is_symlink() { path.canonicalize().map_err(io)? } else { path.to_path_buf() };

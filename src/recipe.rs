@@ -203,7 +203,17 @@ impl Recipe {
     ///
     /// # Errors
     /// An unknown key, an impossible value, data that are not there, or a model that does not fit them; each with file and key.
-    pub fn open(mut settings: Settings) -> Result<(Recipe, Splits)> {
+    pub fn open(settings: Settings) -> Result<(Recipe, Splits)> {
+        Recipe::opened(settings, true)
+    }
+    /// As [`Recipe::open`], of data that are evaluated only: there may be fewer training samples than a batch holds.
+    ///
+    /// # Errors
+    /// As [`Recipe::open`].
+    pub fn open_to_evaluate(settings: Settings) -> Result<(Recipe, Splits)> {
+        Recipe::opened(settings, false)
+    }
+    fn opened(mut settings: Settings, trains: bool) -> Result<(Recipe, Splits)> {
         Augment::resolve(&mut settings)?;
         let head: Head = settings.read()?;
         if let Some((key, what)) = head.train.problem() {
@@ -250,7 +260,7 @@ impl Recipe {
             let what = "mixes samples of one class, and train.loss = \"ce_per_step\" takes a class for each step";
             return Err(settings.error("data.augment.mixup", what));
         }
-        if data.train.len() < recipe.train.batch {
+        if trains && data.train.len() < recipe.train.batch {
             let what = format!("{} exceeds the {} training samples", recipe.train.batch, data.train.len());
             return Err(settings.error("train.batch", what));
         }
@@ -303,6 +313,13 @@ mod tests {
             s.set(x)?;
         }
         Recipe::open(s).map(|r| r.0)
+    }
+
+    #[test]
+    fn a_batch_may_exceed_what_is_not_trained_on() {
+        let mut s = Settings::parse("a.toml", TEXT).unwrap();
+        s.set("train.batch=1000").unwrap();
+        assert_eq!(Recipe::open_to_evaluate(s).unwrap().0.train.batch, 1000);
     }
 
     #[test]

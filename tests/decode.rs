@@ -4,8 +4,8 @@
 
 use libtest_mimic::{Failed, Trial};
 use spikemix::data::{DatasetSpec, Recording, Split};
-use spikemix::events::ReadOptions;
 use spikemix::events::columns::Order;
+use spikemix::events::{EventStream, ReadOptions};
 use spikemix::{data, events};
 use std::path::{Path, PathBuf};
 
@@ -117,6 +117,7 @@ pub fn trials() -> Vec<Trial> {
         let trial = Trial::test(format!("decode::cut_{file}"), move || cut_off(&path, whole, some));
         trials.push(trial.with_ignored_flag(missing));
     }
+    trials.push(Trial::test("decode::hdf5_of_two_cameras", two_cameras));
     let cut = formats.clone();
     trials.push(Trial::test("decode::gestures_are_cut", move || gestures(&cut)).with_ignored_flag(missing));
     let trial = Trial::test("decode::mutated_recordings", move || mutated(&formats));
@@ -523,11 +524,35 @@ fn text_terminator(path: &Path) -> Result<(), Failed> {
     same("warned", s.warnings.len(), 1)
 }
 
+/// The first camera's events are read, and the other's named; a table as MATLAB stores it lies on its side.
+fn two_cameras() -> Result<(), Failed> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let read = |stream: Option<&str>| {
+        let options = ReadOptions { stream: stream.map(String::from), strict: true, ..ReadOptions::default() };
+        events::open_with(own.join("stereo.h5"), &options)
+    };
+    let x = |s: &EventStream| s.events.iter().map(|e| e.x).max();
+    let left = read(None)?;
+    same("left", (left.events.len(), x(&left), left.events.last().map(|e| e.t)), (200, Some(6), Some(1990)))?;
+    let said = "events of `davis/left/events`; there are others, which --stream chooses: davis/right/events";
+    same("named", &left.warnings[..], &[said.to_string()][..])?;
+    for name in ["right", "davis/right/events"] {
+        let right = read(Some(name))?;
+        same("right", (right.events.len(), x(&right), right.warnings.len()), (200, Some(7), 0))?;
+    }
+    let e = read(Some("middle")).err().ok_or("read")?.to_string();
+    same(&e, e.contains("no event stream `middle`; there are davis/left/events, davis/right/events"), true)?;
+    let table = events::open(own.join("table.mat"), true)?;
+    let ons = table.events.iter().filter(|e| e.p).count();
+    same("table", (table.events.len(), ons, table.events.last().map(|e| e.t)), (200, 100, Some(1990)))?;
+    same("told", table.warnings.iter().any(|w| w.contains("1 is taken for off")), true)
+}
+
 /// To every format that can hold it, and back; counted from the first event, times fit all.
 fn conversions(path: &Path) -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
     let mut rebased = events::open(path, true)?;
-    let first = rebased.rebase();
+    let first = rebased.rebase().ok_or("times beyond 64 bits")?;
     same("first", rebased.events.iter().map(|e| e.t).min(), Some(0))?;
     same("rebased", rebased.events.iter().all(|e| e.t + first > 0 || first == 0), true)?;
     for f in events::FORMATS.iter().filter(|f| f.encode.is_some() && f.name != "atis") {
@@ -537,8 +562,10 @@ fn conversions(path: &Path) -> Result<(), Failed> {
         let out = dir.path().join("out").with_extension(f.extensions[0]);
         match events::convert(&events::open(path, true)?, &out, f) {
             Ok(report) => same("losses", report.losses.is_empty(), {
-                let declared = events::open(path, true)?.sensor_declared;
-                f.keeps_sensor || !declared
+                // What declares a sensor that was not, or does not declare the one that was; and what is no event.
+                let stream = events::open(path, true)?;
+                let declared = events::open(&out, true)?.sensor_declared;
+                declared == stream.sensor_declared && (f.keeps_sensor || !declared) && stream.besides.is_empty()
             })?,
             // Columns beyond 255, and years of microseconds.
             Err(e) if ["atis", "dat", "evt2", "evt3"].contains(&f.name) => {

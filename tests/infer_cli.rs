@@ -121,6 +121,16 @@ fn stream() -> Outcome {
     // No more steps than asked for; then the end is not seen.
     let few = lines(&works(dir, &[&["infer", "a.safetensors", "r.aedat", "--steps", "4"], &common[..]].concat())?)?;
     check(few.len() == 3 && few[2]["steps"] == 4, &few)?;
+    // A clock that jumps by years ends the stream; the steps before it are used, unless that is refused.
+    let mut jumped = recording.clone();
+    let last = jumped.events.len() - 1;
+    jumped.events[last].t += 1 << 50;
+    events::save(dir.join("jump.aedat"), &jumped, events::format("aedat3").ok_or("no such format")?)?;
+    let used = lines(&works(dir, &[&["infer", "a.safetensors", "jump.aedat"], &common[..]].concat())?)?;
+    let said = used[used.len() - 1]["warnings"][0].as_str().unwrap_or_default();
+    check(used[used.len() - 1]["steps"] == 8 && said.contains("time jumps by") && said.ends_with("before it are used"), &used)?;
+    let refused = spikemix(dir, &[&["infer", "a.safetensors", "jump.aedat", "--strict"], &common[..]].concat()).output()?;
+    check(refused.status.code() == Some(1) && String::from_utf8_lossy(&refused.stderr).contains("time jumps by"), &refused)?;
     // An early exit from a file still counts its steps.
     let early = lines(&works(dir, &[&["infer", "a.safetensors", "r.aedat", "--exit-at", "0.01"], &common[..]].concat())?)?;
     check(early.len() == 2 && early[1]["steps_saved"] == 5 && early[1]["exited_early"] == true, &early)

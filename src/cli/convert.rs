@@ -51,7 +51,10 @@ pub(super) fn run(a: &ConvertArgs) -> Result<()> {
     };
     not_over(&a.input, &a.output, "convert to")?;
     let mut stream = a.reading.open(&a.input)?;
-    let first = if a.rebase { stream.rebase() } else { 0 };
+    let beyond = || {
+        Error::format(&a.input, 0, "--rebase: from the earliest event to the latest is more than 64 bits of microseconds hold")
+    };
+    let first = if a.rebase { stream.rebase().ok_or_else(beyond)? } else { 0 };
     let mut report = convert(&stream, &a.output, to).map_err(|e| rebase_would_help(&mut stream, a, to).unwrap_or(e))?;
     if first != 0 {
         report.losses.push(format!("times are counted from the earliest event, which was at {first} us"));
@@ -67,7 +70,7 @@ pub(super) fn run(a: &ConvertArgs) -> Result<()> {
 fn rebase_would_help(stream: &mut EventStream, a: &ConvertArgs, to: &Format) -> Option<Error> {
     let encode = to.encode?;
     let why = encode(stream).err()?;
-    let helps = stream.rebase() != 0 && encode(stream).is_ok();
+    let helps = stream.rebase().is_some_and(|first| first != 0) && encode(stream).is_ok();
     helps.then(|| {
         Error::format(&a.output, 0, format!("{why}; with --rebase, which counts times from the earliest event, they fit"))
     })

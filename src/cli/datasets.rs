@@ -103,8 +103,10 @@ fn list(json: bool) -> Result<()> {
 }
 
 fn show(m: &Manifest, json: bool) -> Result<()> {
+    // The manifest's sentence is what an absent folder gives; here nothing was looked for.
+    let get = m.get.split_once("{dir}: ").map_or(m.get.as_str(), |(_, how)| how).to_string();
     if json {
-        return print_json(m);
+        return print_json(&Manifest { get, ..m.clone() });
     }
     let mut rows: Vec<(String, String)> = vec![("dataset".into(), m.title.clone()), ("about".into(), m.about.clone())];
     let mut say = |key: &str, value: Option<String>| rows.extend(value.map(|v| (key.to_string(), v)));
@@ -115,8 +117,7 @@ fn show(m: &Manifest, json: bool) -> Result<()> {
     say("split", Some(m.split.clone()));
     m.splits.iter().for_each(|(name, about)| say(&format!("split {name}"), Some(about.clone())));
     m.disagreements.iter().for_each(|d| say("known to differ", Some(d.clone())));
-    // The manifest's sentence is what an absent folder gives; here nothing was looked for.
-    say("get it", Some(m.get.split_once("{dir}: ").map_or(m.get.as_str(), |(_, how)| how).to_string()));
+    say("get it", Some(get));
     say("from", m.url.clone());
     say("cite", m.citation.clone());
     say("licence", Some(m.licence.clone()));

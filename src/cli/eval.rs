@@ -117,7 +117,7 @@ impl Subject {
             settings.put_string("data.dir", dir.to_string_lossy());
         }
         settings.remove("data.augment");
-        let (recipe, data) = Recipe::open(settings)?;
+        let (recipe, data) = Recipe::open_to_evaluate(settings)?;
         let (learned, found) = (&checkpoint.meta.classes, data.test.dataset().classes());
         if let Some(i) = learned.iter().zip(found).position(|(a, b)| a != b) {
             let what = format!(

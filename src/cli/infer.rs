@@ -269,7 +269,11 @@ impl Runner<'_> {
         }
         let outside = events.iter().filter(|e| !sensor.holds(e)).count();
         if outside > 0 {
-            self.warn(format!("{outside} of {} events lie outside the sensor of {sensor} and are left out", events.len()));
+            let what = format!("{outside} of {} events lie outside the sensor of {sensor}", events.len());
+            if self.a.strict {
+                return Err(self.wrong(what));
+            }
+            self.warn(format!("{what} and are left out"));
         }
         let (steps, x) = (encoding.steps(&events), encoding.encode(&events, sensor));
         let (frame, chunk): (usize, _) = (self.shape.iter().product(), self.a.chunk as usize);
@@ -301,8 +305,8 @@ impl Runner<'_> {
         cut.into_iter().for_each(|cut| self.warn(format!("the network was trained on {cut}")));
         let live = self.live();
         let most = self.a.steps.map(|n| n as usize);
-        let mut encoder: Option<StepEncoder> = None;
-        let (mut events, mut first) = (Vec::new(), None);
+        let (mut encoder, mut size, strict): (Option<StepEncoder>, _, _) = (None, None, self.a.strict);
+        let (mut events, mut first, mut jump) = (Vec::new(), None, None);
         loop {
             let mut more = reader.read(&mut events)?;
             if let Some(last) = events.last() {
@@ -312,6 +316,12 @@ impl Runner<'_> {
             if encoder.is_none() && !events.is_empty() {
                 let sensor = self.sensor(reader.sensor(), &events)?;
                 encoder = Some(StepEncoder::new(&self.origin.encoding, sensor, us)?);
+                size = Some(sensor);
+            }
+            if let Some((e, sensor)) = size.and_then(|s: Sensor| Some((events.iter().find(|e| !s.holds(e))?, s)))
+                && strict
+            {
+                return Err(self.wrong(format!("an event at ({}, {}) lies outside the sensor of {sensor}", e.x, e.y)));
             }
             if let Some(encoder) = &mut encoder {
                 let frame: usize = self.shape.iter().product();
@@ -331,7 +341,13 @@ impl Runner<'_> {
                     }
                     Ok(())
                 };
-                encoder.push(&events, &mut sink)?;
+                match encoder.push(&events, &mut sink) {
+                    Err(e) if encoder.jumped() && !strict => {
+                        jump = Some(format!("{e}; the steps before it are used"));
+                        more = false;
+                    }
+                    result => result?,
+                }
                 if !more {
                     encoder.finish(&mut sink)?;
                 }
@@ -356,6 +372,9 @@ impl Runner<'_> {
         let limit = self.origin.encoding.shape(Sensor::default())[0];
         if self.origin.encoding.duration_us.is_some() && self.session.steps() > limit {
             self.warn(format!("in training recordings were cut after {limit} steps (data.max_steps); here all are run"));
+        }
+        if let Some(jump) = jump {
+            self.warn(jump);
         }
         if encoder.outside() > 0 {
             self.warn(format!("{} events lie outside the sensor or the crop and are left out", encoder.outside()));

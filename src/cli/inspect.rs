@@ -28,6 +28,7 @@ enum Cut {
 /// Of an event file: format, sensor, number of events, duration, rate, polarities, and what is damaged; --png and --gif draw accumulated
 /// frames, side by side or one after another (on events red, off events blue). Of a checkpoint: the network's spec, parameters by module, and what it says about itself.
 #[derive(Args)]
+#[command(group = clap::ArgGroup::new("picture").multiple(true))]
 #[command(after_help = "\
 Examples:
   spikemix inspect recording.aedat
@@ -39,22 +40,22 @@ pub(super) struct InspectArgs {
     /// An event file of any known format, or a .safetensors checkpoint
     file: PathBuf,
     /// Draw accumulated frames of the events to this file, side by side
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "picture")]
     png: Option<PathBuf>,
     /// Draw them to this file as a moving picture
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "picture")]
     gif: Option<PathBuf>,
     /// Frames the recording is cut into; 8 by default, in a moving picture 8 to 48, as long as each shows a sixth as many events as pixels
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", requires = "picture", value_parser = clap::value_parser!(u16).range(1..=1024))]
     frames: Option<u16>,
     /// How the recording is cut into frames
-    #[arg(long, value_enum, default_value = "time")]
+    #[arg(long, value_enum, default_value = "time", requires = "picture")]
     split_by: Cut,
     /// Cut frames of so many microseconds instead, at most 1024
-    #[arg(long, value_name = "U", conflicts_with_all = ["frames", "split_by"], value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "U", requires = "picture", conflicts_with_all = ["frames", "split_by"], value_parser = clap::value_parser!(u64).range(1..))]
     slice_us: Option<u64>,
     /// Frames a second of the moving picture
-    #[arg(long, default_value_t = 12.0, value_name = "F")]
+    #[arg(long, default_value_t = 12.0, value_name = "F", requires = "gif")]
     fps: f64,
     #[command(flatten)]
     reading: Reading,
@@ -74,8 +75,16 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
     if !(0.1..=50.0).contains(&a.fps) {
         return Err(Error::usage(format!("--fps {}: from 0.1 to 50 are possible", a.fps)));
     }
-    for (option, path) in [("--png", &a.png), ("--gif", &a.gif)] {
-        path.iter().try_for_each(|path| not_over(&a.file, path, option))?;
+    for (option, kind, path) in [("--png", "png", &a.png), ("--gif", "gif", &a.gif)] {
+        let Some(path) = path else { continue };
+        not_over(&a.file, path, option)?;
+        if path.extension().is_some_and(|e| !e.eq_ignore_ascii_case(kind)) {
+            return Err(Error::usage(format!(
+                "{option} {}: the picture is written as {}; give it a name that ends with .{kind}",
+                path.display(),
+                kind.to_uppercase()
+            )));
+        }
     }
     if a.png.is_some() && a.png == a.gif {
         return Err(Error::usage("--png and --gif name one file"));
@@ -89,12 +98,13 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
         say(&format!("note: only the first {shown} us are drawn, {} slices; longer --slice-us show more", render::MOST_SLICES));
     }
     if let Some(path) = &a.png {
-        let sheet = render::sheet(&stream, &style(a, &stream, 8));
-        drawn(path, |out| sheet.write_to(out, image::ImageFormat::Png))?;
+        let style = style(a, &stream, 8);
+        let sheet = render::sheet(&stream, &style);
+        drawn(path, &told(&stream, &style), |out| sheet.write_to(out, image::ImageFormat::Png))?;
     }
     if let Some(path) = &a.gif {
         let style = render::Style { frame_width: 384, ..style(a, &stream, moving(&stream)) };
-        drawn(path, |out| gif(&stream, &style, a.fps, out))?;
+        drawn(path, &told(&stream, &style), |out| gif(&stream, &style, a.fps, out))?;
     }
     let stats = stream.stats();
     if a.json {
@@ -122,12 +132,23 @@ fn style(a: &InspectArgs, stream: &EventStream, frames: u16) -> render::Style {
     }
 }
 
-/// Writes a picture, whole or not at all.
-fn drawn(path: &Path, write: impl FnOnce(&mut Cursor<Vec<u8>>) -> Result<(), ImageError>) -> Result<()> {
+/// What the frames show.
+fn told(stream: &EventStream, style: &render::Style) -> String {
+    let (first, last) = stream.events.iter().fold((i64::MAX, i64::MIN), |(a, b), e| (a.min(e.t), b.max(e.t)));
+    let span = last.saturating_sub(first).max(0);
+    match style.cut {
+        render::Cut::Into(n, SplitBy::Time) => format!("{n} frames of {:.3} ms each", span as f64 / 1e3 / n as f64),
+        render::Cut::Into(n, SplitBy::Number) => format!("{n} frames of {} events each", stream.events.len() / n),
+        render::Cut::Every(us) => format!("frames of {:.3} ms each", us as f64 / 1e3),
+    }
+}
+
+/// Writes a picture, whole or not at all, and says what it shows.
+fn drawn(path: &Path, told: &str, write: impl FnOnce(&mut Cursor<Vec<u8>>) -> Result<(), ImageError>) -> Result<()> {
     let mut out = Cursor::new(Vec::new());
     write(&mut out).map_err(|e| Error::format(path, 0, format!("cannot be drawn: {e}")))?;
     write_atomic(path, out.get_ref())?;
-    say(&format!("drew {}", path.display()));
+    say(&format!("drew {}: {told} in order of time; on events red, off events blue", path.display()));
     Ok(())
 }
 
@@ -158,6 +179,8 @@ fn events_text(s: &EventStats, declared: bool) -> String {
     ]
     .map(|r| r.map(String::from).to_vec())
     .to_vec();
+    rows.extend(s.read_as.iter().map(|told| vec!["read as".to_string(), told.clone()]));
+    rows.extend(Some(s.besides.join(", ")).filter(|b| !b.is_empty()).map(|b| vec!["besides".to_string(), b]));
     rows.extend(s.warnings.iter().map(|w| vec!["warning".to_string(), w.clone()]));
     table(&rows, &[])
 }

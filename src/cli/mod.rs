@@ -99,7 +99,7 @@ struct Reading {
     /// The file's format, where its content is not to be asked; evt3-expelliarmus gives EVT3 the times expelliarmus does
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// The order of the columns of a table without names, in letters, as txyp or xyt_p (_ is any other column)
+    /// The order of the columns of a table without names, in letters, as txyp or xyt_p (_ is any other column); txyp:ms says the unit of time too (s, ms, us, ns)
     #[arg(long, value_name = "ORDER")]
     columns: Option<String>,
     /// Which of several event streams of an AEDAT 4 file, by its name, camera or number
@@ -118,7 +118,7 @@ impl Reading {
         }
         let format = self.format.as_deref().map(format_named);
         let columns = self.columns.as_deref().map(|order| {
-            let what = || format!("--columns {order}: no order of the letters t, x, y and p (and _ for other columns)");
+            let what = || format!("--columns {order}: no order of the letters t, x, y and p (and _ for other columns), perhaps with a unit of time, as txyp:ms");
             Order::parse(order).ok_or_else(|| Error::usage(what()))
         });
         let (format, columns) = (format.transpose()?, columns.transpose()?);

@@ -11,7 +11,7 @@ use crate::params::Params;
 use crate::profile::energy::{CONVENTIONS, Convention, convention};
 use crate::profile::html::{Clip, Page, page};
 use crate::profile::modules::{HOW, Profile, Timing};
-use crate::profile::report::{count, joules};
+use crate::profile::report::{count, joules, percent, share};
 use crate::train;
 use clap::Args;
 use serde::Serialize;
@@ -207,10 +207,6 @@ fn clip(net: &dyn Module, params: &Params, samples: &Samples, i: usize) -> Resul
     })
 }
 
-fn percent(v: f64) -> String {
-    format!("{:.2}%", 100.0 * v)
-}
-
 fn header(words: &[&str]) -> Vec<Vec<String>> {
     vec![words.iter().map(|w| w.to_string()).collect()]
 }
@@ -279,7 +275,7 @@ fn text(o: &Outcome) -> String {
     for r in &p.routers_by_step {
         let steps = r.steps.iter().enumerate().map(|(t, r)| (format!("  step {t}"), r));
         routers.extend(std::iter::once((r.all.name.clone(), &r.all)).chain(steps).map(|(name, r)| {
-            let by: Vec<String> = r.expert_rates.iter().map(|v| format!("{:.0}%", 100.0 * v)).collect();
+            let by: Vec<String> = r.expert_rates.iter().map(|v| share(*v)).collect();
             vec![
                 name,
                 percent(r.router_firing_rate),
@@ -300,7 +296,8 @@ fn text(o: &Outcome) -> String {
     if routers.len() > 1 {
         parts.push(head(&routers));
     }
-    parts.extend([head(&kernels), head(&energy), head(&even)]);
+    let formulas: String = p.energy.iter().map(|e| format!("{}: {}\n", e.convention, e.about)).collect();
+    parts.extend([head(&kernels), head(&energy), formulas, head(&even)]);
     parts.push(format!(
         "NeuroBench  Footprint {} bytes; ConnectionSparsity {:.4} of the weights; ActivationSparsity {:.4} of neurons x steps x samples\n\
          \x20           SynapticOperations a sample: Effective_MACs {}, Effective_ACs {}, Dense {}\n",

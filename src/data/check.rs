@@ -113,7 +113,8 @@ fn checked(dataset: &dyn Dataset, part: Split, expected: Option<usize>, all: boo
             Err(e) => report.problems.push(e.to_string()),
         }
     }
-    PartReport { part, samples, expected, classes, by_step, read: read.len(), events }
+    let read = read.iter().filter(|r| r.1.is_ok()).count();
+    PartReport { part, samples, expected, classes, by_step, read, events }
 }
 
 /// The number of events and the warnings of a recording; none where it is no events.

@@ -224,6 +224,10 @@ pub(super) fn labelled(
     let mut out = Vec::new();
     for (name, files) in folders {
         let Some(label) = classes.iter().position(|c| *c == name) else {
+            // A folder of other things beside those of the classes.
+            if files.is_empty() {
+                continue;
+            }
             let known = classes.join(", ");
             return Err(Error::config(dir.display().to_string(), format!("folder `{name}` is none of the classes {known}")));
         };
@@ -260,13 +264,13 @@ pub(super) fn named_like_events(path: &Path) -> bool {
     FORMATS.iter().any(|f| f.extensions.contains(&extension.as_str()))
 }
 
-/// What lies in `dir`, in order of name, without hidden files.
+/// What lies in `dir`, in order of name, without hidden files and what macOS puts into its archives.
 pub(super) fn listed(dir: &Path) -> Result<Vec<PathBuf>> {
     let io = |e| Error::io(dir, e);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if !name_of(&path).starts_with('.') {
+        if !name_of(&path).starts_with('.') && name_of(&path) != "__MACOSX" {
             paths.push(path);
         }
     }

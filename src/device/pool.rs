@@ -6,6 +6,7 @@
 //! strewn over the room that the longest tensors of backward need. What a slab never lent was never touched and takes no memory. Small buffers are left to the system's allocator.
 
 use super::Held;
+use crate::kernel::par::{PAGE, ask_for_large_pages};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -40,9 +41,9 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 struct Slab {
-    /// Where its words begin: a multiple of a cache line, so that no vector straddles two.
+    /// Where its words begin: a multiple of a large page.
     base: usize,
-    /// What the allocator gave: `words` and a line.
+    /// What the allocator gave: `words` and a large page.
     origin: usize,
     words: usize,
     /// Whether it is for long buffers.
@@ -124,14 +125,9 @@ impl Block {
         let found = slabs.iter_mut().filter(|s| s.long == long).find_map(|s| Some((s.base, s.take(words)?)));
         let (base, start) = found.unwrap_or_else(|| {
             let size = words.max(SLAB);
-            let origin = zeroed(size + GRAIN) as usize;
-            let base = origin.next_multiple_of(4 * GRAIN);
-            #[cfg(target_os = "linux")]
-            // SAFETY: advice about a range that was just allocated; a kernel that does not take it changes nothing.
-            unsafe {
-                // Pages of 2 MiB: a fault for each 512 of the usual ones.
-                libc::madvise(base as *mut libc::c_void, size * 4, libc::MADV_HUGEPAGE);
-            }
+            let origin = zeroed(size + PAGE) as usize;
+            let base = origin.next_multiple_of(4 * PAGE);
+            ask_for_large_pages(base as *mut u32, size);
             let free = BTreeMap::from([(words, size - words)]);
             slabs.push(Slab { base, origin, words: size, long, free: if size > words { free } else { BTreeMap::new() } });
             (base, 0)
@@ -170,7 +166,7 @@ impl Drop for Block {
                 if let [_, .., last] = empty[..] {
                     let s = slabs.swap_remove(last);
                     // SAFETY: allocated by `zeroed` with this layout; no block of it is left.
-                    unsafe { dealloc(s.origin as *mut u8, layout(s.words + GRAIN)) };
+                    unsafe { dealloc(s.origin as *mut u8, layout(s.words + PAGE)) };
                 }
             }
         }

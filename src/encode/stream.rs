@@ -45,6 +45,7 @@ pub struct StepEncoder {
     late: u64,
     outside: u64,
     steps: u64,
+    jumped: bool,
 }
 
 /// What an encoding knows besides the step at hand.
@@ -80,7 +81,8 @@ impl StepEncoder {
         };
         let (filter, frame) = (one.filter.begin(sensor), vec![0.0; len]);
         let compress = one.compress;
-        Ok(StepEncoder { filter, window, compress, step_us, end: None, frame, memory, late: 0, outside: 0, steps: 0 })
+        let (late, outside, steps, jumped) = (0, 0, 0, false);
+        Ok(StepEncoder { filter, window, compress, step_us, end: None, frame, memory, late, outside, steps, jumped })
     }
     /// `[H, W, C]` of the arrays.
     pub fn shape(&self) -> [usize; 3] {
@@ -94,6 +96,10 @@ impl StepEncoder {
     /// Events that came after their step was complete.
     pub fn late(&self) -> u64 {
         self.late
+    }
+    /// Whether time jumped further ahead than [`MOST_EMPTY`] steps, behind which nothing is taken.
+    pub fn jumped(&self) -> bool {
+        self.jumped
     }
     /// Events outside the sensor or the crop, which no array counts.
     pub fn outside(&self) -> u64 {
@@ -112,6 +118,7 @@ impl StepEncoder {
             let mut end = *self.end.get_or_insert(t + step);
             if t - end > step * i128::from(MOST_EMPTY) {
                 let jump = t - end;
+                self.jumped = true;
                 return Err(Error::shape(
                     "encode",
                     format!("time jumps by {jump} us to {} us, {} steps without events", e.t, jump / step),

@@ -65,6 +65,8 @@ pub struct Aedat2Decoder {
     short: bool,
     chip: Option<(Layout, Sensor)>,
     clock: Clock32,
+    /// Records that are no polarity events.
+    others: u64,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -144,6 +146,7 @@ impl Aedat2Decoder {
         let whole = bytes.len() / size * size;
         out.reserve(whole / size);
         for block in bytes[..whole].chunks(BLOCK * size) {
+            let before = out.len();
             let mut clock = std::mem::take(&mut self.clock);
             fill(out, block.len() / size, |slots| {
                 let mut n = 0;
@@ -161,6 +164,7 @@ impl Aedat2Decoder {
                 n
             });
             self.clock = clock;
+            self.others += (block.len() / size + before - out.len()) as u64;
         }
         Ok(whole)
     }
@@ -220,6 +224,13 @@ impl Decoder for Aedat2Decoder {
 
     fn sensor(&self) -> Option<Sensor> {
         self.chip.map(|c| c.1).filter(|s| *s != Sensor::default())
+    }
+
+    fn besides(&self) -> Vec<String> {
+        let what =
+            if self.chip.is_some_and(|c| c.0 == Layout::Davis) { "pixels of frames, IMU samples, triggers" } else { "special" };
+        let s = if self.others == 1 { "" } else { "s" };
+        Some(format!("{} other record{s} ({what})", self.others)).filter(|_| self.others > 0).into_iter().collect()
     }
 }
 

@@ -8,6 +8,7 @@
 //! events: files exist whose every valid bit is clear although their headers call all events valid.
 
 use super::{Carry, DecodeError, Decoder, Event, EventStream, Format, Sensor};
+use std::collections::BTreeMap;
 
 /// The format.
 pub static FORMAT: Format = Format {
@@ -22,6 +23,9 @@ pub static FORMAT: Format = Format {
 
 const MAGIC: &[u8] = b"#!AER-DAT3.";
 const POLARITY: i16 = 1;
+/// Other types of packets.
+const KINDS: [(i16, &str); 7] =
+    [(0, "special"), (2, "frame"), (3, "IMU (6 axes)"), (4, "IMU (9 axes)"), (5, "sample"), (6, "ear"), (7, "configuration")];
 const PACKET_HEADER: usize = 28;
 const LONGEST_LINE: usize = 1 << 16;
 /// Names in `#Source` lines and the pixel arrays of those cameras.
@@ -42,6 +46,8 @@ pub struct Aedat3Decoder {
     carry: Carry,
     state: State,
     sensor: Option<Sensor>,
+    /// Packets of other types that were passed over.
+    others: BTreeMap<i16, u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -103,6 +109,9 @@ impl Aedat3Decoder {
                     return Ok(None);
                 };
                 self.state = packet(header, offset)?;
+                if let State::Skip { .. } = self.state {
+                    *self.others.entry(i16::from_le_bytes([header[0], header[1]])).or_default() += 1;
+                }
                 Ok(Some(PACKET_HEADER))
             }
             State::Skip { bytes: left } => {
@@ -245,6 +254,11 @@ impl Decoder for Aedat3Decoder {
 
     fn sensor(&self) -> Option<Sensor> {
         self.sensor
+    }
+
+    fn besides(&self) -> Vec<String> {
+        let name = |kind: i16| KINDS.iter().find(|k| k.0 == kind).map_or_else(|| format!("type {kind}"), |k| k.1.to_owned());
+        self.others.iter().map(|(kind, n)| format!("{n} {} packet{}", name(*kind), if *n == 1 { "" } else { "s" })).collect()
     }
 }
 

@@ -11,6 +11,7 @@
 //! The tables have so few fields that they are read here directly, with every offset checked; nothing is generated.
 
 use super::{Carry, DecodeError, Decoder, Event, EventStream, Format, Sensor};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 /// The format.
@@ -30,6 +31,8 @@ const EVENTS: &[u8] = b"EVTS";
 const LARGEST_HEADER: usize = 1 << 24;
 /// A packet that unpacks to more than this is refused: 16 million events.
 const LARGEST_PACKET: u64 = 1 << 28;
+/// An index larger than this is not looked at.
+const LARGEST_INDEX: usize = 1 << 26;
 
 /// A stream of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +75,9 @@ pub struct Aedat4Decoder {
     chosen: Option<i32>,
     packets: u64,
     buffer: Vec<u8>,
+    index: Vec<u8>,
+    /// Packets of other streams that were passed over.
+    others: BTreeMap<i32, u64>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -173,6 +179,23 @@ fn parse_streams(xml: &str) -> Vec<Stream> {
     streams
 }
 
+/// Unpacks a frame into `out`, as far as it goes.
+fn unpack(compression: Compression, packed: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    out.clear();
+    match compression {
+        Compression::None => out.extend_from_slice(packed),
+        Compression::Lz4 => {
+            let frame = lz4_flex::frame::FrameDecoder::new(packed);
+            frame.take(LARGEST_PACKET).read_to_end(out).map_err(|e| format!("LZ4: {e}"))?;
+        }
+        Compression::Zstd => {
+            let frame = ruzstd::decoding::StreamingDecoder::new(packed).map_err(|e| format!("Zstandard: {e}"))?;
+            frame.take(LARGEST_PACKET).read_to_end(out).map_err(|e| format!("Zstandard: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
 impl Aedat4Decoder {
     fn header(&mut self, b: &[u8], offset: u64) -> Result<(), DecodeError> {
         let bad = |what: &str| DecodeError::new(offset, what);
@@ -224,31 +247,22 @@ impl Aedat4Decoder {
     fn packet(&mut self, packed: &[u8], offset: u64, out: &mut Vec<Event>) -> Result<(), DecodeError> {
         let error = |what: String| DecodeError::new(offset, format!("packet {}: {what}", self.packets));
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        let unpacked = match self.compression {
-            Compression::None => packed,
-            Compression::Lz4 => {
-                let frame = lz4_flex::frame::FrameDecoder::new(packed);
-                let end = frame.take(LARGEST_PACKET).read_to_end(&mut buffer);
-                end.map_err(|e| error(format!("LZ4: {e}")))?;
-                &buffer
-            }
-            Compression::Zstd => {
-                let end = ruzstd::decoding::StreamingDecoder::new(packed).map_err(|e| e.to_string()).and_then(|frame| {
-                    let read = frame.take(LARGEST_PACKET).read_to_end(&mut buffer);
-                    read.map_err(|e| e.to_string())
-                });
-                end.map_err(|e| error(format!("Zstandard: {e}")))?;
-                &buffer
-            }
-        };
+        // What is damaged begins well as a rule.
+        let end = unpack(self.compression, packed, &mut buffer).map_err(error);
+        let taken = self.table(&buffer, end.is_err(), offset, out);
+        self.buffer = buffer;
+        end.and(taken)
+    }
+
+    /// Takes the events of an unpacked packet, as far as it goes where it is known to be `damaged`.
+    fn table(&mut self, unpacked: &[u8], damaged: bool, offset: u64, out: &mut Vec<Event>) -> Result<(), DecodeError> {
+        let error = |what: String| DecodeError::new(offset, format!("packet {}: {what}", self.packets));
         if unpacked.len() as u64 >= LARGEST_PACKET {
             return Err(error("unpacks to more than 256 MiB".into()));
         }
         if self.chosen.is_none() {
             // A file that does not describe its streams: any packet of events will do.
             if unpacked.get(8..12) != Some(EVENTS) {
-                self.buffer = buffer;
                 return Ok(());
             }
         }
@@ -260,12 +274,11 @@ impl Aedat4Decoder {
             let (events, _) = bytes.as_chunks::<16>();
             let here = n.min(events.len());
             out.extend(events[..here].iter().map(event));
-            if here < n {
+            if here < n && !damaged {
                 return Err(error(format!("{here} of the {n} events it declares")));
             }
         }
         self.packets += 1;
-        self.buffer = buffer;
         Ok(())
     }
 
@@ -310,6 +323,9 @@ impl Aedat4Decoder {
                     return Err(DecodeError::new(offset, what));
                 }
                 let wanted = self.chosen.is_none_or(|c| c == id as i32);
+                if !wanted {
+                    *self.others.entry(id as i32).or_default() += 1;
+                }
                 self.state = match wanted {
                     true => State::Body(size as usize),
                     false => State::Skip(size.into()),
@@ -333,8 +349,19 @@ impl Aedat4Decoder {
                 };
                 Ok(Some(n as usize))
             }
-            State::End => Ok((!bytes.is_empty()).then_some(bytes.len())),
+            State::End => {
+                let room = LARGEST_INDEX + 1 - self.index.len();
+                self.index.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                Ok((!bytes.is_empty()).then_some(bytes.len()))
+            }
         }
+    }
+
+    /// Whether the index at the end, a table like any other, is there as a whole.
+    fn has_whole_index(&self) -> bool {
+        let mut table = Vec::new();
+        let unpacked = unpack(self.compression, &self.index, &mut table).is_ok();
+        self.index.len() > LARGEST_INDEX || unpacked && u32_at(&table, 0).is_some_and(|n| table.len() as u64 >= u64::from(n) + 4)
     }
 }
 
@@ -363,7 +390,12 @@ impl Decoder for Aedat4Decoder {
         result
     }
 
-    fn finish(&mut self, _: &mut Vec<Event>) -> Result<(), DecodeError> {
+    fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
+        if let State::Body(_) = self.state {
+            let rest = self.carry.rest().to_vec();
+            // The error is that the file ends here.
+            let _ = self.packet(&rest, self.carry.offset(), out);
+        }
         let (at, rest) = (self.carry.offset(), self.carry.rest().len());
         let error = |what: String| Err(DecodeError::new(at, what));
         match self.state {
@@ -372,13 +404,20 @@ impl Decoder for Aedat4Decoder {
             State::Packet => error(format!("the file ends after {rest} of a packet header's 8 bytes")),
             State::Body(size) => error(format!("the file ends after {rest} of a packet's {size} bytes")),
             State::Skip(left) => error(format!("the file ends {left} bytes before its last packet does")),
-            State::End => Ok(()),
+            State::End if self.has_whole_index() => Ok(()),
+            State::End => error(format!("the file ends within its index, {} bytes behind the last packet", self.index.len())),
         }
     }
 
     fn sensor(&self) -> Option<Sensor> {
         let chosen = self.streams.iter().find(|s| Some(s.id) == self.chosen)?;
         chosen.sensor
+    }
+
+    fn besides(&self) -> Vec<String> {
+        let not_events = |id: i32| self.streams.iter().find(|s| s.id == id && s.kind.as_bytes() != EVENTS);
+        let others = self.others.iter().filter_map(|(id, n)| Some((not_events(*id)?, n)));
+        others.map(|(s, n)| format!("{n} packet{} of `{}` ({})", if *n == 1 { "" } else { "s" }, s.name, s.kind)).collect()
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -525,8 +564,11 @@ mod tests {
     fn damage_is_named_with_its_place() {
         let bytes = encode(&stream(10_000)).unwrap();
         let (events, end) = in_pieces(&FORMAT, &bytes[..bytes.len() - 3], 1000);
-        assert_eq!(events.len(), 8192);
+        // Of the last packet, a frame of LZ4, only the end mark is not whole.
+        assert_eq!(events.len(), 10_000);
         assert!(end.unwrap_err().message.contains("of a packet's"));
+        let (events, end) = in_pieces(&FORMAT, &bytes[..bytes.len() - 300], 1000);
+        assert!(events.len() == 8192 && end.is_err());
         assert!(decode(&FORMAT, b"#!AER-DAT3").is_err() && decode(&FORMAT, &bytes[..300]).is_err());
         let mut huge = MAGIC.to_vec();
         huge.extend([0xff; 40]);

@@ -19,6 +19,8 @@ pub static FORMAT: Format = Format {
 };
 
 const OVERFLOW_ROW: u8 = 240;
+/// An overflow as it is written.
+const OVERFLOW: [u8; 5] = [0, OVERFLOW_ROW, 0, 0, 0];
 const OVERFLOW_STEP: i64 = 1 << 13;
 const TIME_LIMIT: i64 = 1 << 23;
 /// So many events tell the format without its name.
@@ -67,7 +69,13 @@ impl Decoder for AtisDecoder {
 
 /// Nothing marks the format: its name says it of what looks like it, and what can be nothing else needs no name.
 fn sniff(head: &[u8], named: bool) -> bool {
-    named && looks_like_it(head) || is_certain(head)
+    named && looks_like_it(head) || is_certain(head) || begins_late(head)
+}
+
+/// A recording that begins late begins with overflows, which are like nothing else.
+fn begins_late(head: &[u8]) -> bool {
+    let (records, _) = head.as_chunks::<5>();
+    records.len() >= SURE && records[..SURE].iter().all(|r| *r == OVERFLOW)
 }
 
 /// Whole records of 64 events or more on the sensor's 240 rows, times that never step back, seldom stand still and never pause for a
@@ -87,7 +95,7 @@ fn is_certain(head: &[u8]) -> bool {
         && events.iter().any(|e| (e.x, e.y) != (events[0].x, events[0].y))
 }
 
-/// Times in order, but for a few, and not all records alike.
+/// Times in order, but for some, and not all records alike. Of random bytes three steps in four go back or pause for seconds.
 fn looks_like_it(head: &[u8]) -> bool {
     let (records, rest) = head.as_chunks::<5>();
     if records.is_empty() {
@@ -106,7 +114,7 @@ fn looks_like_it(head: &[u8]) -> bool {
         back += usize::from(t < last || t > last + 2_000_000);
         last = t;
     }
-    back * 20 <= records.len() && records.iter().any(|r| r != &records[0])
+    back * 4 <= records.len() && records.iter().any(|r| r != &records[0])
 }
 
 /// The file for a recording.
@@ -124,10 +132,14 @@ fn encode(stream: &EventStream) -> Result<Vec<u8>, String> {
             return Err(format!("event {i} in row 240, which marks overflows in ATIS files"));
         }
         if e.t >= TIME_LIMIT + (OVERFLOW_STEP << 20) {
-            return Err(format!("event {i} at {} us is too late for an ATIS file", e.t));
+            let latest = TIME_LIMIT + (OVERFLOW_STEP << 20) - 1;
+            return Err(format!(
+                "event {i} at {} us is too late for an ATIS file, whose times are written up to {latest} us",
+                e.t
+            ));
         }
         while e.t - base >= TIME_LIMIT {
-            out.extend([0, OVERFLOW_ROW, 0, 0, 0]);
+            out.extend(OVERFLOW);
             base += OVERFLOW_STEP;
         }
         let t = e.t - base;

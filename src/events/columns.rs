@@ -27,6 +27,25 @@ pub enum Unit {
 }
 
 impl Unit {
+    /// In words.
+    fn name(self) -> &'static str {
+        match self {
+            Unit::Seconds => "seconds",
+            Unit::Milli => "milliseconds",
+            Unit::Micro => "microseconds",
+            Unit::Nano => "nanoseconds",
+        }
+    }
+    /// By its usual names.
+    fn parse(name: &str) -> Option<Unit> {
+        match name {
+            "s" | "sec" | "second" | "seconds" => Some(Unit::Seconds),
+            "ms" | "msec" | "milliseconds" => Some(Unit::Milli),
+            "us" | "usec" | "µs" | "microseconds" => Some(Unit::Micro),
+            "ns" | "nsec" | "nanoseconds" => Some(Unit::Nano),
+            _ => None,
+        }
+    }
     /// Decimal digits by which a time is multiplied to be in microseconds; negative for nanoseconds.
     pub fn digits(self) -> i32 {
         match self {
@@ -48,6 +67,42 @@ impl Unit {
     }
 }
 
+/// How the polarities of a table are coded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Polarity {
+    /// 1 is on; 0 and -1 are off.
+    #[default]
+    FromZero,
+    /// MATLAB's counting from one, as in the readers of N-MNIST's authors: 1 is off, 2 is on.
+    FromOne,
+}
+
+impl Polarity {
+    /// By the values: from one where there are twos and nothing below one.
+    pub fn of(values: impl Iterator<Item = f64>) -> Self {
+        let (mut twos, mut others) = (false, false);
+        for v in values {
+            twos |= v == 2.0;
+            others |= v != 1.0 && v != 2.0;
+        }
+        if twos && !others { Polarity::FromOne } else { Polarity::FromZero }
+    }
+    /// Whether a value is on; none where it is no polarity.
+    #[inline]
+    pub fn on(self, v: f64) -> Option<bool> {
+        match self {
+            Polarity::FromZero if v == 1.0 => Some(true),
+            Polarity::FromZero if v == 0.0 || v == -1.0 => Some(false),
+            Polarity::FromOne if v == 1.0 || v == 2.0 => Some(v == 2.0),
+            _ => None,
+        }
+    }
+    /// What a reader should know of the coding, where it isn't the usual one.
+    pub fn note(self) -> Option<String> {
+        (self == Polarity::FromOne).then(|| "the polarities are 1 and 2: 1 is taken for off, 2 for on".to_owned())
+    }
+}
+
 /// Where each of t, x, y, p stands, and the unit of t where it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -57,16 +112,51 @@ pub struct Order {
     pub unit: Option<Unit>,
 }
 
+/// How the order of columns was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The user said it.
+    Asked,
+    /// The columns have names.
+    Names,
+    /// The values fit no other of the usual orders before it.
+    Values,
+}
+
 impl Order {
-    /// The order written as letters, such as `xytp`; an underscore is a column to leave out.
+    /// How a table was read, for people: the order and the unit of its times, and where both are from.
+    pub fn read_as(&self, by: By, unit: Unit) -> String {
+        let mut letters: Vec<_> = self.at.iter().zip(["t", "x", "y", "p"]).collect();
+        letters.sort();
+        let letters: Vec<_> = letters.into_iter().map(|l| l.1).collect();
+        let by = match by {
+            By::Asked => "as asked for",
+            By::Names => "by their names",
+            By::Values => "by their values",
+        };
+        let why = match (self.unit, unit) {
+            (Some(_), _) if by == "by their names" => "as the name says",
+            (Some(_), _) if by == "as asked for" => "as asked for",
+            (_, Unit::Seconds) => "for they have fractions",
+            _ => "for they are whole numbers",
+        };
+        format!("columns {} {by}; times in {}, {why}", letters.join(" "), unit.name())
+    }
+
+    /// The order written as letters, such as `xytp`; an underscore is a column to leave out. `xytp:ms` says the unit of time too (s, ms,
+    /// us, ns).
     pub fn parse(letters: &str) -> Option<Order> {
+        let (letters, unit) = match letters.split_once(':') {
+            Some((letters, unit)) => (letters, Some(Unit::parse(unit)?)),
+            None => (letters, None),
+        };
         let at = |l: char| {
             let mut found = letters.chars().enumerate().filter(|c| c.1 == l);
             let at = found.next()?.0;
             found.next().is_none().then_some(at)
         };
         let known = letters.chars().all(|c| "txyp_".contains(c));
-        Some(Order { at: [at('t')?, at('x')?, at('y')?, at('p')?], unit: None }).filter(|_| known)
+        Some(Order { at: [at('t')?, at('x')?, at('y')?, at('p')?], unit }).filter(|_| known)
     }
 
     /// Whether it is an order of four columns.
@@ -117,25 +207,19 @@ pub fn meaning(name: &str) -> Option<(Column, Option<Unit>)> {
     let words: Vec<&str> = name.split(|c: char| !c.is_alphanumeric() && c != 'µ').filter(|w| !w.is_empty()).collect();
     let column = match *words.first()? {
         "t" | "ts" | "time" | "times" | "timestamp" | "timestamps" => Column::T,
-        "x" | "col" | "column" | "addrx" => Column::X,
-        "y" | "row" | "addry" => Column::Y,
-        "p" | "pol" | "polarity" | "polarities" | "on" | "sign" => Column::P,
+        "x" | "xs" | "col" | "column" | "addrx" => Column::X,
+        "y" | "ys" | "row" | "addry" => Column::Y,
+        "p" | "ps" | "pol" | "polarity" | "polarities" | "on" | "sign" => Column::P,
         _ => return None,
     };
-    let unit = words[1..].iter().find_map(|w| match *w {
-        "s" | "sec" | "second" | "seconds" => Some(Unit::Seconds),
-        "ms" => Some(Unit::Milli),
-        "us" | "usec" | "µs" | "microseconds" => Some(Unit::Micro),
-        "ns" | "nsec" => Some(Unit::Nano),
-        _ => None,
-    });
-    Some((column, unit))
+    Some((column, words[1..].iter().find_map(|w| Unit::parse(w))))
 }
 
 fn fits(rows: &[[f64; 4]], o: &Order) -> bool {
     let [t, x, y, p] = o.at;
     let place = |v: f64| v.fract() == 0.0 && (0.0..65536.0).contains(&v);
-    let event = |r: &[f64; 4]| place(r[x]) && place(r[y]) && (r[p] == 0.0 || r[p].abs() == 1.0);
+    let coded = Polarity::of(rows.iter().map(|r| r[p]));
+    let event = |r: &[f64; 4]| place(r[x]) && place(r[y]) && coded.on(r[p]).is_some();
     let others = rows.iter().filter(|r| !event(r)).count();
     let back = rows.windows(2).filter(|w| w[1][t] < w[0][t]).count();
     !rows.is_empty() && others * 20 <= rows.len() && back * 20 <= rows.len()
@@ -151,6 +235,8 @@ mod tests {
         assert_eq!((o.at, o.unit), ([3, 0, 1, 2], Some(Unit::Micro)));
         assert!(Order::named(["a", "b", "c", "d"]).is_none());
         assert_eq!(Order::parse("xy_tp").unwrap().at, [3, 0, 1, 4]);
+        assert_eq!(Order::parse("xytp:ns").unwrap().unit, Some(Unit::Nano));
+        assert!(Order::parse("xytp:h").is_none());
         assert!(Order::parse("xyt").is_none() && Order::parse("ttxyp").is_none());
         assert_eq!(meaning("t_ns"), Some((Column::T, Some(Unit::Nano))));
         assert_eq!(Unit::Nano.microseconds(1500.0), Some(2));
@@ -165,5 +251,20 @@ mod tests {
         let o = Order::guess(&rows).unwrap();
         assert_eq!((o.at, o.unit), ([0, 1, 2, 3], Some(Unit::Seconds)));
         assert!(Order::guess(&[[0.5, 0.5, 0.5, 0.5]; 3]).is_none());
+        // Polarities from one.
+        let rows = [[5., 7., 100., 1.], [9., 3., 200., 2.], [2., 8., 300., 2.]];
+        assert_eq!(Order::guess(&rows).unwrap().at, [2, 0, 1, 3]);
+    }
+
+    #[test]
+    fn codings_of_polarity() {
+        let of = |v: &[f64]| Polarity::of(v.iter().copied());
+        for usual in [&[0., 1.][..], &[-1., 1.], &[1.], &[], &[0., 2.], &[1., 2., 3.], &[1., f64::NAN, 2.]] {
+            assert_eq!(of(usual), Polarity::FromZero, "{usual:?}");
+        }
+        assert_eq!((of(&[2.]), of(&[1., 2.])), (Polarity::FromOne, Polarity::FromOne));
+        let on = |p: Polarity| [-1., 0., 1., 2., 0.5].map(|v| p.on(v));
+        assert_eq!(on(Polarity::FromZero), [Some(false), Some(false), Some(true), None, None]);
+        assert_eq!(on(Polarity::FromOne), [None, None, Some(false), Some(true), None]);
     }
 }

@@ -26,6 +26,9 @@ pub fn convert(stream: &EventStream, output: impl AsRef<Path>, to: &'static Form
     let mut losses = stream.warnings.clone();
     let output = output.as_ref();
     save(output, stream, to)?;
+    if !stream.besides.is_empty() {
+        losses.push(format!("events alone are written; left out: {}", stream.besides.join(", ")));
+    }
     losses.extend(verified(output, stream, to)?);
     if stream.rows_from_below() {
         losses.push(format!(
@@ -43,6 +46,11 @@ fn verified(path: &Path, stream: &EventStream, to: &'static Format) -> Result<Op
     if events != stream.events {
         let what = format!("{} did not keep the events; this is a mistake of spikemix", to.name);
         return Err(Error::format(path, 0, what));
+    }
+    if declared && !stream.sensor_declared {
+        return Ok(Some(format!(
+            "the recording does not say its sensor's size; the file says {sensor}, the smallest that holds the events"
+        )));
     }
     let lost = stream.sensor_declared && !(declared && sensor == stream.sensor);
     Ok(lost.then(|| {

@@ -1,7 +1,7 @@
 //! Opening and saving event files: the only I/O of [`crate::events`].
 
 use super::columns::Order;
-use super::{DecodeError, Decoder, Event, EventStream, FORMATS, Format, Sensor};
+use super::{DecodeError, Decoder, Event, EventStream, FORMATS, Format, Sensor, text};
 use crate::files::write_unsynced;
 use crate::{Error, Result};
 use std::fs::File;
@@ -60,7 +60,9 @@ pub fn open_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<EventS
     if next(&mut piece)? == 0 {
         return Err(Error::format(path, 0, "the file is empty"));
     }
-    let format = match options.format.or_else(|| sniff(&piece, Some(path))) {
+    // Of whose columns the order is said that is a table, whatever its values tell.
+    let table = || options.columns.filter(|_| text::is_text(&piece)).map(|_| &text::FORMAT);
+    let format = match options.format.or_else(|| sniff(&piece, Some(path))).or_else(table) {
         Some(f) => f,
         None => return Err(Error::format(path, 0, unknown(path))),
     };
@@ -118,7 +120,9 @@ fn finish(
         warnings.push(what);
         sensor = Sensor::new(sensor.width.max(seen.width), sensor.height.max(seen.height));
     }
-    Ok(EventStream { events, sensor, sensor_declared: declared.is_some(), format: format.name, warnings })
+    let sensor_declared = declared.is_some();
+    let (read_as, besides) = (decoder.read_as(), decoder.besides());
+    Ok(EventStream { events, sensor, sensor_declared, format: format.name, read_as, besides, warnings })
 }
 
 fn unknown(path: &Path) -> String {

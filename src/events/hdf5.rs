@@ -1,8 +1,10 @@
 //! HDF5 files: event arrays, and the spike trains of SHD and SSC.
 //!
-//! Events are the first group (the root first, then by name, two levels deep) with vectors named like t, x, y and p, or the
-//! first vector of compound elements or N x 4 matrix of them: `raw_events/{t,x,y,p}`, DSEC's and MVSEC's layouts,
-//! Prophesee's `CD/events` where it is not compressed by their own codec, MATLAB 7.3. Deflate, LZF, shuffle,
+//! Events are the first group (the root first, then by name, three levels deep) with vectors named like t, x, y and p, or the
+//! first vector of compound elements, N x 4 or 4 x N matrix of them: `raw_events/{t,x,y,p}`, DSEC's and MVSEC's layouts,
+//! Prophesee's `CD/events` where it is not compressed by their own codec, MATLAB 7.3 (ST-MNIST's `spiketrain` too). Where several
+//! groups have events (the cameras of a stereo recording) the others are named, and [`Decoder::stream`] chooses the first whose path is
+//! or holds the name given: `davis/right/events`, or `right`. Deflate, LZF, shuffle,
 //! Fletcher, scale-offset, n-bit and SZIP filters are read; of others the error says the name and a way round. Spike trains come by [`spike_trains`].
 //!
 //! Of a file that is cut off, or whose chunks are damaged, the events come out whose columns are all there: those before the end of
@@ -10,10 +12,9 @@
 //! or label are not there. An array whose header or index is lost is lost. What is said of a cut is where the file ends and how long its
 //! superblock says that it was.
 
-use super::columns::Order;
+use super::columns::{By, Order};
 use super::mat::{self, Matrix};
-use super::npy::guess;
-use super::numbers::{self, Kind, Numbers};
+use super::numbers::{self, Kind, Numbers, Told};
 use super::{DecodeError, Decoder, Event, Format, Sensor};
 use hdf5_reader::error::Error;
 use hdf5_reader::group::Group;
@@ -39,7 +40,7 @@ const LZF: u16 = 32000;
 /// Two bytes of LZF make at most 264.
 const MOST_LZF: usize = 132;
 /// How deep groups are searched.
-const DEEPEST: usize = 2;
+const DEEPEST: usize = 3;
 /// How many groups are searched.
 const MOST_GROUPS: usize = 1000;
 
@@ -232,14 +233,24 @@ impl Sequences {
 pub struct Hdf5Decoder {
     bytes: Vec<u8>,
     order: Option<Order>,
+    stream: Option<String>,
+    sensor: Option<Sensor>,
+    told: Told,
 }
 
 /// A file in which events are looked for, and what was met on the way.
 struct Search {
     file: Hdf5File,
     order: Option<Order>,
+    /// Which of several streams.
+    stream: Option<String>,
     left: usize,
     seen: Vec<String>,
+    /// The path of the stream that was taken, and of others like it.
+    taken: Option<String>,
+    others: Vec<String>,
+    sensor: Option<Sensor>,
+    told: Told,
     /// Why an array is not all there.
     damage: Option<String>,
 }
@@ -249,18 +260,43 @@ impl Search {
         raw(&self.file, d, &mut self.damage)
     }
 
-    /// Events among the arrays of one group; false where there are none.
-    fn group_events(&mut self, arrays: &[Dataset], out: &mut Vec<Event>) -> Result<bool, String> {
+    /// Whether the stream at `path` is to be read; else, if it is like the one that was, it is noted.
+    fn takes(&mut self, path: &str) -> bool {
+        let asked = self.stream.as_deref().is_none_or(|name| {
+            let name = name.trim_matches('/');
+            format!("/{path}/").contains(&format!("/{name}/"))
+        });
+        if asked && self.taken.is_none() {
+            self.taken = Some(path.to_owned());
+            return true;
+        }
+        self.others.push(path.to_owned());
+        false
+    }
+
+    fn columns(&mut self, [t, x, y, p]: [&Numbers; 4], order: &Order, out: &mut Vec<Event>) -> Result<(), String> {
+        self.told.read_as = Some(order.read_as(By::Names, order.unit.unwrap_or_else(|| t.unit())));
+        numbers::events([t, x, y, p], order.unit, out, &mut self.told)
+    }
+
+    /// Reads the events among the arrays of the group at `path`, or notes that there are some.
+    fn group_events(&mut self, path: &str, arrays: &[Dataset], out: &mut Vec<Event>) -> Result<(), String> {
         let names = arrays.iter().map(|d| last(d.name()));
         if let Some(order) = Order::named(names) {
-            let [t, x, y, p] = order.at.map(|i| vector(&self.file, &arrays[i], &mut self.damage));
-            numbers::events([&t?, &x?, &y?, &p?], order.unit, out)?;
-            return Ok(true);
+            if self.takes(path) {
+                let [t, x, y, p] = order.at.map(|i| vector(&self.file, &arrays[i], &mut self.damage));
+                self.columns([&t?, &x?, &y?, &p?], &order, out)?;
+            }
+            return Ok(());
         }
         for d in arrays {
+            let path = join(path, last(d.name()));
             if let (Datatype::Compound { fields, .. }, [_]) = (d.dtype(), d.shape())
                 && let Some(order) = Order::named(fields.iter().map(|f| f.name.as_str()))
             {
+                if !self.takes(&path) {
+                    continue;
+                }
                 let (bytes, n) = self.raw(d)?;
                 let size = d.raw_element_size().map_err(|e| e.to_string())?;
                 let mut columns = <[Numbers; 4]>::default();
@@ -269,46 +305,89 @@ impl Search {
                     *column = kind.read(&bytes, fields[i].byte_offset as usize, size, n);
                 }
                 let [t, x, y, p] = &columns;
-                numbers::events([t, x, y, p], order.unit, out)?;
-                return Ok(true);
+                self.columns([t, x, y, p], &order, out)?;
+                continue;
             }
-            if let (&[_, 4], Some(kind)) = (d.shape(), kind(d.dtype())) {
-                let (bytes, n) = self.raw(d)?;
-                let columns = [0, 1, 2, 3].map(|c| kind.read(&bytes, c * kind.size, 4 * kind.size, n / 4));
-                if let Some(order) = self.order.filter(Order::is_of_four).or_else(|| guess(&columns)) {
-                    numbers::events(order.at.map(|i| &columns[i]), order.unit, out)?;
-                    return Ok(true);
+            let (Some(kind), &[rows, columns]) = (kind(d.dtype()), d.shape()) else { continue };
+            let train = last(d.name()) == "spiketrain" && columns == 101;
+            if !train && rows != 4 && columns != 4 {
+                continue;
+            }
+            // A table is known for events by its values, which are read of one stream only; others like it bear its name.
+            if let Some(taken) = &self.taken {
+                if last(taken) == last(&path) {
+                    self.others.push(path);
                 }
+                continue;
+            }
+            let others = self.others.len();
+            if !self.takes(&path) {
+                // Any four columns may lie beside events.
+                if !last(&path).contains("event") {
+                    self.others.truncate(others);
+                }
+                continue;
+            }
+            let (bytes, n) = self.raw(d)?;
+            let found = if train {
+                self.sensor = Some(mat::TOUCH);
+                // MATLAB's columns are rows here.
+                let data = kind.read(&bytes, 0, kind.size, n);
+                mat::spike_train(&Matrix { name: "spiketrain".into(), shape: vec![101, rows as usize], data }, out)
+            } else {
+                // From column to column, and from row to row.
+                let (rows, steps) = if columns == 4 { (n / 4, [1, 4]) } else { (columns as usize, [columns as usize, 1]) };
+                let column = |c: usize| kind.read(&bytes, c * steps[0] * kind.size, steps[1] * kind.size, rows);
+                mat::four(&[0, 1, 2, 3].map(column), self.order, out, &mut self.told)
+            };
+            if found.is_err() && out.is_empty() {
+                // A table of something else.
+                (self.taken, self.told) = (None, Told::default());
+            } else {
+                found?;
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    fn group(&mut self, group: &Group, depth: usize, out: &mut Vec<Event>) -> Result<bool, String> {
+    fn group(&mut self, path: &str, group: &Group, depth: usize, out: &mut Vec<Event>) -> Result<(), String> {
         if self.left == 0 {
-            return Ok(false);
+            return Ok(());
         }
         self.left -= 1;
         let (groups, arrays) = group.members().map_err(|e| e.to_string())?;
-        if self.group_events(&arrays, out)? {
-            return Ok(true);
-        }
-        let names = arrays.iter().map(|d| format!("{} {:?}", d.name(), d.shape()));
+        self.group_events(path, &arrays, out)?;
+        let names = arrays.iter().map(|d| format!("{} {:?}", join(path, last(d.name())), d.shape()));
         self.seen.extend(names.take(20usize.saturating_sub(self.seen.len())));
         if depth < DEEPEST {
             for g in &groups {
-                if self.group(g, depth + 1, out)? {
-                    return Ok(true);
+                let result = self.group(&join(path, last(g.name())), g, depth + 1, out);
+                // What cannot be read behind the events does not matter to them.
+                if self.taken.is_none() {
+                    result?;
                 }
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     fn events(&mut self, out: &mut Vec<Event>) -> Result<(), String> {
         let root = self.file.root_group().map_err(|e| e.to_string())?;
-        if self.group(&root, 0, out)? {
-            return Ok(());
+        self.group("", &root, 0, out)?;
+        let others = self.others.join(", ");
+        match (&self.taken, &self.stream) {
+            (Some(_), Some(_)) => return Ok(()),
+            (Some(taken), None) => {
+                if !others.is_empty() {
+                    let note = format!("events of `{taken}`; there are others, which --stream chooses: {others}");
+                    self.told.notes.push(note);
+                }
+                return Ok(());
+            }
+            (None, Some(name)) if !others.is_empty() => {
+                return Err(format!("no event stream `{name}`; there are {others}"));
+            }
+            _ => {}
         }
         if self.file.dataset("spikes/times").is_ok() {
             return Err("a set of spike trains (as SHD and SSC), not one recording".into());
@@ -316,8 +395,13 @@ impl Search {
         let seen = std::mem::take(&mut self.seen);
         let seen: Vec<Matrix> = seen.into_iter().map(|name| Matrix { name, ..Matrix::default() }).collect();
         // Nothing to find among empty variables: the sentence that says what there is.
-        mat::find(&seen, None, out)
+        mat::find(&seen, None, out, &mut Told::default())
     }
+}
+
+/// The path of `name` in the group at `path`.
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }
 
 /// Says that a file of `len` bytes was longer; none where it is not cut off.
@@ -326,12 +410,24 @@ fn cut(file: &Hdf5File, len: u64) -> Option<String> {
     (whole > len).then(|| format!("the file is cut off here; its superblock says that it has {whole} bytes"))
 }
 
-fn read(bytes: Vec<u8>, order: Option<Order>, out: &mut Vec<Event>) -> Result<(), String> {
+fn read(bytes: Vec<u8>, d: &mut Hdf5Decoder, out: &mut Vec<Event>) -> Result<(), String> {
     let len = bytes.len() as u64;
     let file = open(bytes)?;
     let cut = cut(&file, len);
-    let mut s = Search { file, order, left: MOST_GROUPS, seen: Vec::new(), damage: None };
+    let mut s = Search {
+        file,
+        order: d.order,
+        stream: d.stream.take(),
+        left: MOST_GROUPS,
+        seen: Vec::new(),
+        taken: None,
+        others: Vec::new(),
+        sensor: None,
+        told: Told::default(),
+        damage: None,
+    };
     let found = s.events(out);
+    (d.told, d.sensor) = (s.told, s.sensor);
     // Where a file is cut, whatever else is wrong comes of it.
     cut.or(s.damage).or(found.err()).map_or(Ok(()), Err)
 }
@@ -406,13 +502,30 @@ impl Decoder for Hdf5Decoder {
 
     fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
         let bytes = std::mem::take(&mut self.bytes);
-        let (n, order) = (bytes.len() as u64, self.order);
+        let n = bytes.len() as u64;
         // A container with an index: there is no one place to point at but its end.
-        guarded(|| read(bytes, order, out)).map_err(|e| DecodeError::new(n, e))
+        guarded(|| read(bytes, self, out)).map_err(|e| DecodeError::new(n, e))
     }
 
     fn sensor(&self) -> Option<Sensor> {
-        None
+        self.sensor
+    }
+
+    fn stream(&mut self, name: &str) -> bool {
+        self.stream = Some(name.to_owned());
+        true
+    }
+
+    fn skipped(&self) -> Option<DecodeError> {
+        self.told.skipped(0)
+    }
+
+    fn read_as(&self) -> Option<String> {
+        self.told.read_as.clone()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.told.notes.clone()
     }
 }
 

@@ -1,16 +1,16 @@
 //! MATLAB files (`.mat`) of version 5, and events in them.
 //!
 //! A 128-byte header, then elements of a type, a size and data, of which matrices may be deflated. Read are numeric and
-//! logical matrices; cells, structures and texts are passed over. Events are found as vectors named like t (ts, time), x, y
+//! logical matrices and such fields of a structure (`TD.ts`); cells, arrays of structures and texts are passed over. Events are found as vectors named like t (ts, time), x, y
 //! and p (pol), as ASL-DVS is published; as one N x 4 matrix; or as `spiketrain`, ST-MNIST's 101 rows: 100 taxels (row
 //! `i` is x = i % 10, y = i / 10; 1 on, -1 off) and the time in seconds. MATLAB's version 7.3 is HDF5, see
 //! [`super::hdf5`].
 //!
 //! The crate `matfile` would do, but a damaged file must not make it panic or allocate; the elements are simple.
 
-use super::columns::{Column, Order, Unit, meaning};
-use super::npy::guess;
-use super::numbers::{self, Kind, Numbers};
+use super::columns::{By, Column, Order, Unit, meaning};
+use super::npy::{UNTOLD, guess};
+use super::numbers::{self, Kind, Numbers, Told};
 use super::{DecodeError, Decoder, Event, Format, Sensor};
 use std::io::Read;
 
@@ -28,6 +28,8 @@ pub static FORMAT: Format = Format {
 const HEADER: usize = 128;
 const MATRIX: u32 = 14;
 const COMPRESSED: u32 = 15;
+/// The class of a structure.
+const STRUCTURE: u32 = 2;
 /// Deflate makes at most this of a byte.
 const MOST_INFLATED: u64 = 1032;
 
@@ -68,12 +70,11 @@ fn elements(file: &[u8], out: &mut Vec<Matrix>) -> Result<usize, DecodeError> {
     while at < file.len() {
         let error = |what: String| DecodeError::new(at as u64, what);
         let e = element(file, at, big).map_err(error)?;
-        let (found, inner) = match e.kind {
-            COMPRESSED => deflated(e.data, big),
-            MATRIX => matrix(e.data, big),
-            _ => (None, Ok(())),
+        let inner = match e.kind {
+            COMPRESSED => deflated(e.data, big, out),
+            MATRIX => matrix(e.data, big, out),
+            _ => Ok(()),
         };
-        out.extend(found);
         // That the file ends here explains what is wrong within.
         e.whole.and(inner).map_err(error)?;
         // Compressed elements are not padded.
@@ -83,19 +84,19 @@ fn elements(file: &[u8], out: &mut Vec<Matrix>) -> Result<usize, DecodeError> {
     Ok(n)
 }
 
-/// The matrix in a deflated element, as far as it can be inflated.
-fn deflated(data: &[u8], big: bool) -> (Option<Matrix>, Result<(), String>) {
+/// The matrices in a deflated element, as far as it can be inflated.
+fn deflated(data: &[u8], big: bool, out: &mut Vec<Matrix>) -> Result<(), String> {
     let mut bytes = Vec::new();
     let limit = (data.len() as u64).saturating_mul(MOST_INFLATED);
     let end = flate2::read::ZlibDecoder::new(data).take(limit).read_to_end(&mut bytes);
     let end = end.map(|_| ()).map_err(|e| e.to_string());
     match element(&bytes, 0, big) {
         Ok(e) if e.kind == MATRIX => {
-            let (found, inner) = matrix(e.data, big);
-            (found, end.and(e.whole).and(inner))
+            let inner = matrix(e.data, big, out);
+            end.and(e.whole).and(inner)
         }
-        Ok(_) => (None, end),
-        Err(e) => (None, end.and(Err(e))),
+        Ok(_) => end,
+        Err(e) => end.and(Err(e)),
     }
 }
 
@@ -140,40 +141,72 @@ fn element(b: &[u8], at: usize, big: bool) -> Result<Element<'_>, String> {
     Ok(Element { kind, data, whole, next })
 }
 
-/// A matrix of numbers, as far as there is one, and what is wrong with it; none where the element holds something else.
-fn matrix(b: &[u8], big: bool) -> (Option<Matrix>, Result<(), String>) {
-    match parts(b, big) {
-        Ok(None) => (None, Ok(())),
-        Ok(Some(m)) => {
-            let (n, there) = (m.elements(), m.data.len());
-            let end = match n == Some(there) {
-                true => Ok(()),
-                false => Err(format!("matrix `{}` of shape {:?} has {there} elements", m.name, m.shape)),
-            };
-            (Some(m), end)
+/// Appends the matrix of numbers that an element holds, as far as it is there, or those in the fields of a structure; nothing where it
+/// holds something else.
+fn matrix(b: &[u8], big: bool, out: &mut Vec<Matrix>) -> Result<(), String> {
+    let mut parts = Parts { b, at: 0, big };
+    let flags = parts.next()?.all()?;
+    let class = number(flags, 0, big).unwrap_or(0);
+    let complex = class & 0x800 != 0;
+    let axes = parts.next()?.all()?;
+    let axes = axes.chunks_exact(4).map(|a| number(a, 0, big).unwrap_or(0) as usize);
+    let shape: Vec<usize> = axes.collect();
+    let name = String::from_utf8_lossy(parts.next()?.all()?).into_owned();
+    let m = Matrix { name, shape, data: Numbers::default() };
+    match class & 0xff {
+        STRUCTURE if m.elements() == Some(1) => fields(&m.name, &mut parts, out),
+        6..=15 if !complex => {
+            let Element { kind, data, .. } = parts.next()?;
+            out.push(numeric(m, kind, data, big)?);
+            let Some(m) = out.last() else { return Ok(()) };
+            match (m.elements(), m.data.len()) {
+                (Some(n), there) if n == there => Ok(()),
+                (_, there) => Err(format!("matrix `{}` of shape {:?} has {there} elements", m.name, m.shape)),
+            }
         }
-        Err(e) => (None, Err(e)),
+        _ => Ok(()),
     }
 }
 
-fn parts(b: &[u8], big: bool) -> Result<Option<Matrix>, String> {
-    let mut at = 0;
-    let mut part = || -> Result<Element<'_>, String> {
-        let e = element(b, at, big)?;
-        at = e.next.next_multiple_of(8);
+/// The parts of a matrix, one after the other.
+struct Parts<'a> {
+    b: &'a [u8],
+    at: usize,
+    big: bool,
+}
+
+impl<'a> Parts<'a> {
+    fn next(&mut self) -> Result<Element<'a>, String> {
+        let e = element(self.b, self.at, self.big)?;
+        self.at = e.next.next_multiple_of(8);
         Ok(e)
-    };
-    let flags = part()?.all()?;
-    let class = number(flags, 0, big).unwrap_or(0);
-    let complex = class & 0x800 != 0;
-    if !(6..=15).contains(&(class & 0xff)) || complex {
-        return Ok(None);
     }
-    let axes = part()?.all()?;
-    let axes = axes.chunks_exact(4).map(|a| number(a, 0, big).unwrap_or(0) as usize);
-    let shape: Vec<usize> = axes.collect();
-    let name = String::from_utf8_lossy(part()?.all()?).into_owned();
-    let Element { kind, data, .. } = part()?;
+}
+
+/// The fields of a structure: how long their names are, the names, and a matrix each without a name of its own.
+fn fields(structure: &str, parts: &mut Parts<'_>, out: &mut Vec<Matrix>) -> Result<(), String> {
+    let length = parts.next()?.all()?;
+    let length = number(length, 0, parts.big).filter(|n| (1..=64).contains(n)).ok_or("a structure without lengths of names")?;
+    let names = parts.next()?.all()?;
+    for name in names.chunks_exact(length as usize) {
+        let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
+        let e = parts.next()?;
+        let before = out.len();
+        // A structure within one has names of its own fields; there are none of use so deep.
+        let plain = e.kind == MATRIX && !e.data.is_empty() && !is_structure(e.data, parts.big);
+        let inner = if plain { matrix(e.data, parts.big, out) } else { Ok(()) };
+        out[before..].iter_mut().for_each(|m| m.name = format!("{structure}.{name}"));
+        e.whole.and(inner)?;
+    }
+    Ok(())
+}
+
+fn is_structure(b: &[u8], big: bool) -> bool {
+    element(b, 0, big).is_ok_and(|e| number(e.data, 0, big).is_some_and(|class| class & 0xff == STRUCTURE))
+}
+
+/// The numbers of a matrix, as far as they are there.
+fn numeric(mut m: Matrix, kind: u32, data: &[u8], big: bool) -> Result<Matrix, String> {
     // The elements may be held in a smaller type than the matrix's.
     let (float, signed, size) = match kind {
         1 => (false, true, 1),
@@ -187,13 +220,12 @@ fn parts(b: &[u8], big: bool) -> Result<Option<Matrix>, String> {
         12 => (false, true, 8),
         13 => (false, false, 8),
         _ => {
-            return Err(format!("matrix `{name}` has elements of unknown type {kind}"));
+            return Err(format!("matrix `{}` has elements of unknown type {kind}", m.name));
         }
     };
     let kind = Kind { float, signed, size, big };
-    let mut matrix = Matrix { name, shape, data: Numbers::default() };
-    matrix.data = kind.read(data, 0, size, matrix.elements().unwrap_or(usize::MAX));
-    Ok(Some(matrix))
+    m.data = kind.read(data, 0, size, m.elements().unwrap_or(usize::MAX));
+    Ok(m)
 }
 
 /// Decoder of events in MATLAB files.
@@ -202,12 +234,22 @@ pub struct MatDecoder {
     bytes: Vec<u8>,
     sensor: Option<Sensor>,
     order: Option<Order>,
+    told: Told,
 }
 
 /// ST-MNIST's taxels.
 const TAXELS: usize = 100;
 
-fn spike_train(m: &Matrix, out: &mut Vec<Event>) -> Result<(), String> {
+/// The matrix of ST-MNIST's spikes, if this is one.
+pub(super) fn is_spike_train(m: &Matrix) -> bool {
+    m.name == "spiketrain" && m.shape.first() == Some(&(TAXELS + 1))
+}
+
+/// Its sensor.
+pub(super) const TOUCH: Sensor = Sensor::new(10, 10);
+
+/// Appends the events of a matrix of ST-MNIST's spikes.
+pub(super) fn spike_train(m: &Matrix, out: &mut Vec<Event>) -> Result<(), String> {
     let rows = TAXELS + 1;
     for column in 0..m.data.len() / rows {
         let at = column * rows;
@@ -228,7 +270,8 @@ fn columns(variables: &[Matrix]) -> ([Option<&Matrix>; 4], Option<Unit>) {
     let mut columns: [Option<&Matrix>; 4] = [None; 4];
     let mut unit = None;
     for v in variables {
-        if let Some((column, u)) = meaning(&v.name) {
+        // A field by its own name.
+        if let Some((column, u)) = meaning(v.name.rsplit('.').next().unwrap_or_default()) {
             columns[column as usize].get_or_insert(v);
             if column == Column::T {
                 unit = unit.or(u);
@@ -245,17 +288,19 @@ fn incomplete(variables: &[Matrix], elements: usize) -> Option<String> {
     (1..4).contains(&missing.len()).then(|| {
         let (s, missing) = (if missing.len() == 1 { "" } else { "s" }, missing.join(", "));
         let there = listed(variables);
-        format!("the file ends here, after element {elements}, without the column{s} {missing}: probably it is cut off; before it there is {there}")
+        format!("the file ends here, after element {elements}, without the column{s} {missing}; there is {there}. Either it is cut off between two elements, or it has no events")
     })
 }
 
 /// The events among the variables of a container.
-pub(super) fn find(variables: &[Matrix], order: Option<Order>, out: &mut Vec<Event>) -> Result<(), String> {
+pub(super) fn find(variables: &[Matrix], order: Option<Order>, out: &mut Vec<Event>, told: &mut Told) -> Result<(), String> {
     let (columns, unit) = columns(variables);
     if let [Some(t), Some(x), Some(y), Some(p)] = columns
         && [x, y, p].iter().all(|c| c.elements() == t.elements())
     {
-        return numbers::events([t, x, y, p].map(|m| &m.data), unit, out);
+        let order = Order { at: [0, 1, 2, 3], unit };
+        told.read_as = Some(order.read_as(By::Names, unit.unwrap_or_else(|| t.data.unit())));
+        return numbers::events([t, x, y, p].map(|m| &m.data), unit, out, told);
     }
     let by_four = variables.iter().find_map(|v| match v.shape[..] {
         [n, 4] => Some((v, n)),
@@ -266,15 +311,22 @@ pub(super) fn find(variables: &[Matrix], order: Option<Order>, out: &mut Vec<Eve
             Numbers::Ints(d) => Numbers::Ints(d.iter().skip(c * n).take(n).copied().collect()),
             Numbers::Floats(d) => Numbers::Floats(d.iter().skip(c * n).take(n).copied().collect()),
         };
-        let columns = [0, 1, 2, 3].map(part);
-        let order = order.filter(Order::is_of_four).or_else(|| guess(&columns));
-        let order = order.ok_or_else(|| format!("`{}` is no table in which time, place and polarity can be told", v.name))?;
-        return numbers::events(order.at.map(|i| &columns[i]), order.unit, out);
+        return four(&[0, 1, 2, 3].map(part), order, out, told).map_err(|e| format!("`{}`: {e}", v.name));
     }
     Err(format!(
         "no events: needs vectors named like t, x, y and p of one length, or an N x 4 matrix; there is {}",
         listed(variables)
     ))
+}
+
+/// Appends the events of a table of four columns, in the order asked for or told by the values.
+pub(super) fn four(columns: &[Numbers; 4], asked: Option<Order>, out: &mut Vec<Event>, told: &mut Told) -> Result<(), String> {
+    let asked = asked.filter(Order::is_of_four);
+    let order = asked.or_else(|| guess(columns)).ok_or(UNTOLD)?;
+    let columns = order.at.map(|i| &columns[i]);
+    let by = if asked.is_some() { By::Asked } else { By::Values };
+    told.read_as = Some(order.read_as(by, order.unit.unwrap_or_else(|| columns[0].unit())));
+    numbers::events(columns, order.unit, out, told)
 }
 
 fn listed(variables: &[Matrix]) -> String {
@@ -298,13 +350,12 @@ impl Decoder for MatDecoder {
         let before = out.len();
         let mut variables = Vec::new();
         let end = elements(&bytes, &mut variables);
-        let touch = |m: &&Matrix| m.name == "spiketrain" && m.shape.first() == Some(&(TAXELS + 1));
-        let found = match variables.iter().find(touch) {
+        let found = match variables.iter().find(|m| is_spike_train(m)) {
             Some(m) => {
-                self.sensor = Some(Sensor::new(10, 10));
+                self.sensor = Some(TOUCH);
                 spike_train(m, out)
             }
-            None => find(&variables, self.order, out),
+            None => find(&variables, self.order, out, &mut self.told),
         };
         match end {
             // Damage explains what was not found.
@@ -321,6 +372,18 @@ impl Decoder for MatDecoder {
 
     fn sensor(&self) -> Option<Sensor> {
         self.sensor
+    }
+
+    fn skipped(&self) -> Option<DecodeError> {
+        self.told.skipped(HEADER as u64)
+    }
+
+    fn read_as(&self) -> Option<String> {
+        self.told.read_as.clone()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.told.notes.clone()
     }
 }
 
@@ -376,6 +439,26 @@ mod tests {
         let table: Vec<u8> = [10, 20, 1, 2, 3, 4, 1, 0].into();
         let table = variable("events", [2, 4], 9, 2, &table);
         assert_eq!(decode(&FORMAT, &file(&[table])).unwrap(), want);
+    }
+
+    /// As Prophesee and N-MNIST's authors keep events: `TD.x`, `TD.y`, `TD.p` of 1 and 2, `TD.ts`.
+    #[test]
+    fn fields_of_a_structure() {
+        let t: Vec<u8> = [10i32, 20].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let field = |class, kind, data: &[u8]| variable("", [2, 1], class, kind, data);
+        let names: Vec<u8> = ["ts", "x", "y", "p", "meta"].iter().flat_map(|n| format!("{n:\0<8}").into_bytes()).collect();
+        let length = [&(5u32 | 4 << 16).to_le_bytes()[..], &8u32.to_le_bytes()].concat();
+        let flags = [STRUCTURE.to_le_bytes(), [0; 4]].concat();
+        let shape = [1u32, 1].map(u32::to_le_bytes).concat();
+        let fields =
+            [field(6, 5, &t), field(6, 2, &[1, 2]), field(6, 2, &[3, 4]), field(6, 2, &[2, 1]), tagged(MATRIX, &[])].concat();
+        let body = [tagged(6, &flags), tagged(5, &shape), tagged(1, b"TD"), length, tagged(1, &names), fields].concat();
+        let structure = tagged(MATRIX, &body);
+        let want = [Event { t: 10, x: 1, y: 3, p: true }, Event { t: 20, x: 2, y: 4, p: false }];
+        for file in [file(std::slice::from_ref(&structure)), file(&[deflate(&structure)])] {
+            assert_eq!(decode(&FORMAT, &file).unwrap(), want);
+            assert!((0..file.len()).all(|cut| decode(&FORMAT, &file[..cut]).is_err() || file.len() - cut <= 8));
+        }
     }
 
     fn deflate(part: &[u8]) -> Vec<u8> {
@@ -435,11 +518,12 @@ mod tests {
         let said = |n: usize| decode(&FORMAT, &file(&parts()[..n])).unwrap_err().to_string();
         assert_eq!(
             said(3),
-            "byte 320: the file ends here, after element 3, without the column p: probably it is cut off; before it there is \
-             ts [2, 1], x [2, 1], y [2, 1]"
+            "byte 320: the file ends here, after element 3, without the column p; there is ts [2, 1], x [2, 1], y [2, 1]. \
+             Either it is cut off between two elements, or it has no events"
         );
         assert!(
-            said(1).starts_with("byte 192: the file ends here, after element 1, without the columns x, y, p: "),
+            said(1)
+                .starts_with("byte 192: the file ends here, after element 1, without the columns x, y, p; there is ts [2, 1]. "),
             "{}",
             said(1)
         );

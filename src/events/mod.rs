@@ -129,6 +129,10 @@ pub struct EventStream {
     pub sensor_declared: bool,
     /// The name of the format it was read from; empty for one that was made.
     pub format: &'static str,
+    /// How the columns of a table and the unit of its times were told; none where the format says it.
+    pub read_as: Option<String>,
+    /// What else is in the file that is no event and was not read: frames, IMU samples.
+    pub besides: Vec<String>,
     /// What was wrong with the file, one sentence each, with byte offsets.
     pub warnings: Vec<String>,
 }
@@ -138,11 +142,14 @@ impl EventStream {
     pub fn new(events: Vec<Event>, sensor: Sensor) -> Self {
         EventStream { events, sensor, sensor_declared: true, ..EventStream::default() }
     }
-    /// Counts the times from the earliest event on, which becomes 0; how many microseconds were taken off.
-    pub fn rebase(&mut self) -> i64 {
+    /// Counts the times from the earliest event on, which becomes 0; how many microseconds were taken off. None, and nothing changed,
+    /// where the times then would not fit into 64 bits.
+    pub fn rebase(&mut self) -> Option<i64> {
         let first = self.events.iter().map(|e| e.t).min().unwrap_or(0);
+        let last = self.events.iter().map(|e| e.t).max().unwrap_or(0);
+        last.checked_sub(first)?;
         self.events.iter_mut().for_each(|e| e.t -= first);
-        first
+        Some(first)
     }
     /// Puts the events in order of time, keeping the order of those of one microsecond; true if it changed anything.
     pub fn sort(&mut self) -> bool {
@@ -223,6 +230,14 @@ pub trait Decoder: Send {
     /// has none.
     fn stream(&mut self, _name: &str) -> bool {
         false
+    }
+    /// How a table was read whose columns and unit of time had to be told.
+    fn read_as(&self) -> Option<String> {
+        None
+    }
+    /// What else the bytes so far held that is no event and was not read, such as `12 frame packets`.
+    fn besides(&self) -> Vec<String> {
+        Vec::new()
     }
     /// What a reader of the bytes so far should know although nothing is damaged: what was left out or rounded.
     fn warnings(&self) -> Vec<String> {

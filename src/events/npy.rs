@@ -4,8 +4,8 @@
 //! columns (or 4 rows and N columns), whose order the values tell as in [`super::text`], or [`Decoder::columns`]. Whole
 //! numbers are microseconds; times with fractions are seconds.
 
-use super::columns::{Order, Unit};
-use super::numbers::{self, Kind, Numbers};
+use super::columns::{By, Order};
+use super::numbers::{self, Kind, Numbers, Told};
 use super::{DecodeError, Decoder, Event, Format};
 use npyz::{DType, TypeChar};
 
@@ -28,6 +28,15 @@ const LOOKED_AT: usize = 2000;
 pub struct NpyDecoder {
     bytes: Vec<u8>,
     order: Option<Order>,
+    table: Table,
+}
+
+/// Events of an array.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// Where in the file its data begin.
+    at: u64,
+    pub told: Told,
 }
 
 /// The header of an array: its element type, shape, order in memory, and where its data begin.
@@ -40,8 +49,11 @@ pub(super) struct Header {
 
 /// Reads the header, refusing those that could not be one before they are parsed.
 pub(super) fn header(array: &[u8]) -> Result<Header, String> {
-    let data = super::npz::plausible(array)?;
-    let header = npyz::NpyHeader::from_reader(array).map_err(|e| e.to_string())?;
+    let data = plausible(array)?;
+    // Its errors show the whole header, line by line.
+    let bad =
+        |e: std::io::Error| format!("a NumPy header that cannot be read: {}", e.to_string().lines().next().unwrap_or_default());
+    let header = npyz::NpyHeader::from_reader(array).map_err(bad)?;
     let shape = header.shape().iter().map(|&n| usize::try_from(n).ok());
     Ok(Header {
         dtype: header.dtype(),
@@ -49,6 +61,43 @@ pub(super) fn header(array: &[u8]) -> Result<Header, String> {
         fortran: header.order() == npyz::Order::Fortran,
         data,
     })
+}
+
+/// Refuses headers on which a parser of Python literals would run wild: deep nesting, more text than there is, or
+/// sizes beyond 64 bits. Returns where the data begin.
+fn plausible(array: &[u8]) -> Result<usize, String> {
+    let bad = || Err("not a NumPy array".to_owned());
+    let Some(head) = array.first_chunk::<12>() else {
+        return bad();
+    };
+    if !head.starts_with(b"\x93NUMPY") {
+        return bad();
+    }
+    let (start, len) = match head[6] {
+        1 => (10, u32::from(u16::from_le_bytes([head[8], head[9]]))),
+        _ => (12, u32::from_le_bytes([head[8], head[9], head[10], head[11]])),
+    };
+    let Some(text) = array.get(start..start + len as usize) else {
+        return bad();
+    };
+    let (mut depth, mut deepest, mut digits, mut quoted) = (0i32, 0, 0, false);
+    let (mut run, mut longest) = (0, 0);
+    for &b in text {
+        run = if b.is_ascii_digit() && !quoted { run + 1 } else { 0 };
+        longest = longest.max(run);
+        match b {
+            b'\'' | b'"' => quoted = !quoted,
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth -= 1,
+            b'0'..=b'9' if !quoted => digits += 1,
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    if deepest > 8 || digits > 64 || longest > 19 || len > 1 << 16 {
+        return bad();
+    }
+    Ok(start + len as usize)
 }
 
 /// The kind of a plain element.
@@ -82,8 +131,31 @@ pub fn numbers(array: &[u8]) -> Result<(Vec<usize>, Numbers), String> {
     }
 }
 
-/// The columns of a structured array, and the unit of time if a name says it.
-fn fields(array: &[u8], h: &Header, fields: &[npyz::Field]) -> Result<([Numbers; 4], Option<Unit>), String> {
+/// An array of one axis, as far as it goes, and what is wrong with it.
+pub(super) fn column(array: &[u8]) -> (Numbers, Result<(), String>) {
+    let read = || {
+        let h = header(array)?;
+        let [n] = h.shape[..] else {
+            return Err(format!("an array of shape {:?} where one axis was expected", h.shape));
+        };
+        let kind = kind(&h.dtype).ok_or_else(|| format!("elements of type {}", h.dtype.descr()))?;
+        Ok((kind.read(array, h.data, kind.size, n), n))
+    };
+    match read() {
+        Ok((column, n)) if column.len() == n => (column, Ok(())),
+        Ok((column, n)) => {
+            let what = format!("the array ends after {} of {n} elements", column.len());
+            (column, Err(what))
+        }
+        Err(e) => (Numbers::default(), Err(e)),
+    }
+}
+
+/// Columns t, x, y and p, how they were told, and the bytes of a row.
+type Columns = ([Numbers; 4], Order, By, usize);
+
+/// The columns of a structured array.
+fn fields(array: &[u8], h: &Header, fields: &[npyz::Field]) -> Result<Columns, String> {
     let order = Order::named(fields.iter().map(|f| f.name.as_str()));
     let order = order.ok_or_else(|| {
         let names: Vec<_> = fields.iter().map(|f| f.name.as_str()).collect();
@@ -103,11 +175,11 @@ fn fields(array: &[u8], h: &Header, fields: &[npyz::Field]) -> Result<([Numbers;
         let offset = h.data + sizes[..at].iter().sum::<usize>();
         *column = kind.read(array, offset, stride, n);
     }
-    Ok((columns, order.unit))
+    Ok((columns, order, By::Names, stride))
 }
 
 /// The columns of an array of N x 4 or 4 x N numbers.
-fn matrix(array: &[u8], h: &Header, order: Option<Order>) -> Result<([Numbers; 4], Option<Unit>), String> {
+fn matrix(array: &[u8], h: &Header, order: Option<Order>) -> Result<Columns, String> {
     let kind = kind(&h.dtype).ok_or_else(|| format!("elements of type {}", h.dtype.descr()))?;
     let (n, columns_first) = match h.shape[..] {
         [n, 4] => (n, h.fortran),
@@ -124,15 +196,49 @@ fn matrix(array: &[u8], h: &Header, order: Option<Order>) -> Result<([Numbers; 4
         false => kind.read(array, h.data + c * kind.size, 4 * kind.size, n),
     };
     let mut columns = [0, 1, 2, 3].map(column);
-    let order = match order {
-        Some(o) if o.is_of_four() => o,
+    let (order, by) = match order {
+        Some(o) if o.is_of_four() => (o, By::Asked),
         Some(_) => return Err("an order of more than 4 columns".into()),
-        None if n == 0 => Order { at: [0, 1, 2, 3], unit: None },
-        None => guess(&columns)
-            .ok_or("columns in which time, place and polarity cannot be told; their order is needed, as in --columns txyp")?,
+        None if n == 0 => (Order { at: [0, 1, 2, 3], unit: None }, By::Values),
+        None => (guess(&columns).ok_or(UNTOLD)?, By::Values),
     };
     let sorted = order.at.map(|i| std::mem::take(&mut columns[i]));
-    Ok((sorted, order.unit))
+    Ok((sorted, order, by, 4 * kind.size))
+}
+
+/// What to say of four columns of which nothing tells what they are.
+pub(super) const UNTOLD: &str =
+    "columns in which time, place and polarity cannot be told; their order is needed, as in --columns txyp";
+
+impl Table {
+    /// The events of an array in a file.
+    ///
+    /// # Errors
+    /// What it is if not events; where it ends, if it is cut off.
+    pub fn read(&mut self, array: &[u8], asked: Option<Order>, out: &mut Vec<Event>) -> Result<(), DecodeError> {
+        let h = header(array).map_err(|e| DecodeError::new(0, e))?;
+        self.at = h.data as u64;
+        let columns = match &h.dtype {
+            DType::Record(f) => fields(array, &h, f),
+            _ => matrix(array, &h, asked),
+        };
+        let ([t, x, y, p], order, by, stride) = columns.map_err(|e| DecodeError::new(self.at, e))?;
+        self.told.read_as = Some(order.read_as(by, order.unit.unwrap_or_else(|| t.unit())));
+        let all = h.shape.iter().fold(1usize, |a, &b| a.saturating_mul(b));
+        let rows = if matches!(h.dtype, DType::Record(_)) { all } else { all / 4 };
+        let there = [t.len(), x.len(), y.len(), p.len()].into_iter().min().unwrap_or(0);
+        let end = numbers::events([&t, &x, &y, &p], order.unit, out, &mut self.told);
+        // What is padding is missed too where a file is cut off.
+        if array.len() < rows.saturating_mul(stride).saturating_add(h.data) {
+            let what = format!("the file ends after {there} of {rows} events");
+            return Err(DecodeError::new(array.len() as u64, what));
+        }
+        end.map_err(|e| DecodeError::new(self.at, e))
+    }
+    /// As [`Decoder::skipped`].
+    pub fn skipped(&self) -> Option<DecodeError> {
+        self.told.skipped(self.at)
+    }
 }
 
 /// The order that the values of four columns tell.
@@ -158,22 +264,19 @@ impl Decoder for NpyDecoder {
 
     fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
         let array = std::mem::take(&mut self.bytes);
-        let h = header(&array).map_err(|e| DecodeError::new(0, e))?;
-        let columns = match &h.dtype {
-            DType::Record(f) => fields(&array, &h, f),
-            _ => matrix(&array, &h, self.order),
-        };
-        let at = h.data as u64;
-        let ([t, x, y, p], unit) = columns.map_err(|e| DecodeError::new(at, e))?;
-        let all = h.shape.iter().product::<usize>();
-        let rows = if matches!(h.dtype, DType::Record(_)) { all } else { all / 4 };
-        numbers::events([&t, &x, &y, &p], unit, out).map_err(|e| DecodeError::new(at, e)).and_then(|()| match t.len() == rows {
-            true => Ok(()),
-            false => {
-                let what = format!("the file ends after {} of {rows} events", t.len());
-                Err(DecodeError::new(array.len() as u64, what))
-            }
-        })
+        self.table.read(&array, self.order, out)
+    }
+
+    fn skipped(&self) -> Option<DecodeError> {
+        self.table.skipped()
+    }
+
+    fn read_as(&self) -> Option<String> {
+        self.table.told.read_as.clone()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.table.told.notes.clone()
     }
 }
 

@@ -1,11 +1,15 @@
-//! NumPy archives of event columns, as SpikingJelly stores its datasets: arrays `t`, `x`, `y`, `p` of one length.
+//! NumPy archives of event columns, as SpikingJelly stores its datasets: arrays `t`, `x`, `y`, `p` of one length, or named like them;
+//! or an archive of one table, as [`super::npy`] reads it.
 //!
-//! Any integer or boolean type is read, and floats that hold whole numbers; `p` is on where it is above 0. `t` is in
-//! microseconds. The writer adds an array `sensor` of width and height, which other readers do not look at.
+//! Any integer, boolean or floating type is read; times with fractions are seconds, others microseconds. The writer adds an array
+//! `sensor` of width and height, which other readers do not look at.
 //!
 //! An archive's index stands at its end, so the decoder keeps the bytes and decodes at [`Decoder::finish`]. In a file that
-//! was cut off the columns are found one after another; events are made as far as the shortest of them reaches.
+//! was cut off the arrays are found one after another; events are made as far as the shortest of them reaches.
 
+use super::columns::{By, Order, meaning};
+use super::npy::{self, Table};
+use super::numbers::{self, Told};
 use super::{DecodeError, Decoder, Event, EventStream, Format, Sensor};
 use npyz::WriterBuilder as _;
 use std::io::{Cursor, Read, Write};
@@ -21,14 +25,19 @@ pub static FORMAT: Format = Format {
     keeps_sensor: true,
 };
 
-const COLUMNS: [&str; 4] = ["t", "x", "y", "p"];
 const SENSOR: &str = "sensor";
+/// Deflate makes at most this of a byte.
+const MOST_INFLATED: u64 = 1032;
 
 /// Decoder of archives of event columns.
 #[derive(Debug, Default)]
 pub struct NpzDecoder {
     bytes: Vec<u8>,
+    asked: Option<Order>,
     sensor: Option<Sensor>,
+    told: Told,
+    /// Where the archive holds one instead of columns.
+    table: Table,
 }
 
 /// A zip archive whose first entry is an array.
@@ -41,6 +50,11 @@ fn sniff(head: &[u8], _: bool) -> bool {
 }
 
 impl Decoder for NpzDecoder {
+    fn columns(&mut self, order: Order) -> bool {
+        self.asked = Some(order);
+        true
+    }
+
     fn push(&mut self, bytes: &[u8], _: &mut Vec<Event>) -> Result<(), DecodeError> {
         self.bytes.extend_from_slice(bytes);
         Ok(())
@@ -48,175 +62,164 @@ impl Decoder for NpzDecoder {
 
     fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
         let bytes = std::mem::take(&mut self.bytes);
-        let (columns, mut damage) = columns(&bytes);
-        self.sensor = columns.sensor();
-        let [t, x, y, p] = columns.events.map(Option::unwrap_or_default);
-        let n = [t.len(), x.len(), y.len(), p.len()];
-        let shortest = n.iter().copied().min().unwrap_or(0);
-        if n.iter().any(|&n| n != shortest) {
-            damage.get_or_insert_with(|| format!("columns t, x, y, p of unequal lengths {n:?}"));
-        }
-        out.reserve(shortest);
-        for i in 0..shortest {
-            let (Ok(x), Ok(y)) = (u16::try_from(x[i]), u16::try_from(y[i])) else {
-                damage.get_or_insert_with(|| format!("event {i} at ({}, {}) is on no sensor", x[i], y[i]));
-                break;
-            };
-            out.push(Event { t: t[i], x, y, p: p[i] > 0 });
-        }
-        damage.map_or(Ok(()), |what| Err(DecodeError::new(bytes.len() as u64, what)))
+        let (arrays, damage) = arrays(&bytes);
+        let found = self.events(&arrays, out);
+        // What is wrong with the archive explains what is wrong within.
+        let what = match (damage, found) {
+            (Some(damage), Err(e)) if out.is_empty() => format!("{damage}; {e}"),
+            (Some(what), _) | (None, Err(what)) => what,
+            (None, Ok(())) => return Ok(()),
+        };
+        Err(DecodeError::new(bytes.len() as u64, what))
     }
 
     fn sensor(&self) -> Option<Sensor> {
         self.sensor
     }
+
+    fn skipped(&self) -> Option<DecodeError> {
+        self.told.skipped(0).or_else(|| self.table.skipped())
+    }
+
+    fn read_as(&self) -> Option<String> {
+        self.told.read_as.clone().or_else(|| self.table.told.read_as.clone())
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.told.notes.iter().chain(&self.table.told.notes).cloned().collect()
+    }
 }
 
-#[derive(Default)]
-struct Columns {
-    events: [Option<Vec<i64>>; 4],
-    sensor: Option<Vec<i64>>,
-}
-
-impl Columns {
-    fn sensor(&self) -> Option<Sensor> {
-        match self.sensor.as_deref() {
-            Some(&[w, h]) => Some(Sensor::new(w.try_into().ok()?, h.try_into().ok()?)),
-            _ => None,
+impl NpzDecoder {
+    fn events(&mut self, arrays: &[Array], out: &mut Vec<Event>) -> Result<(), String> {
+        if let Some(a) = arrays.iter().find(|a| a.name == SENSOR)
+            && let (sizes, Ok(())) = npy::column(&a.bytes)
+            && let (2, Some(w), Some(h)) = (sizes.len(), sizes.whole(0), sizes.whole(1))
+        {
+            self.sensor = w.try_into().ok().zip(h.try_into().ok()).map(|(w, h)| Sensor::new(w, h));
         }
-    }
-
-    fn slot(&mut self, file_name: &str) -> Option<&mut Option<Vec<i64>>> {
-        let name = file_name.strip_suffix(".npy")?;
-        match COLUMNS.iter().position(|&c| c == name) {
-            Some(i) => Some(&mut self.events[i]),
-            None => (name == SENSOR).then_some(&mut self.sensor),
-        }
-    }
-
-    /// Reads one entry, as far as it goes.
-    fn take(&mut self, name: &str, entry: &mut impl Read) -> Result<(), String> {
-        let Some(slot) = self.slot(name) else {
-            return Ok(());
-        };
-        let mut array = Vec::new();
-        let end = entry.read_to_end(&mut array).map_err(|e| format!("{name}: {e}"));
-        let (values, whole) = integers(&array);
-        *slot = Some(values);
-        end?;
-        whole.map_err(|e| format!("{name}: {e}"))
-    }
-}
-
-/// The columns found, and the first thing that is wrong with the archive.
-fn columns(bytes: &[u8]) -> (Columns, Option<String>) {
-    let (mut columns, mut damage) = (Columns::default(), None);
-    match zip::ZipArchive::new(Cursor::new(bytes)) {
-        Ok(mut archive) => {
-            for i in 0..archive.len() {
-                let result = archive.by_index(i).map_err(|e| e.to_string()).and_then(|mut entry| {
-                    let name = entry.name().map_err(|e| e.to_string())?.into_owned();
-                    columns.take(&name, &mut entry)
-                });
-                damage = damage.or(result.err());
+        let named = arrays.iter().map(|a| a.name.as_str());
+        let Some(order) = Order::named(named.clone()) else {
+            let found = |c: &&str| !named.clone().filter_map(meaning).any(|m| ["t", "x", "y", "p"][m.0 as usize] == *c);
+            let missing: Vec<_> = ["t", "x", "y", "p"].into_iter().filter(found).collect();
+            // One table in place of columns.
+            if let ([_, _, _, _], Some(a)) = (&missing[..], arrays.iter().find(|a| a.name != SENSOR)) {
+                return self.table.read(&a.bytes, self.asked, out).map_err(|e| format!("{}.npy: {}", a.name, e.message));
             }
-        }
-        Err(e) => {
-            let cut = e.to_string();
-            let mut rest = bytes;
-            while let Ok(Some(mut entry)) = zip::read::read_zipfile_from_stream(&mut rest) {
-                let name = entry.name().map_or_else(|_| String::new(), |n| n.into_owned());
-                if columns.take(&name, &mut entry).is_err() {
-                    break;
-                }
-            }
-            damage = Some(format!("the archive is cut off or damaged ({cut})"));
-        }
-    }
-    for (name, column) in COLUMNS.iter().zip(&columns.events) {
-        if column.is_none() {
-            damage.get_or_insert_with(|| format!("no array `{name}` in the archive"));
-        }
-    }
-    (columns, damage)
-}
-
-/// The elements of a one-dimensional `.npy` array as integers, as far as they go, and whether that was all of them.
-fn integers(array: &[u8]) -> (Vec<i64>, Result<(), String>) {
-    if let Err(e) = plausible(array) {
-        return (Vec::new(), Err(e));
-    }
-    let mut file = match npyz::NpyFile::new(array) {
-        Ok(f) => f,
-        Err(e) => return (Vec::new(), Err(e.to_string())),
-    };
-    if file.shape().len() != 1 {
-        return (Vec::new(), Err(format!("an array of shape {:?} where one axis was expected", file.shape())));
-    }
-    let total = file.len();
-    macro_rules! read_as {
-        ($($t:ty: $f:expr),*) => {
-            $(file = match file.try_data::<$t>() {
-                Ok(reader) => return collect(reader.map(|v| v.ok().and_then($f)), total, array.len()),
-                Err(file) => file,
-            };)*
+            return Err(format!("no array `{}` in the archive", missing.first().unwrap_or(&"t")));
         };
+        let mut damage = None;
+        let columns = order.at.map(|i| {
+            let (column, end) = match &arrays[i].end {
+                Some(e) => (npy::column(&arrays[i].bytes).0, Err(e.clone())),
+                None => npy::column(&arrays[i].bytes),
+            };
+            if let Err(e) = end {
+                damage.get_or_insert(format!("{}.npy: {e}", arrays[i].name));
+            }
+            column
+        });
+        let [t, x, y, p] = &columns;
+        self.told.read_as = Some(order.read_as(By::Names, order.unit.unwrap_or_else(|| t.unit())));
+        let end = numbers::events([t, x, y, p], order.unit, out, &mut self.told);
+        damage.map_or(end, Err)
     }
-    let whole = |v: f64| (v.fract() == 0.0 && v.abs() < 9e15).then_some(v as i64);
-    read_as!(
-        i64: Some, i32: |v| Some(v.into()), i16: |v| Some(v.into()), i8: |v| Some(v.into()),
-        u64: |v| v.try_into().ok(), u32: |v| Some(v.into()), u16: |v| Some(v.into()), u8: |v| Some(v.into()),
-        bool: |v| Some(v.into()), f64: whole, f32: |v| whole(v.into())
-    );
-    (Vec::new(), Err(format!("elements of type {} are not whole numbers", file.dtype().descr())))
 }
 
-fn collect(values: impl Iterator<Item = Option<i64>>, total: u64, bytes: usize) -> (Vec<i64>, Result<(), String>) {
-    let mut out = Vec::with_capacity((bytes as u64).min(total) as usize);
-    out.extend(values.map_while(|v| v));
-    let end = if out.len() as u64 == total {
-        Ok(())
-    } else {
-        Err(format!("element {} of {total} is missing or not a whole number", out.len()))
-    };
-    (out, end)
+/// An entry of an archive.
+struct Array {
+    /// Its name, without `.npy`.
+    name: String,
+    /// As much of it as could be unpacked.
+    bytes: Vec<u8>,
+    /// Why that is not all.
+    end: Option<String>,
 }
 
-/// Refuses headers on which a parser of Python literals would run wild: deep nesting, more text than there is, or
-/// sizes beyond 64 bits. Returns where the data begin.
-pub(super) fn plausible(array: &[u8]) -> Result<usize, String> {
-    let bad = || Err("not a NumPy array".to_owned());
-    let Some(head) = array.first_chunk::<12>() else {
-        return bad();
-    };
-    if !head.starts_with(b"\x93NUMPY") {
-        return bad();
-    }
-    let (start, len) = match head[6] {
-        1 => (10, u32::from(u16::from_le_bytes([head[8], head[9]]))),
-        _ => (12, u32::from_le_bytes([head[8], head[9], head[10], head[11]])),
-    };
-    let Some(text) = array.get(start..start + len as usize) else {
-        return bad();
-    };
-    let (mut depth, mut deepest, mut digits, mut quoted) = (0i32, 0, 0, false);
-    let (mut run, mut longest) = (0, 0);
-    for &b in text {
-        run = if b.is_ascii_digit() && !quoted { run + 1 } else { 0 };
-        longest = longest.max(run);
-        match b {
-            b'\'' | b'"' => quoted = !quoted,
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth -= 1,
-            b'0'..=b'9' if !quoted => digits += 1,
-            _ => {}
+/// Columns, the sensor, and where no column came before it one array of another name.
+fn wanted(arrays: &[Array], name: &str) -> bool {
+    meaning(name).is_some() || name == SENSOR || arrays.iter().all(|a| a.name == SENSOR)
+}
+
+/// The arrays of an archive, and what is wrong with it.
+fn arrays(bytes: &[u8]) -> (Vec<Array>, Option<String>) {
+    let mut out = Vec::new();
+    let mut archive = match zip::ZipArchive::new(Cursor::new(bytes)) {
+        Ok(archive) => archive,
+        Err(_) => {
+            walk(bytes, &mut out);
+            return (out, Some("the archive is cut off or damaged: its directory, which stands at the end, is not there".into()));
         }
-        deepest = deepest.max(depth);
+    };
+    let mut damage = None;
+    for i in 0..archive.len() {
+        let read = archive.by_index(i).map_err(|e| e.to_string()).and_then(|mut entry| {
+            let name = entry.name().map_err(|e| e.to_string())?.into_owned();
+            if let Some(name) = name.strip_suffix(".npy").filter(|name| wanted(&out, name)) {
+                let limit = entry.compressed_size().saturating_mul(MOST_INFLATED);
+                let mut bytes = Vec::new();
+                let end = entry.by_ref().take(limit).read_to_end(&mut bytes).err().map(|e| e.to_string());
+                out.push(Array { name: name.into(), bytes, end });
+            }
+            Ok(())
+        });
+        damage = damage.or(read.err());
     }
-    if deepest > 8 || digits > 64 || longest > 19 || len > 1 << 16 {
-        return bad();
+    (out, damage)
+}
+
+/// The entries that follow each other from the beginning on: all there are where the directory is lost.
+fn walk(bytes: &[u8], out: &mut Vec<Array>) {
+    let mut rest = bytes;
+    while let Some(Entry { name, method, data, next }) = entry(rest) {
+        let name = String::from_utf8_lossy(name);
+        if let Some(name) = name.strip_suffix(".npy").filter(|name| wanted(out, name)) {
+            let mut bytes = Vec::new();
+            let limit = (data.len() as u64).saturating_mul(MOST_INFLATED);
+            let end = match method {
+                0 => data.take(limit).read_to_end(&mut bytes),
+                _ => flate2::read::DeflateDecoder::new(data).take(limit).read_to_end(&mut bytes),
+            };
+            out.push(Array { name: name.into(), bytes, end: end.err().map(|e| e.to_string()) });
+        }
+        rest = next;
     }
-    Ok(start + len as usize)
+}
+
+/// An entry of a zip archive, stored or deflated.
+struct Entry<'a> {
+    name: &'a [u8],
+    method: u16,
+    /// As far as they go.
+    data: &'a [u8],
+    /// What follows it.
+    next: &'a [u8],
+}
+
+/// The entry at the beginning of these bytes.
+fn entry(b: &[u8]) -> Option<Entry<'_>> {
+    let h = b.first_chunk::<30>().filter(|h| h.starts_with(b"PK\x03\x04"))?;
+    let short = |at: usize| u16::from_le_bytes([h[at], h[at + 1]]);
+    let (flags, method, name, extra) = (short(6), short(8), usize::from(short(26)), usize::from(short(28)));
+    let (name, extra, data) = (b.get(30..30 + name)?, b.get(30 + name..30 + name + extra)?, &b[30 + name + extra..]);
+    let mut size = u64::from(u32::from_le_bytes([h[18], h[19], h[20], h[21]]));
+    if size == u64::from(u32::MAX) {
+        // NumPy keeps room for sizes of 64 bits, the unpacked one first.
+        let mut fields = extra;
+        while let Some((&[a, b, c, d], rest)) = fields.split_first_chunk::<4>() {
+            let field = rest.get(..usize::from(u16::from_le_bytes([c, d])))?;
+            if [a, b] == [1, 0] {
+                size = u64::from_le_bytes(field.get(8..16)?.try_into().ok()?);
+            }
+            fields = &rest[field.len()..];
+        }
+    }
+    // Where sizes follow the data this entry's end is not known, nor is what it would be to other methods.
+    if flags & 8 != 0 || ![0, 8].contains(&method) {
+        return None;
+    }
+    let (data, next) = data.split_at(data.len().min(usize::try_from(size).unwrap_or(usize::MAX)));
+    Some(Entry { name, method, data, next })
 }
 
 /// The file for a recording.
@@ -310,12 +313,50 @@ mod tests {
             })
             .contains("no array `y`")
         );
-        assert!(said(&|v| v[0].1 = array(&[0.5f32])).contains("t.npy: element 0"));
+        assert!(said(&|v| v[3].1 = array(&[7u8])).contains("event 0 has the polarity 7"));
+        assert!(said(&|v| v.clear()).contains("no array `t`"));
         assert!(said(&|v| v[1].1 = array(&[-1i32])).contains("(-1, 1)"));
         assert!(said(&|v| v[1].1 = array(&[1i32, 2])).contains("unequal"));
         assert!(said(&|v| v[3].1 = b"rubbish and more rubbish".to_vec()).contains("not a NumPy array"));
         let deep = [b"\x93NUMPY\x01\x00\xff\xff".to_vec(), vec![b'('; 65535]].concat();
         assert!(said(&|v| v[3].1 = deep.clone()).contains("not a NumPy array"));
+    }
+
+    #[test]
+    fn other_names_units_codings_and_tables() {
+        let want = [Event { t: 500_000, x: 1, y: 3, p: true }, Event { t: 750_000, x: 2, y: 4, p: false }];
+        let parts =
+            [("pol", array(&[2u8, 1])), ("ts", array(&[0.5f64, 0.75])), ("xs", array(&[1.0f32, 2.0])), ("y", array(&[3u64, 4]))];
+        let mut d = (FORMAT.decoder)();
+        let mut out = Vec::new();
+        d.push(&archive(&parts, zip::CompressionMethod::Stored), &mut out).unwrap();
+        d.finish(&mut out).unwrap();
+        assert_eq!(out, want);
+        assert!(d.warnings()[0].contains("2 for on") && d.read_as().unwrap().contains("in seconds"));
+        let mut table = Vec::new();
+        let options = npyz::WriteOptions::new().default_dtype().shape(&[2, 4]);
+        let mut w = options.writer(&mut table).begin_nd().unwrap();
+        w.extend([1.0f64, 3.0, 0.5, 1.0, 2.0, 4.0, 0.75, 0.0]).unwrap();
+        w.finish().unwrap();
+        let bytes = archive(&[("arr_0", table)], zip::CompressionMethod::Deflated);
+        assert_eq!(decode(&FORMAT, &bytes).unwrap(), want);
+        // Without its directory.
+        let end = bytes.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+        let (events, result) = in_pieces(&FORMAT, &bytes[..end], 64);
+        assert!(events == want && result.unwrap_err().message.contains("its directory"));
+        // One bad row costs that row.
+        let parts = [
+            ("t", array(&[1i64, 2, 3])),
+            ("x", array(&[1i32, -1, 3])),
+            ("y", array(&[1i16, 2, 3])),
+            ("p", array(&[true, true, false])),
+        ];
+        let mut d = (FORMAT.decoder)();
+        let mut out = Vec::new();
+        d.push(&archive(&parts, zip::CompressionMethod::Stored), &mut out).unwrap();
+        d.finish(&mut out).unwrap();
+        assert_eq!(out.iter().map(|e| e.t).collect::<Vec<_>>(), [1, 3]);
+        assert!(d.skipped().unwrap().message.contains("event 1 at time 2, (-1, 2) is on no sensor; this row is left out"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Columns of numbers as containers hold them (NumPy, MATLAB, HDF5), and events made of four of them.
 
-use super::Event;
-use super::columns::{Unit, unit_of};
+use super::columns::{Polarity, Unit, unit_of};
+use super::{DecodeError, Event};
 
 /// The type of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,19 +122,63 @@ impl Numbers {
     }
 }
 
-/// Events of the columns t, x, y and p, as far as all of them reach; what is wrong, if anything.
-pub(super) fn events([t, x, y, p]: [&Numbers; 4], unit: Option<Unit>, out: &mut Vec<Event>) -> Result<(), String> {
+/// What there is to tell of a table whose columns became events.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    /// The first row that is no event.
+    bad: Option<String>,
+    /// How many there are of them.
+    n_bad: u64,
+    /// What a reader should know.
+    pub notes: Vec<String>,
+    /// How the columns were told.
+    pub read_as: Option<String>,
+}
+
+impl Told {
+    /// The rows that are no events, as [`Decoder::skipped`](super::Decoder::skipped) says it; `offset` is where the table is.
+    pub fn skipped(&self, offset: u64) -> Option<DecodeError> {
+        self.bad.as_ref().map(|first| DecodeError::new(offset, left_out(first, self.n_bad)))
+    }
+}
+
+/// What is wrong with the first of `n` rows that are left out.
+pub(super) fn left_out(first: &str, n: u64) -> String {
+    match n {
+        1 => format!("{first}; this row is left out"),
+        _ => format!("{first}; {n} such rows are left out"),
+    }
+}
+
+/// Appends the events of the columns t, x, y and p, as far as all of them reach, and tells of rows that are none.
+///
+/// # Errors
+/// Columns of unequal lengths.
+pub(super) fn events(
+    [t, x, y, p]: [&Numbers; 4],
+    unit: Option<Unit>,
+    out: &mut Vec<Event>,
+    told: &mut Told,
+) -> Result<(), String> {
     let n = [t.len(), x.len(), y.len(), p.len()];
     let shortest = n.iter().copied().min().unwrap_or(0);
     let unit = unit.unwrap_or_else(|| t.unit());
+    let coded = Polarity::of((0..shortest).filter_map(|i| p.get(i)));
+    told.notes.extend(coded.note());
     out.reserve(shortest);
     for i in 0..shortest {
         let place = |v: &Numbers| v.whole(i).and_then(|v| u16::try_from(v).ok());
-        let (Some(t), Some(x2), Some(y2), Some(p)) = (t.time(i, unit), place(x), place(y), p.get(i)) else {
-            let at = |v: &Numbers| v.get(i).unwrap_or(0.0);
-            return Err(format!("event {i} at time {}, ({}, {}) is on no sensor", at(t), at(x), at(y)));
+        let at = |v: &Numbers| v.get(i).unwrap_or(0.0);
+        let what = match (t.time(i, unit), place(x), place(y), coded.on(at(p))) {
+            (Some(t), Some(x), Some(y), Some(p)) => {
+                out.push(Event { t, x, y, p });
+                continue;
+            }
+            (Some(_), Some(_), Some(_), None) => format!("event {i} has the polarity {}, where 0 (or -1) and 1 are known", at(p)),
+            _ => format!("event {i} at time {}, ({}, {}) is on no sensor", at(t), at(x), at(y)),
         };
-        out.push(Event { t, x: x2, y: y2, p: p > 0.0 });
+        told.bad.get_or_insert(what);
+        told.n_bad += 1;
     }
     match n.iter().any(|&n| n != shortest) {
         true => Err(format!("columns t, x, y, p of unequal lengths {n:?}")),

@@ -7,6 +7,9 @@ use super::{EventStream, Sensor};
 pub struct EventStats {
     /// Name of the format.
     pub format: &'static str,
+    /// How the columns of a table and the unit of its times were told; left out where the format says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_as: Option<String>,
     /// How many events.
     pub events: u64,
     /// Columns of the sensor.
@@ -35,6 +38,9 @@ pub struct EventStats {
     pub duration: f64,
     /// Events per second over that time; 0 where it is none.
     pub mean_rate: f64,
+    /// What else is in the file that is no event; left out where there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub besides: Vec<String>,
     /// What was wrong with the file.
     pub warnings: Vec<String>,
 }
@@ -50,6 +56,7 @@ impl EventStats {
         let duration = earliest.zip(latest).map_or(0.0, |(a, b)| (i128::from(b) - i128::from(a)) as f64 * 1e-6);
         EventStats {
             format: stream.format,
+            read_as: stream.read_as.clone(),
             events: events.len() as u64,
             width,
             height,
@@ -64,6 +71,7 @@ impl EventStats {
             backsteps: events.windows(2).filter(|w| w[1].t < w[0].t).count() as u64,
             duration,
             mean_rate: if duration > 0.0 { events.len() as f64 / duration } else { 0.0 },
+            besides: stream.besides.clone(),
             warnings: stream.warnings.clone(),
         }
     }

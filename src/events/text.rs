@@ -1,7 +1,7 @@
 //! Plain text and CSV: an event to a row, columns parted by semicolons, else commas, else tabs, else spaces.
 //!
 //! A first row of names (`t,x,y,p`, `x y timestamp[us] polarity`) says the order of the columns and perhaps the unit of
-//! time; without one the values tell both: the polarity is 0 or 1 (or -1), times do not step back, and only times in
+//! time; without one the values tell both: the polarity is 0 or 1 (or -1; or 1 and 2), times do not step back, and only times in
 //! seconds have fractions. [`Decoder::columns`] tells an order where that fails. Rows that begin with `#`, `%` or `//` are comments;
 //! a first row of two numbers is the sensor's width and height. Times are rounded to whole microseconds, which
 //! [`Decoder::warnings`] says.
@@ -9,7 +9,8 @@
 //! Rows that are no events are passed over and counted ([`Decoder::skipped`]). A peculiarity of published files: among rows
 //! `x y t p` without names a last row of `0 0 t 0` is a terminator, no event.
 
-use super::columns::{Order, Unit, unit_of};
+use super::columns::{By, Order, Polarity, Unit, unit_of};
+use super::numbers::left_out;
 use super::{Carry, DecodeError, Decoder, Event, EventStream, Format, Sensor};
 
 /// The format.
@@ -53,6 +54,10 @@ struct Table {
     /// Rows at the beginning that are no events.
     skip: u64,
     named: bool,
+    by: By,
+    coded: Polarity,
+    /// What parts the fields of a row.
+    separator: Option<u8>,
 }
 
 impl Table {
@@ -66,12 +71,23 @@ fn is_comment(row: &[u8]) -> bool {
     row.is_empty() || matches!(row[0], b'#' | b'%') || row.starts_with(b"//")
 }
 
+/// What parts the fields of a row: a semicolon, comma or tab, else (none) spaces.
+fn separator(row: &[u8]) -> Option<u8> {
+    [b';', b',', b'\t'].into_iter().find(|m| row.contains(m))
+}
+
 /// The fields of a row. One kind of separator parts them, so that a decimal comma parts nothing where semicolons do, and between two
 /// of them there is a field, if an empty one: a column without a name is a column. Only spaces may be several.
+fn parted(row: &[u8], separator: Option<u8>) -> impl Iterator<Item = &[u8]> {
+    let row = separator.and_then(|m| row.strip_suffix(&[m])).unwrap_or(row);
+    row.split(move |b| *b == separator.unwrap_or(b' '))
+        .map(<[u8]>::trim_ascii)
+        .filter(move |f| separator.is_some() || !f.is_empty())
+}
+
+/// The fields of a row that is not known to be like another.
 fn fields(row: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mark = [b';', b',', b'\t'].into_iter().find(|m| row.contains(m));
-    let row = mark.and_then(|m| row.strip_suffix(&[m])).unwrap_or(row);
-    row.split(move |b| *b == mark.unwrap_or(b' ')).map(<[u8]>::trim_ascii).filter(move |f| mark.is_some() || !f.is_empty())
+    parted(row, separator(row))
 }
 
 fn number(field: &[u8]) -> Option<f64> {
@@ -101,6 +117,7 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
     let mut order = asked;
     let mut named = None;
     let mut values: Vec<Vec<f64>> = Vec::new();
+    let mut parts = None;
     for row in rows(sample) {
         if is_comment(row) {
             skip += u64::from(values.is_empty());
@@ -127,6 +144,10 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
                 skip += 1;
             }
             None => values.push(fields(row).map(|f| number(f).unwrap_or(f64::NAN)).collect()),
+        }
+        // That of the first row of numbers is that of all.
+        if values.len() == 1 {
+            parts.get_or_insert(separator(row));
         }
         if values.len() == 2000 {
             break;
@@ -156,13 +177,19 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
     if !values.is_empty() && width < columns {
         return Err(format!("rows of {width} columns where {columns} are needed"));
     }
-    let times = values.iter().filter_map(|v| v.get(order.at[0]).copied());
-    let table = Table { order, unit: order.unit.unwrap_or_else(|| unit_of(times)), columns, skip, named: named.is_some() };
-    Ok((table, sensor))
+    let column = |i: usize| values.iter().filter_map(move |v| v.get(order.at[i]).copied());
+    let (unit, coded) = (order.unit.unwrap_or_else(|| unit_of(column(0))), Polarity::of(column(3)));
+    let by = if asked.is_some() { By::Asked } else { [By::Values, By::Names][usize::from(named.is_some())] };
+    let separator = parts.unwrap_or_default();
+    Ok((Table { order, unit, columns, skip, named: named.is_some(), by, coded, separator }, sensor))
+}
+
+/// Whether a file that begins so is a text.
+pub(super) fn is_text(head: &[u8]) -> bool {
+    head.iter().take(4096).all(|b| *b >= 0x20 || matches!(b, b'\n' | b'\r' | b'\t'))
 }
 
 fn sniff(head: &[u8], named: bool) -> bool {
-    let text = |b: &u8| *b >= 0x20 || matches!(b, b'\n' | b'\r' | b'\t');
     let whole = match head.iter().rposition(|&b| b == b'\n') {
         Some(end) => &head[..end],
         None => head,
@@ -173,7 +200,7 @@ fn sniff(head: &[u8], named: bool) -> bool {
         let mut some = rows(whole).filter(|r| !is_comment(r)).skip(1).take(3);
         some.any(|r| fields(r).count() == 4 && fields(r).all(|f| number(f).is_some()))
     };
-    head.iter().take(4096).all(text) && (columns() || named && four())
+    is_text(head) && (columns() || named && four())
 }
 
 /// A decimal number times 10^`digits`, rounded to an integer, and whether that was exact.
@@ -246,11 +273,11 @@ fn coordinate(field: &[u8]) -> Option<u16> {
     (v.fract() == 0.0 && (0.0..65536.0).contains(&v)).then_some(v as u16)
 }
 
-fn polarity(field: &[u8]) -> Option<bool> {
-    match field {
-        [b'1'] => Some(true),
-        [b'0'] => Some(false),
-        _ => number(field).filter(|v| v.fract() == 0.0).map(|v| v > 0.0),
+fn polarity(field: &[u8], coded: Polarity) -> Option<bool> {
+    match (field, coded) {
+        ([b'1'], Polarity::FromZero) => Some(true),
+        ([b'0'], Polarity::FromZero) => Some(false),
+        _ => number(field).and_then(|v| coded.on(v)),
     }
 }
 
@@ -258,7 +285,7 @@ impl TextDecoder {
     fn event(&mut self, table: &Table, row: &[u8]) -> Result<Event, String> {
         let mut found: [&[u8]; 4] = [&[]; 4];
         let mut n = 0;
-        for (i, field) in fields(row).enumerate() {
+        for (i, field) in parted(row, table.separator).enumerate() {
             for (slot, _) in table.order.at.iter().enumerate().filter(|a| *a.1 == i) {
                 found[slot] = field;
             }
@@ -273,7 +300,8 @@ impl TextDecoder {
             return Err(format!("`{}` is no time", show(t)));
         };
         self.rounded += u64::from(!exact);
-        place(t, x, y, p).ok_or_else(|| format!("`{}`, `{}`, `{}` are no x, y and polarity", show(x), show(y), show(p)))
+        place(t, x, y, p, table.coded)
+            .ok_or_else(|| format!("`{}`, `{}`, `{}` are no x, y and polarity", show(x), show(y), show(p)))
     }
 
     fn consume(&mut self, bytes: &[u8], offset: u64, last: bool, out: &mut Vec<Event>) -> Result<usize, DecodeError> {
@@ -350,8 +378,8 @@ impl TextDecoder {
     }
 }
 
-fn place(t: i64, x: &[u8], y: &[u8], p: &[u8]) -> Option<Event> {
-    Some(Event { t, x: coordinate(x)?, y: coordinate(y)?, p: polarity(p)? })
+fn place(t: i64, x: &[u8], y: &[u8], p: &[u8], coded: Polarity) -> Option<Event> {
+    Some(Event { t, x: coordinate(x)?, y: coordinate(y)?, p: polarity(p, coded)? })
 }
 
 impl Decoder for TextDecoder {
@@ -374,15 +402,15 @@ impl Decoder for TextDecoder {
 
     fn skipped(&self) -> Option<DecodeError> {
         let first = self.first_bad.as_ref()?;
-        let more = match self.bad {
-            1 => "this row is left out".to_owned(),
-            n => format!("{n} such rows are left out"),
-        };
-        Some(DecodeError::new(first.offset, format!("{}; {more}", first.message)))
+        Some(DecodeError::new(first.offset, left_out(&first.message, self.bad)))
+    }
+
+    fn read_as(&self) -> Option<String> {
+        self.table.map(|t| t.order.read_as(t.by, t.unit))
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut said = Vec::new();
+        let mut said: Vec<_> = self.table.and_then(|t| t.coded.note()).into_iter().collect();
         if self.rounded > 0 {
             said.push(format!("{} times are rounded to whole microseconds", self.rounded));
         }
@@ -443,6 +471,23 @@ mod tests {
         d.finish(&mut out).unwrap();
         assert_eq!((out, d.sensor()), (vec![e(1, 3, 4, true)], Some(Sensor::new(640, 480))));
         assert!(d.warnings()[0].contains("rounded"));
+        assert_eq!(d.read_as().unwrap(), "columns t y x p as asked for; times in seconds, for they have fractions");
+        let mut d = (FORMAT.decoder)();
+        d.push(b"x,y,p,t_ms\n3,4,2,10\n1,2,1,20\n5,1,0,30\n", &mut Vec::new()).unwrap();
+        let mut out = Vec::new();
+        d.finish(&mut out).unwrap();
+        assert_eq!(out, [e(20_000, 1, 2, true), e(30_000, 5, 1, false)], "2 is no polarity beside 0");
+    }
+
+    #[test]
+    fn polarities_from_one() {
+        let mut d = (FORMAT.decoder)();
+        let mut out = Vec::new();
+        d.push(b"x,y,p,t_ms\n3,4,2,10\n1,2,1,20\n", &mut out).unwrap();
+        d.finish(&mut out).unwrap();
+        assert_eq!(out, [e(10_000, 3, 4, true), e(20_000, 1, 2, false)]);
+        assert!(d.warnings()[0].contains("1 is taken for off, 2 for on"));
+        assert_eq!(d.read_as().unwrap(), "columns x y p t by their names; times in milliseconds, as the name says");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! choice by the data at hand, so that the same input gives the same bits.
 
 use super::bits::keep;
-use super::par::scratch;
+use super::par::{prefetch, scratch};
 use super::{simd, words};
 use rayon::prelude::*;
 
@@ -161,7 +161,11 @@ pub fn product(way: Way, a: &BitMatrix<'_>, w: &[f32], bias: &[f32], y: &mut [f3
                     let whole = if n > COLUMNS && starts[rows] > 8 * k { n / COLUMNS * COLUMNS } else { 0 };
                     for c0 in (0..whole).step_by(COLUMNS) {
                         pack(w, n, c0, packed);
-                        for (y, ends) in y.chunks_exact_mut(n).zip(starts.windows(2)) {
+                        for (r, ends) in starts.windows(2).enumerate() {
+                            // Some columns of each row are written, which lie far apart.
+                            let ahead = (r + 8) * n + c0;
+                            prefetch(y.get(ahead..ahead + COLUMNS).unwrap_or_default());
+                            let y = &mut y[r * n..(r + 1) * n];
                             let sums = sum_rows::<COLUMNS>(&list[ends[0]..ends[1]], packed, COLUMNS, 0);
                             y[c0..c0 + COLUMNS].copy_from_slice(&sums);
                         }

@@ -95,7 +95,7 @@ pub const HOROWITZ45_INT8: Convention = Convention {
 pub const SPIKINGFORMER: Convention = Convention {
     name: "spikingformer",
     counting: Counting::Strict,
-    about: "4.6 pJ x MAC + 0.9 pJ x AC, counted as Spikingformer's tool does: a layer whose input is not 0/1 (event counts, integer \
+    about: "4.6 pJ x MAC + 0.9 pJ x AC, counted as Spikingformer's tool does (Zhou et al., 2023): a layer whose input is not 0/1 (event counts, integer \
             spikes) counts wholly as MAC, zeros included; attention products as AC",
     ..HOROWITZ45_FP32
 };
@@ -106,7 +106,7 @@ pub const SPIKINGFORMER: Convention = Convention {
 pub const NEUROBENCH: Convention = Convention {
     name: "neurobench",
     counting: Counting::Connections,
-    about: "4.6 pJ x Effective_MACs + 0.9 pJ x Effective_ACs, counted as NeuroBench does: nonzero inputs of layers with integer spikes \
+    about: "4.6 pJ x Effective_MACs + 0.9 pJ x Effective_ACs, counted as NeuroBench does (Yik et al., 2025): nonzero inputs of layers with integer spikes \
             are MACs, attention products are not counted",
     ..HOROWITZ45_FP32
 };

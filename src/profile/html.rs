@@ -2,7 +2,7 @@
 
 use super::draw::{Bar, COLUMNS, EXPERTS, Overlay, PARTS, RASTER, bars, data_uri, grid, map, raster, steps_a_cell};
 use super::modules::{HOW, Operation, Profile};
-use super::report::{count, joules};
+use super::report::{count, joules, percent, share};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use std::fmt::Write;
@@ -66,10 +66,6 @@ dl{max-width:84ch}dt{font-weight:600;margin-top:8px}dd{margin:0}code{font-size:1
 /// Text that is safe between tags and in attributes.
 fn escape(s: &str) -> String {
     s.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-fn percent(v: f64) -> String {
-    format!("{:.2}%", 100.0 * v)
 }
 
 fn seconds(s: f64) -> String {
@@ -186,7 +182,7 @@ fn rates(p: &Page<'_>) -> Result<String> {
             format!("{} to {}", percent(r.sample_min), percent(r.sample_max)),
             format!("{} to {}", percent(r.step_min), percent(r.step_max)),
             l.neurons.to_string(),
-            format!("{} ({:.0}%)", l.silent_neurons, 100.0 * l.silent_neurons as f64 / l.neurons.max(1) as f64),
+            format!("{} ({})", l.silent_neurons, share(l.silent_neurons as f64 / l.neurons.max(1) as f64)),
             l.saturated_neurons.to_string(),
             count(l.spikes_out),
         ]
@@ -194,7 +190,7 @@ fn rates(p: &Page<'_>) -> Result<String> {
     let mut s = String::from(
         "<h2>Firing rates by layer</h2>\n<p>Spikes a neuron and step. The line over a bar reaches from the calmest to the busiest sample.</p>\n",
     );
-    let _ = writeln!(s, "<div class=wide>{}</div>", bars(&list, &PARTS[1..2], |v| format!("{:.0}%", 100.0 * v))?);
+    let _ = writeln!(s, "<div class=wide>{}</div>", bars(&list, &PARTS[1..2], |v| format!("{}%", (1e8 * v).round() / 1e6))?);
     let _ = writeln!(
         s,
         "<h3>By step</h3>\n<p>{}; white is 0, full blue {}.</p>\n<div class=wide>{}</div>",
@@ -287,7 +283,7 @@ fn routers(p: &Page<'_>) -> Result<String> {
                 percent(r.router_firing_rate),
                 format!("{:.2} of {experts}", r.experts_active_per_token),
                 format!("{:.2}", r.expert_load_entropy),
-                format!("{:.0}%", 100.0 * r.expert_silence_fraction),
+                share(r.expert_silence_fraction),
             ]
         };
         let lines = std::iter::once(line("all steps".into(), &r.all));
@@ -396,7 +392,7 @@ fn energy(p: &Page<'_>) -> Result<String> {
     let colour = |i: usize| format!("rgb({},{},{})", PARTS[i].0, PARTS[i].1, PARTS[i].2);
     let mut s = format!("<h2>Energy by module, {}</h2>\n", escape(q.convention));
     let about = q.energy.iter().find(|e| e.convention == q.convention).map_or("", |e| e.about);
-    let _ = writeln!(s, "<p>{}. Picojoules a sample; a convention, not a measurement.</p>", escape(about));
+    let _ = writeln!(s, "<p>{}. A sample; a convention, not a measurement.</p>", escape(about));
     s += &key(&[("multiply-adds", colour(0)), ("additions", colour(1)), ("bytes moved", colour(2))]);
     let _ = writeln!(s, "<div class=wide>{}</div>", bars(&list, &PARTS, joules)?);
     s += "<h3>By every convention</h3>\n";

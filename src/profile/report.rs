@@ -159,16 +159,16 @@ impl Activity {
                 "router"
             );
             for r in &self.routers {
-                let by: Vec<String> = r.expert_rates.iter().map(|v| format!("{:.0}%", 100.0 * v)).collect();
+                let by: Vec<String> = r.expert_rates.iter().map(|v| share(*v)).collect();
                 let _ = writeln!(
                     s,
-                    "{:width$}  {:>10.2}%  {:>13.2} of {:<4}  {:>12.2}  {:>13.0}%  {}",
+                    "{:width$}  {:>10.2}%  {:>13.2} of {:<4}  {:>12.2}  {:>14}  {}",
                     r.name,
                     100.0 * r.router_firing_rate,
                     r.experts_active_per_token,
                     r.expert_rates.len(),
                     r.expert_load_entropy,
-                    100.0 * r.expert_silence_fraction,
+                    share(r.expert_silence_fraction),
                     by.join(" ")
                 );
             }
@@ -196,6 +196,23 @@ impl Activity {
             self.samples_counted
         );
         s
+    }
+}
+
+/// A share in few letters: whole per cents, of which 0 and 100 are said of nothing else.
+pub fn share(v: f64) -> String {
+    match 100.0 * v {
+        p if p > 0.0 && p < 1.0 => "<1%".into(),
+        p if p > 99.0 && p < 100.0 => ">99%".into(),
+        p => format!("{p:.0}%"),
+    }
+}
+
+/// `12.34%`; of tiny shares more digits.
+pub fn percent(v: f64) -> String {
+    match 100.0 * v {
+        p if p > 0.0 && p < 0.005 => format!("{p:.1e}%"),
+        p => format!("{p:.2}%"),
     }
 }
 
@@ -230,6 +247,8 @@ mod tests {
     fn numbers_have_units() {
         assert_eq!([0.0, 1.5, 999.0, 999.6, 1.25e6, 3e15].map(count), ["0", "1.50", "999", "1.00 k", "1.25 M", "3000 T"]);
         assert_eq!(joules(2.5e9), "2.50 mJ");
+        assert_eq!([0.0, 0.004, 0.5, 0.986, 0.996, 1.0].map(share), ["0%", "<1%", "50%", "99%", ">99%", "100%"]);
+        assert_eq!([0.0, 3e-6, 0.12345].map(percent), ["0.00%", "3.0e-4%", "12.35%"]);
     }
 
     #[test]
