@@ -337,7 +337,7 @@ impl Search {
             } else {
                 // From column to column, and from row to row.
                 let (rows, steps) = if columns == 4 { (n / 4, [1, 4]) } else { (columns as usize, [columns as usize, 1]) };
-                let column = |c: usize| kind.read(&bytes, c * steps[0] * kind.size, steps[1] * kind.size, rows);
+                let column = |c: usize| kind.read(&bytes, (c * kind.size).saturating_mul(steps[0]), steps[1] * kind.size, rows);
                 mat::four(&[0, 1, 2, 3].map(column), self.order, out, &mut self.told)
             };
             if found.is_err() && out.is_empty() {

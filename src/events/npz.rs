@@ -136,9 +136,14 @@ struct Array {
     end: Option<String>,
 }
 
-/// Columns, the sensor, and where no column came before it one array of another name.
+/// Of each column one, the sensor, and where no column came before it one array of another name: an archive may list one entry many times.
 fn wanted(arrays: &[Array], name: &str) -> bool {
-    meaning(name).is_some() || name == SENSOR || arrays.iter().all(|a| a.name == SENSOR)
+    let column = |name: &str| meaning(name).map(|m| m.0);
+    match column(name) {
+        Some(c) => arrays.iter().all(|a| column(&a.name) != Some(c)),
+        None if name == SENSOR => arrays.iter().all(|a| a.name != SENSOR),
+        None => arrays.iter().all(|a| a.name == SENSOR),
+    }
 }
 
 /// The arrays of an archive, and what is wrong with it.
