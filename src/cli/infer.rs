@@ -50,7 +50,7 @@ pub(super) struct InferArgs {
     /// The sensor of a recording that does not declare it; by default that of the training data
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
     sensor: Option<Sensor>,
-    /// Refuse a damaged recording instead of using what can be read of it
+    /// Refuse a damaged recording, one with events outside its sensor or one whose time jumps far ahead, instead of using what can be used of it
     #[arg(long)]
     strict: bool,
     #[command(flatten)]

@@ -25,7 +25,8 @@ enum Cut {
 
 /// Look into an event file or a checkpoint.
 ///
-/// Of an event file: format, sensor, number of events, duration, rate, polarities, and what is damaged; --png and --gif draw accumulated
+/// Of an event file: format, sensor, number of events, duration, rate, polarities, how the columns of a table were told, what else is in it
+/// (frames, IMU samples), and what is damaged; --png and --gif draw accumulated
 /// frames, side by side or one after another (on events red, off events blue). Of a checkpoint: the network's spec, parameters by module, and what it says about itself.
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("picture").multiple(true))]

@@ -102,7 +102,7 @@ struct Reading {
     /// The order of the columns of a table without names, in letters, as txyp or xyt_p (_ is any other column); txyp:ms says the unit of time too (s, ms, us, ns)
     #[arg(long, value_name = "ORDER")]
     columns: Option<String>,
-    /// Which of several event streams of an AEDAT 4 file, by its name, camera or number
+    /// Which of several event streams: of AEDAT 4 by its name, camera or number, of HDF5 by its path or a part of it (davis/right/events or right)
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
     /// Refuse a damaged file instead of taking what can be read of it
