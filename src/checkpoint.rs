@@ -325,6 +325,12 @@ mod tests {
         let e = c.load_into(&mut params(6)).unwrap_err().to_string();
         assert!(e.contains("a.safetensors: tensor head.") && e.contains("the model has [6") && e.contains("the file [5"), "{e}");
         let t = c.weights.remove("head.bias").unwrap();
+        let mut damaged = t.clone();
+        damaged.1[2] = f32::NAN;
+        c.weights.insert("head.bias".into(), damaged);
+        let e = c.load_into(&mut params(5)).unwrap_err().to_string();
+        assert!(e.contains("tensor head.bias holds NaN (element 2)"), "{e}");
+        c.weights.remove("head.bias");
         let e = c.load_into(&mut params(5)).unwrap_err().to_string();
         assert!(e.ends_with("tensor head.bias is missing: this file is of another model"), "{e}");
         c.weights.insert("head.bias".into(), t.clone());

@@ -188,6 +188,17 @@ mod tests {
         }
     }
 
+    /// One that begins after minutes by its content, one whose every fifth event steps back by its name.
+    #[test]
+    fn late_and_shuffled_recordings_are_told() {
+        let events = |t: fn(i64) -> i64| (0..400).map(|i| ev(t(i), (i % 30) as u16, (i % 20) as u16, i % 2 == 0)).collect();
+        let file = |events| encode(&EventStream::new(events, Sensor::new(34, 34))).unwrap();
+        let late = file(events(|i| 400_000_000 + 50 * i));
+        assert!(late.len() > HEAD && sniff(&late[..HEAD], false));
+        let shuffled = file(events(|i| 1000 * i - if i % 5 == 4 { 3000 } else { 0 }));
+        assert!(sniff(&shuffled, true) && !sniff(&shuffled, false));
+    }
+
     #[test]
     fn other_files_are_not_taken_for_it() {
         let text = b"0.001 23 45 1\n0.002 24 45 0\n".repeat(20);
