@@ -280,6 +280,13 @@ impl Recipe {
     }
     /// How the data were split, in words.
     pub fn split(&self, data: &Splits) -> String {
+        if data.validation.is_empty() {
+            return format!(
+                "{} training, no validation (the last epoch is taken) and {} test samples",
+                data.train.len(),
+                data.test.len()
+            );
+        }
         format!(
             "{} training, {} validation ({} of each class of the training set, split_seed {}) and {} test samples",
             data.train.len(),
@@ -367,7 +374,8 @@ mod tests {
             ("train.loss=ce_per_step", "--set train.loss: samples of gestures have one class"),
             ("data.slices=0", "--set data.slices: 0 must be at least 1"),
             ("data.slices=2", "--set data.slices: cuts steps of spike trains; samples of gestures are none"),
-            ("data.validation=1", "--set data.validation: 1 "),
+            ("data.validation=1", "--set data.validation: 1 is no share"),
+            ("data.validation=-0.1", "--set data.validation: -0.1 is no share"),
             ("data.name=gesture", "--set data.name: no dataset is called `gesture`"),
             ("model.classes=3", "--set model.classes: 3 does not fit the data, which have 8 classes"),
             ("model.in_channels=3", "--set model.in_channels: 3 does not fit"),

@@ -197,7 +197,10 @@ fn train_eval_inspect() -> Outcome {
     check(text.contains("block.0.attn") && text.contains("semm.experts"), &text)?;
     let plain =
         ["train", "tiny.toml", "--unset", "model.semm", "--set", "train.epochs=1", "--seed", "4", "--set", "train.seed=4"];
-    works(dir, &[&plain[..], &["--device", "cpu", "--out", "plain"]].concat())?;
+    let all = ["--set", "data.validation=0", "--device", "cpu", "--out", "plain"];
+    let text = works(dir, &[&plain[..], &all].concat())?;
+    check(text.contains("validation accuracy none"), &text)?;
+    fails(dir, 2, &["eval", "plain/best.safetensors", "--split", "val"], "--split val: data.validation is 0")?;
     let recipe = std::fs::read_to_string(dir.join("plain/recipe.toml"))?;
     check(!recipe.contains("semm") && recipe.contains("seed = 4"), &recipe)?;
     let report = works(dir, &["train", "tiny.toml", "--out", "again", "--device", "cpu"])?;

@@ -128,6 +128,9 @@ impl Subject {
             );
             return Err(Error::config(recipe.data.name, what));
         }
+        if self.split.samples(&data).is_empty() {
+            return Err(Error::config("--split val", "data.validation is 0, so that no sample was kept for validation"));
+        }
         let device = self.place.open()?;
         let mut params = Params::new(&device);
         let net = model::build(&recipe.model, &mut Build::new(&mut params, recipe.train.seed))?;

@@ -81,21 +81,23 @@ impl Watch for Progress {
     }
     fn epoch(&mut self, r: &EpochRow) {
         let router = r.router_firing_rate.map(|v| format!(", router {:.1}%", 100.0 * v)).unwrap_or_default();
+        let validation = match (r.val_accuracy, r.val_loss) {
+            (Some(accuracy), Some(loss)) => format!("validation {:.1}% (loss {loss:.4}), ", 100.0 * accuracy),
+            _ => String::new(),
+        };
         let per_epoch = r.seconds / r.epoch.max(1) as f64;
         let left = per_epoch * (r.epochs - r.epoch.min(r.epochs)) as f64;
         say(&format!(
-            "epoch {}/{}: loss {:.4}, accuracy {:.1}%, validation {:.1}% (loss {:.4}), rate {:.1}%{router}, {:.1} samples/s, {:.2} s waiting for data, {:.0} s, {left:.0} s left{}",
+            "epoch {}/{}: loss {:.4}, accuracy {:.1}%, {validation}rate {:.1}%{router}, {:.1} samples/s, {:.2} s waiting for data, {:.0} s, {left:.0} s left{}",
             r.epoch,
             r.epochs,
             r.train_loss,
             100.0 * r.train_accuracy,
-            100.0 * r.val_accuracy,
-            r.val_loss,
             100.0 * r.firing_rate,
             r.samples_per_second,
             r.seconds_waiting_for_data,
             r.seconds,
-            if r.best { ", best so far" } else { "" },
+            if r.best && r.val_loss.is_some() { ", best so far" } else { "" },
         ));
     }
 }

@@ -97,9 +97,15 @@ pub(super) fn stop_on_signal(stop: Arc<AtomicBool>) -> Result<()> {
 
 /// The final report.
 fn text(o: &Outcome) -> String {
+    let chosen = match o.val_accuracy {
+        Some(v) => {
+            format!("validation accuracy {:.2}%  (what epoch {} of {} was chosen by)", 100.0 * v, o.chosen_epoch, o.epochs)
+        }
+        None => format!("validation accuracy none    (data.validation is 0: the last of {} epochs)", o.epochs),
+    };
     format!(
         "{}\ntest accuracy       {:.2}%  ({} samples, run once with the weights of epoch {})\n\
-         validation accuracy {:.2}%  (what epoch {} of {} was chosen by)\n\
+         {chosen}\n\
          parameters          {}\n\
          seed                {}\n\
          time                {:.1} s on {}\n\
@@ -108,9 +114,6 @@ fn text(o: &Outcome) -> String {
         100.0 * o.test_accuracy,
         o.samples[2],
         o.chosen_epoch,
-        100.0 * o.val_accuracy,
-        o.chosen_epoch,
-        o.epochs,
         o.parameters,
         o.seed,
         o.seconds,

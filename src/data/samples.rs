@@ -263,7 +263,7 @@ enum Fetched {
 pub struct Splits {
     /// What is trained on; the only samples that are augmented.
     pub train: Arc<Samples>,
-    /// What the epoch is chosen by; taken from the training set.
+    /// What the epoch is chosen by; taken from the training set, and empty where `data.validation` is 0.
     pub validation: Arc<Samples>,
     /// What is tested on, once.
     pub test: Arc<Samples>,
@@ -276,10 +276,13 @@ impl Splits {
     /// # Errors
     /// As [`open`], and a validation share that leaves nothing to train on or to choose by.
     pub fn open(spec: &DatasetSpec, seed: u64) -> Result<Self> {
-        for (name, v) in [("validation", spec.validation), ("test_fraction", spec.test_fraction)] {
-            if !(v > 0.0 && v < 1.0) {
-                return Err(Error::config(format!("data.{name}"), format!("{v} is not between 0 and 1")));
-            }
+        if !(0.0..1.0).contains(&spec.validation) {
+            let what =
+                format!("{} is no share of the training set: 0 (the last epoch is taken) or more, and below 1", spec.validation);
+            return Err(Error::config("data.validation", what));
+        }
+        if !(spec.test_fraction > 0.0 && spec.test_fraction < 1.0) {
+            return Err(Error::config("data.test_fraction", format!("{} is not between 0 and 1", spec.test_fraction)));
         }
         let rng = Rng::new(spec.split_seed);
         let part = |which: Split, limit: Option<usize>| -> Result<Arc<dyn Dataset>> {
@@ -295,7 +298,7 @@ impl Splits {
         let train = part(Split::Train, spec.train_samples)?;
         let test = part(Split::Test, spec.test_samples)?;
         let (stay, taken) = split::stratified(&train.labels(), spec.validation, &rng.stream("validation"));
-        if stay.is_empty() || taken.is_empty() || test.is_empty() {
+        if stay.is_empty() || taken.is_empty() && spec.validation > 0.0 || test.is_empty() {
             let what = format!(
                 "{} training, {} validation and {} test samples are too few; more data or another data.validation is needed",
                 stay.len(),

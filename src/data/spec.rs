@@ -64,7 +64,8 @@ pub struct DatasetSpec {
     /// The sensor, `[width, height]`, for own recordings whose format does not say it (ATIS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sensor: Option<[u32; 2]>,
-    /// The share of each class of the training set that is kept for validation.
+    /// The share of each class of the training set that is kept for validation, from 0 to below 1. With 0 all of it is trained on and the
+    /// last epoch is the chosen one: for settings that were chosen otherwise, by folds for instance.
     #[serde(default = "defaults::validation")]
     pub validation: f64,
     /// The share of each class that becomes the test set where the data come without one.

@@ -2,7 +2,7 @@
 //!
 //! Each epoch walks over the training samples in an order that depends on seed and epoch alone, then measures the validation samples
 //! (taken from the training set). The *chosen* epoch is the one with the highest validation accuracy, of equals the one with the lower
-//! validation loss, of equals the earlier. The test samples are run once, at the end, with the weights of the chosen epoch.
+//! validation loss, of equals the earlier; with `data.validation = 0` all training samples are trained on and the last epoch is the chosen one. The test samples are run once, at the end, with the weights of the chosen epoch.
 //!
 //! A step reads nothing back from the device: loss and accuracy add up there and are read every [`LOOK_EVERY`] steps, when firing
 //! rates are counted too. [`Folder`] says which files a run writes. A run that was stopped goes on where it was: position, weights,
@@ -81,15 +81,15 @@ pub struct EpochRow {
     pub train_loss: f64,
     /// Training accuracy, while the weights changed; of a mixed sample the class with the larger share is the right one.
     pub train_accuracy: f64,
-    /// Validation loss.
-    pub val_loss: f64,
-    /// Validation accuracy.
-    pub val_accuracy: f64,
+    /// Validation loss; none where `data.validation` is 0.
+    pub val_loss: Option<f64>,
+    /// Validation accuracy; none likewise.
+    pub val_accuracy: Option<f64>,
     /// Spikes a neuron and step, of the batches that were counted.
     pub firing_rate: f64,
     /// Open gates over all gates, of the batches that were counted.
     pub router_firing_rate: Option<f64>,
-    /// Whether it is the best so far.
+    /// Whether it is the best so far; without validation samples the latest is.
     pub best: bool,
     /// Training samples a second.
     pub samples_per_second: f64,
@@ -124,11 +124,11 @@ pub struct Outcome {
     pub test_accuracy: f64,
     /// Loss there.
     pub test_loss: f64,
-    /// Validation accuracy of the chosen epoch.
-    pub val_accuracy: f64,
-    /// Validation loss of the chosen epoch.
-    pub val_loss: f64,
-    /// The epoch with the best validation accuracy, from 1.
+    /// Validation accuracy of the chosen epoch; none where `data.validation` is 0.
+    pub val_accuracy: Option<f64>,
+    /// Validation loss of the chosen epoch; none likewise.
+    pub val_loss: Option<f64>,
+    /// The epoch with the best validation accuracy, from 1; the last where there are no validation samples.
     pub chosen_epoch: usize,
     /// Rates, operations and energy on the test samples.
     #[serde(flatten)]
@@ -431,27 +431,30 @@ impl Trainer<'_> {
         self.state.sums.waiting += batches.waited().as_secs_f64();
         let trained = self.state.sums.seconds + began.elapsed().as_secs_f64();
         // An interruption from here on leaves the epoch's last step as the position; validation then runs again.
-        let val = match self.evaluate(&format!("{name} validation"), &self.data.validation, None, watch) {
-            Err(e) if matches!(e.kind(), ErrorKind::Interrupted(_)) => {
-                self.state.sums.seconds = trained;
-                return self.interrupt();
-            }
-            other => other?,
+        let val = match &self.data.validation {
+            v if v.is_empty() => None,
+            v => match self.evaluate(&format!("{name} validation"), v, None, watch) {
+                Err(e) if matches!(e.kind(), ErrorKind::Interrupted(_)) => {
+                    self.state.sums.seconds = trained;
+                    return self.interrupt();
+                }
+                other => Some(other?),
+            },
         };
         let sums = self.state.sums;
         self.epoch += 1;
         self.step = 0;
         self.state.sums = Sums::default();
-        let now = Best { epoch: self.epoch, accuracy: val.accuracy, loss: val.loss };
-        let best = self.state.best.is_none_or(|b| now.beats(&b));
+        let now = val.map(|v| Best { epoch: self.epoch, accuracy: v.accuracy, loss: v.loss });
+        let best = now.is_none_or(|now| self.state.best.is_none_or(|b| now.beats(&b)));
         let row = EpochRow {
             epoch: self.epoch,
             epochs: spec.epochs,
             lr: schedule.at(self.epoch - 1, 0, steps),
             train_loss: sums.loss / sums.batches.max(1) as f64,
             train_accuracy: sums.correct / sums.labels.max(1) as f64,
-            val_loss: val.loss,
-            val_accuracy: val.accuracy,
+            val_loss: now.map(|v| v.loss),
+            val_accuracy: now.map(|v| v.accuracy),
             firing_rate: Sums::ratio(sums.spikes, sums.opportunities).unwrap_or(0.0),
             router_firing_rate: Sums::ratio(sums.open, sums.gates),
             best,
@@ -462,7 +465,7 @@ impl Trainer<'_> {
         watch.epoch(&row);
         self.rows.push(json(&row)?);
         if best {
-            self.state.best = Some(now);
+            self.state.best = now;
             save(self.folder.best(), &self.params, &Named::new(), &self.meta(json(&row)?)?)?;
         }
         self.folder.write_metrics(&self.rows)?;
@@ -492,7 +495,7 @@ impl Trainer<'_> {
             }
             other => other?,
         };
-        let metric = |key: &str| best.meta.metrics[key].as_f64().unwrap_or(f64::NAN);
+        let metric = |key: &str| best.meta.metrics[key].as_f64();
         let out = Outcome {
             test_accuracy: test.accuracy,
             test_loss: test.loss,

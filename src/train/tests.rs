@@ -81,6 +81,24 @@ fn an_interrupted_run_goes_on_to_the_bit() {
     }
 }
 
+/// All training samples are trained on, and the last epoch is the chosen one, resumed or not.
+#[test]
+fn without_validation_the_last_epoch_is_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recipe, data) = recipe(&["data.validation=0"]);
+    assert!(recipe.split(&data).contains("64 training, no validation"), "{}", recipe.split(&data));
+    let whole = dir.path().join("whole");
+    let a = run(&recipe, &data, &Device::Cpu, &options(&whole, Start::New), &mut Silent).unwrap();
+    assert_eq!((a.samples, a.val_accuracy, a.val_loss, a.chosen_epoch), ([64, 0, 16], None, None, 3));
+    let best = Checkpoint::open(whole.join("best.safetensors")).unwrap().weights;
+    assert_eq!(best, last(&whole).0);
+    let part = dir.path().join("part");
+    let o = options(&part, Start::New);
+    run(&recipe, &data, &Device::Cpu, &o, &mut After { left: 11, stop: o.stop.clone() }).unwrap_err();
+    let b = run(&recipe, &data, &Device::Cpu, &options(&part, Start::Resume), &mut Silent).unwrap();
+    assert_eq!((last(&part), a.test_loss), (last(&whole), b.test_loss));
+}
+
 /// Recordings of 10 or 11 steps, as spikes: nothing but the head multiplies, and a resumed run is the same.
 #[test]
 fn steps_of_a_fixed_duration_train() {
