@@ -148,7 +148,13 @@ fn wrong_input() -> Outcome {
     fails(dir, 2, &["inspect", "-"], "-: only infer reads standard input")?;
     fails(dir, 2, &["convert", "a.csv", "-"], "-: only files are written")?;
     fails(dir, 2, &["convert", "a.csv", "a.csv"], "a.csv: is the file that is read")?;
+    fails(dir, 2, &["convert", "a.csv", "a.csv", "--force"], "a.csv: is the file that is read")?;
     fails(dir, 1, &["convert", "a.csv", "none/b.csv"], "none/b.csv: there is no folder none")?;
+    std::fs::write(dir.join("b.csv"), "mine\n")?;
+    fails(dir, 1, &["convert", "a.csv", "b.csv"], "b.csv: there is a file of this name already; --force overwrites it")?;
+    check(std::fs::read(dir.join("b.csv"))? == b"mine\n", "it was overwritten")?;
+    works(dir, &["convert", "a.csv", "b.csv", "--force"])?;
+    check(std::fs::read(dir.join("b.csv"))? == b"t,x,y,p\n1,2,3,1\n", "it was not overwritten")?;
     // Nothing was left behind by any of it.
     check(!dir.join("runs").exists(), "a run's folder after an error")
 }
