@@ -102,9 +102,10 @@ fn finish(
         }
         warnings.push(e.to_string());
     }
-    if let Err(e) = result {
+    let damage = result.err();
+    if let Some(e) = &damage {
         if strict || events.is_empty() {
-            return Err(Error::format(path, e.offset, e.message));
+            return Err(Error::format(path, e.offset, &e.message));
         }
         warnings.push(format!("{e}; the {} events before it are used", events.len()));
     }
@@ -122,7 +123,7 @@ fn finish(
     }
     let sensor_declared = declared.is_some();
     let (read_as, besides) = (decoder.read_as(), decoder.besides());
-    Ok(EventStream { events, sensor, sensor_declared, format: format.name, read_as, besides, warnings })
+    Ok(EventStream { events, sensor, sensor_declared, format: format.name, read_as, besides, warnings, damage })
 }
 
 fn unknown(path: &Path) -> String {
@@ -188,7 +189,7 @@ mod tests {
         let bytes = atis::FORMAT.encode.unwrap()(&stream()).unwrap();
         std::fs::write(&path, &bytes[..252]).unwrap();
         let s = open(&path, false).unwrap();
-        assert_eq!((s.events.len(), s.warnings.len()), (50, 1));
+        assert_eq!((s.events.len(), s.warnings.len(), s.damage.map(|e| e.offset)), (50, 1, Some(250)));
         assert!(s.warnings[0].contains("byte 250") && s.warnings[0].contains("50 events"), "{}", s.warnings[0]);
         let e = open(&path, true).unwrap_err().to_string();
         assert!(e.contains("a.bin: byte 250: "), "{e}");

@@ -135,6 +135,8 @@ pub struct EventStream {
     pub besides: Vec<String>,
     /// What was wrong with the file, one sentence each, with byte offsets.
     pub warnings: Vec<String>,
+    /// Where the file is cut off or so damaged that what follows was lost; it is among the warnings too.
+    pub damage: Option<DecodeError>,
 }
 
 impl EventStream {
