@@ -19,6 +19,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<Aedat3Decoder>::default(),
     encode: Some(encode),
     keeps_sensor: true,
+    marked: true,
 };
 
 const MAGIC: &[u8] = b"#!AER-DAT3.";

@@ -188,6 +188,8 @@ pub struct Format {
     pub encode: Option<Encode>,
     /// Whether the writer's files declare the sensor's size.
     pub keeps_sensor: bool,
+    /// Whether files begin with bytes that mark this format alone, so that nothing behind them matters to `sniff`.
+    pub marked: bool,
 }
 
 /// Makes a file of a recording, or says what the format cannot hold.

@@ -19,6 +19,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<BagDecoder>::default(),
     encode: None,
     keeps_sensor: false,
+    marked: true,
 };
 
 const MAGIC: &[u8] = b"#ROSBAG V2.0\n";

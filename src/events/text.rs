@@ -22,6 +22,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<TextDecoder>::default(),
     encode: Some(encode),
     keeps_sensor: false,
+    marked: false,
 };
 
 /// As much of a file as tells its order.
