@@ -201,6 +201,12 @@ fn train_eval_inspect() -> Outcome {
     check(seen["metadata"]["spec"]["dim"] == 16 && seen["optimiser_tensors"] == 0, &seen)?;
     let text = works(dir, &["inspect", best])?;
     check(text.contains("block.0.attn") && text.contains("semm.experts"), &text)?;
+    // By its content, and by its name what is none.
+    std::fs::copy(dir.join(best), dir.join("x.bin"))?;
+    check(works(dir, &["inspect", "x.bin"])? == text, "another name, another text")?;
+    fails(dir, 2, &["inspect", "x.bin", "--gif", "x.gif"], "a checkpoint has none")?;
+    std::fs::copy(dir.join("tiny.toml"), dir.join("none.safetensors"))?;
+    fails(dir, 1, &["inspect", "none.safetensors"], "none.safetensors: byte 0: not a safetensors file")?;
     let plain =
         ["train", "tiny.toml", "--unset", "model.semm", "--set", "train.epochs=1", "--seed", "4", "--set", "train.seed=4"];
     works(dir, &[&plain[..], &["--device", "cpu", "--out", "plain"]].concat())?;

@@ -1,7 +1,7 @@
 //! `spikemix inspect`.
 
 use super::{Reading, print, print_json, say, table};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, is_one};
 use crate::encode::{SplitBy, render};
 use crate::error::{Error, Result};
 use crate::events::{EventStats, EventStream};
@@ -67,7 +67,8 @@ pub(super) struct InspectArgs {
 
 /// Runs the command.
 pub(super) fn run(a: &InspectArgs) -> Result<()> {
-    if a.file.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
+    // A damaged one is told by its name.
+    if a.file.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) || is_one(&a.file) {
         if a.png.is_some() || a.gif.is_some() {
             return Err(Error::usage("--png and --gif draw events; a checkpoint has none"));
         }
