@@ -367,13 +367,17 @@ fn picture() -> Outcome {
     fails(dir, 1, &["inspect", "a.aedat", "--png", "none/a.png"], "none/a.png: ")?;
     works(dir, &["inspect", "a.aedat", "--gif", "a.gif", "--slice-us", "100000"])?;
     let gif = std::fs::read(dir.join("a.gif"))?;
-    check(gif.starts_with(b"GIF89a") && gif[6..10] == [128, 1, 128, 1], "not a GIF of 384 x 384")?;
+    // The frames, and below them a line for times and colours.
+    check(gif.starts_with(b"GIF89a") && gif[6..10] == [128, 1, 128 + 22, 1], "not a GIF of 384 x (384 + 22)")?;
     // jAER counts rows from below: an event of row 0 is drawn at the bottom.
     let header = b"#!AER-DAT2.0\r\n# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n".to_vec();
     std::fs::write(dir.join("b.aedat"), [header, vec![0, 0, 0, 5 << 1, 0, 0, 0, 9]].concat())?;
     works(dir, &["inspect", "b.aedat", "--png", "b.png", "--frames", "1"])?;
     let png = image::load_from_memory(&std::fs::read(dir.join("b.png"))?)?.to_rgb8();
-    let drawn: Vec<_> = png.enumerate_pixels().filter(|(_, _, c)| c[0].abs_diff(c[2]) > 60).map(|(x, y, _)| (x, y)).collect();
+    let coloured = png.enumerate_pixels().filter(|(_, _, c)| c[0].abs_diff(c[2]) > 60).map(|(x, y, _)| (x, y));
+    let (drawn, legend): (Vec<_>, Vec<_>) = coloured.partition(|p| p.1 < 4 + 256);
+    // A square of each colour.
+    check(legend.len() == 2 * 14 * 14, legend.len())?;
     let [left, bottom] = [4 + 2 * (127 - 5), 4 + 2 * 127];
     check(drawn == [(left, bottom), (left + 1, bottom), (left, bottom + 1), (left + 1, bottom + 1)], &drawn)?;
     #[cfg(unix)]

@@ -30,7 +30,7 @@ enum Cut {
 ///
 /// Of a set of spike trains (SHD, SSC; also .gz): samples, classes, units, spikes and durations. Of an event file: format, sensor, number of events, duration, rate, polarities, how the columns of a table were told, what else is in it
 /// (frames, IMU samples), and what is damaged; --png and --gif draw accumulated
-/// frames, side by side or one after another (on events red, off events blue). Of a checkpoint: the network's spec, parameters by module, and what it says about itself.
+/// frames, side by side or one after another (on events red, off events blue), with their times from the first event on. Of a checkpoint: the network's spec, parameters by module, and what it says about itself.
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("picture").multiple(true))]
 #[command(after_help = "\
@@ -152,6 +152,7 @@ fn style(a: &InspectArgs, stream: &EventStream, frames: u16) -> render::Style {
     render::Style {
         cut: a.slice_us.map_or(into, render::Cut::Every),
         rows_from_below: stream.rows_from_below(),
+        legend: true,
         ..render::Style::default()
     }
 }
@@ -172,7 +173,7 @@ fn drawn(path: &Path, told: &str, write: impl FnOnce(&mut Cursor<Vec<u8>>) -> Re
     let mut out = Cursor::new(Vec::new());
     write(&mut out).map_err(|e| Error::format(path, 0, format!("cannot be drawn: {e}")))?;
     write_atomic(path, out.get_ref())?;
-    say(&format!("drew {}: {told} in order of time; on events red, off events blue", path.display()));
+    say(&format!("drew {}: {told} in order of time, from the first event on; on events red, off events blue", path.display()));
     Ok(())
 }
 
