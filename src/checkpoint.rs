@@ -226,10 +226,35 @@ impl Checkpoint {
     }
 }
 
+/// Whether a file is of safetensors by its content: the length of its header, and as many bytes of a JSON object. A pipe is not asked, for
+/// what is read of it is gone.
+pub fn is_one(path: impl AsRef<Path>) -> bool {
+    use std::io::Read;
+    let header = || {
+        let mut file = std::fs::File::open(&path)?;
+        let mut first = [0; 9];
+        file.read_exact(&mut first)?;
+        let [length @ .., _] = first;
+        let length = u64::from_le_bytes(length);
+        let mut header = vec![first[8]];
+        if HEADERS.contains(&length) && first[8] == b'{' {
+            file.take(length - 1).read_to_end(&mut header)?;
+        }
+        Ok::<_, std::io::Error>((length, header))
+    };
+    path.as_ref().is_file()
+        && header().is_ok_and(|(length, header)| {
+            header.len() as u64 == length && matches!(serde_json::from_slice(&header), Ok(Value::Object(_)))
+        })
+}
+
 /// How many more than the first are concerned.
 fn more(n: usize) -> String {
     if n > 1 { format!(" (and {} more)", n - 1) } else { String::new() }
 }
+
+/// How long the header of a safetensors file may be.
+const HEADERS: std::ops::RangeInclusive<u64> = 2..=100_000_000;
 
 /// Checks the two lengths that a cut or foreign file has wrong; returns where tensors begin. Errors are a byte and a sentence.
 fn check_length(bytes: &[u8]) -> Result<usize, (u64, String)> {
@@ -238,7 +263,7 @@ fn check_length(bytes: &[u8]) -> Result<usize, (u64, String)> {
         return Err((bytes.len() as u64, format!("{foreign}: it ends within its first 8 bytes")));
     };
     let header = u64::from_le_bytes(*first);
-    if !(2..=100_000_000).contains(&header) || bytes.get(8).is_some_and(|&b| b != b'{') {
+    if !HEADERS.contains(&header) || bytes.get(8).is_some_and(|&b| b != b'{') {
         return Err((0, foreign.to_string()));
     }
     // Header is at most 1e8 here, so this cannot overflow.
@@ -350,6 +375,7 @@ mod tests {
             std::fs::write(&path, &whole[..n]).unwrap();
             complaint(&path)
         };
+        assert!(is_one(&path) && !is_one(dir.path()) && !is_one(dir.path().join("none")));
         assert!(cut(0).contains("a.safetensors: byte 0: not a safetensors file"));
         assert!(cut(5).contains("byte 5: not a safetensors file"));
         assert!(cut(100).contains("byte 100: cut short: it ends within its header"));
@@ -364,7 +390,9 @@ mod tests {
             let _ = Checkpoint::open(&path);
         }
         std::fs::write(&path, b"[train]\nepochs = 4\n").unwrap();
-        assert!(complaint(&path).ends_with("byte 0: not a safetensors file"));
+        assert!(complaint(&path).ends_with("byte 0: not a safetensors file") && !is_one(&path));
+        std::fs::write(&path, [&9u64.to_le_bytes()[..], b"{\"a\": 1, "].concat()).unwrap();
+        assert!(!is_one(&path));
         let mut longer = whole.clone();
         longer.push(0);
         std::fs::write(&path, &longer).unwrap();

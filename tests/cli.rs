@@ -148,7 +148,13 @@ fn wrong_input() -> Outcome {
     fails(dir, 2, &["inspect", "-"], "-: only infer reads standard input")?;
     fails(dir, 2, &["convert", "a.csv", "-"], "-: only files are written")?;
     fails(dir, 2, &["convert", "a.csv", "a.csv"], "a.csv: is the file that is read")?;
+    fails(dir, 2, &["convert", "a.csv", "a.csv", "--force"], "a.csv: is the file that is read")?;
     fails(dir, 1, &["convert", "a.csv", "none/b.csv"], "none/b.csv: there is no folder none")?;
+    std::fs::write(dir.join("b.csv"), "mine\n")?;
+    fails(dir, 1, &["convert", "a.csv", "b.csv"], "b.csv: there is a file of this name already; --force overwrites it")?;
+    check(std::fs::read(dir.join("b.csv"))? == b"mine\n", "it was overwritten")?;
+    works(dir, &["convert", "a.csv", "b.csv", "--force"])?;
+    check(std::fs::read(dir.join("b.csv"))? == b"t,x,y,p\n1,2,3,1\n", "it was not overwritten")?;
     // Nothing was left behind by any of it.
     check(!dir.join("runs").exists(), "a run's folder after an error")
 }
@@ -195,6 +201,12 @@ fn train_eval_inspect() -> Outcome {
     check(seen["metadata"]["spec"]["dim"] == 16 && seen["optimiser_tensors"] == 0, &seen)?;
     let text = works(dir, &["inspect", best])?;
     check(text.contains("block.0.attn") && text.contains("semm.experts"), &text)?;
+    // By its content, and by its name what is none.
+    std::fs::copy(dir.join(best), dir.join("x.bin"))?;
+    check(works(dir, &["inspect", "x.bin"])? == text, "another name, another text")?;
+    fails(dir, 2, &["inspect", "x.bin", "--gif", "x.gif"], "a checkpoint has none")?;
+    std::fs::copy(dir.join("tiny.toml"), dir.join("none.safetensors"))?;
+    fails(dir, 1, &["inspect", "none.safetensors"], "none.safetensors: byte 0: not a safetensors file")?;
     let plain =
         ["train", "tiny.toml", "--unset", "model.semm", "--set", "train.epochs=1", "--seed", "4", "--set", "train.seed=4"];
     let all = ["--set", "data.validation=0", "--device", "cpu", "--out", "plain"];
@@ -358,13 +370,17 @@ fn picture() -> Outcome {
     fails(dir, 1, &["inspect", "a.aedat", "--png", "none/a.png"], "none/a.png: ")?;
     works(dir, &["inspect", "a.aedat", "--gif", "a.gif", "--slice-us", "100000"])?;
     let gif = std::fs::read(dir.join("a.gif"))?;
-    check(gif.starts_with(b"GIF89a") && gif[6..10] == [128, 1, 128, 1], "not a GIF of 384 x 384")?;
+    // The frames, and below them a line for times and colours.
+    check(gif.starts_with(b"GIF89a") && gif[6..10] == [128, 1, 128 + 22, 1], "not a GIF of 384 x (384 + 22)")?;
     // jAER counts rows from below: an event of row 0 is drawn at the bottom.
     let header = b"#!AER-DAT2.0\r\n# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n".to_vec();
     std::fs::write(dir.join("b.aedat"), [header, vec![0, 0, 0, 5 << 1, 0, 0, 0, 9]].concat())?;
     works(dir, &["inspect", "b.aedat", "--png", "b.png", "--frames", "1"])?;
     let png = image::load_from_memory(&std::fs::read(dir.join("b.png"))?)?.to_rgb8();
-    let drawn: Vec<_> = png.enumerate_pixels().filter(|(_, _, c)| c[0].abs_diff(c[2]) > 60).map(|(x, y, _)| (x, y)).collect();
+    let coloured = png.enumerate_pixels().filter(|(_, _, c)| c[0].abs_diff(c[2]) > 60).map(|(x, y, _)| (x, y));
+    let (drawn, legend): (Vec<_>, Vec<_>) = coloured.partition(|p| p.1 < 4 + 256);
+    // A square of each colour.
+    check(legend.len() == 2 * 14 * 14, legend.len())?;
     let [left, bottom] = [4 + 2 * (127 - 5), 4 + 2 * 127];
     check(drawn == [(left, bottom), (left + 1, bottom), (left, bottom + 1), (left + 1, bottom + 1)], &drawn)?;
     #[cfg(unix)]
@@ -430,12 +446,85 @@ fn tables_and_rebase() -> Outcome {
     fails(dir, 1, &[&few[..], &["--peer", "no/python"]].concat(), "no/python: ")
 }
 
+/// Sets of spike trains, packed or not, whole or not.
+fn spike_trains() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let whole = include_bytes!("data/cut_trains.h5");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, whole)?;
+    std::fs::write(dir.join("a.h5"), whole)?;
+    std::fs::write(dir.join("a.h5.gz"), packed.finish()?)?;
+    let n = whole.len() * 9 / 10;
+    std::fs::write(dir.join("cut.h5"), &whole[..n])?;
+    let all = spikemix::events::hdf5::spike_trains(whole.to_vec()).map_err(|e| e.to_string())?;
+    let spikes: usize = all.trains.iter().map(|t| t.times.len()).sum();
+    let text = works(dir, &["inspect", "a.h5"])?;
+    check(text.contains("hdf5 spike trains") && text.contains(&format!("spikes     {spikes} (")), &text)?;
+    check(works(dir, &["inspect", "a.h5.gz"])? == text, "packed")?;
+    let seen = json(dir, &["inspect", "a.h5.gz", "--json"])?;
+    let last = all.trains.iter().map(|t| f64::from(t.times.iter().copied().fold(0.0, f32::max)));
+    check(seen["samples"] == 40 && seen["spikes"] == spikes && seen["warnings"].as_array().is_some_and(Vec::is_empty), &seen)?;
+    check(seen["longest"] == last.clone().fold(0.0, f64::max) && seen["shortest"] == last.fold(1e9, f64::min), &seen)?;
+    let labels: std::collections::BTreeSet<u32> = all.labels.iter().copied().collect();
+    let range = serde_json::json!([labels.first(), labels.last()]);
+    check(seen["classes"] == labels.len() && seen["labels"] == range, &seen)?;
+    check(seen["units"] == 1 + *all.trains.iter().flat_map(|t| &t.units).max().unwrap_or(&0), &seen)?;
+    let seen = json(dir, &["inspect", "cut.h5", "--json"])?;
+    let said = seen["warnings"][0].as_str().unwrap_or_default();
+    check(said.contains(&format!("byte {n}: the file is cut off here")) && seen["samples"].as_u64() < Some(40), &seen)?;
+    fails(dir, 1, &["inspect", "cut.h5", "--strict"], &format!("byte {n}: the file is cut off here"))?;
+    fails(dir, 2, &["inspect", "a.h5", "--png", "a.png"], "these are spike trains")?;
+    fails(dir, 1, &["convert", "a.h5", "a.csv"], "a set of spike trains")?;
+    // A packed file of something else is still named.
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, b"t,x,y,p\n1,2,3,1\n")?;
+    std::fs::write(dir.join("a.csv.gz"), packed.finish()?)?;
+    fails(dir, 1, &["inspect", "a.csv.gz"], "a.csv.gz: byte 0: this is a gzip archive (magic 1f 8b 08); unpack it first")
+}
+
+/// Recordings of a folder that are cut off: named, ten at most.
+fn damaged_folder() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let event = |i: i64| spikemix::events::Event { t: i * 10, x: i as u16 % 30, y: 3, p: i % 2 == 0 };
+    let stream = spikemix::events::EventStream::new((0..100).map(event).collect(), spikemix::events::Sensor::new(34, 34));
+    for (part, n) in [("train", 9), ("test", 3)] {
+        for class in ["a", "b"] {
+            let folder = dir.join("d").join(part).join(class);
+            std::fs::create_dir_all(&folder)?;
+            for i in 0..n {
+                spikemix::events::save(folder.join(format!("{i}.bin")), &stream, &spikemix::events::atis::FORMAT)?;
+            }
+        }
+    }
+    let args = ["datasets", "check", "folder", "--dir", "d", "--sensor", "34x34", "--all"];
+    works(dir, &args)?;
+    let cut = |file: String| -> Outcome {
+        let path = dir.join(file);
+        let bytes = std::fs::read(&path)?;
+        Ok(std::fs::write(&path, &bytes[..252])?)
+    };
+    (0..9).try_for_each(|i| cut(format!("d/train/b/{i}.bin")))?;
+    (1..3).try_for_each(|i| cut(format!("d/test/a/{i}.bin")))?;
+    let o = run(dir, &args)?;
+    let (out, err) = (String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
+    check(o.status.code() == Some(1) && err.contains("d: not as the manifest of folder says in 2 respects"), &o)?;
+    let named: Vec<_> = out.lines().filter(|l| l.starts_with("damaged: ")).collect();
+    check(named.len() == 11 && named[10] == "damaged: and 1 more", &named)?;
+    check(named[0].ends_with("d/train/b/0.bin: byte 250: the file ends after 2 of an event's 5 bytes"), &named)?;
+    check(out.contains("train: 18 samples") && out.contains("18 of them read, 50 to 100 events each, 9 damaged"), &out)?;
+    check(out.contains("not as expected: 2 test recordings are cut off or damaged"), &out)
+}
+
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
         Trial::test("cli::help", help),
         Trial::test("cli::usage", usage),
         Trial::test("cli::tables_and_rebase", tables_and_rebase),
         Trial::test("cli::wrong_input", wrong_input),
+        Trial::test("cli::spike_trains", spike_trains),
+        Trial::test("cli::damaged_folder", damaged_folder),
         Trial::test("cli::train_eval_inspect", train_eval_inspect),
         Trial::test("cli::profile", profile),
         Trial::test("cli::picture", picture),

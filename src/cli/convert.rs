@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 ///
 /// The format read is known by the file's content, the format written by the name of the output or by --to. The written file is read
 /// back and compared event for event. Events that the format cannot hold (a place beyond its bits, a time beyond its last) are an error,
-/// and nothing is written; --rebase helps where times count from the year 1970.
+/// and nothing is written; --rebase helps where times count from the year 1970. A file that is there already is not overwritten without
+/// --force.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -30,6 +31,9 @@ pub(super) struct ConvertArgs {
     /// Count times from the earliest event on, which becomes 0
     #[arg(long)]
     rebase: bool,
+    /// Overwrite an existing file
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     reading: Reading,
     /// Print one JSON object
@@ -50,6 +54,10 @@ pub(super) fn run(a: &ConvertArgs) -> Result<()> {
         })?,
     };
     not_over(&a.input, &a.output, "convert to")?;
+    // What is no file is refused when it comes to writing.
+    if a.output.is_file() && !a.force {
+        return Err(Error::config(a.output.display().to_string(), "there is a file of this name already; --force overwrites it"));
+    }
     let mut stream = a.reading.open(&a.input)?;
     let beyond = || {
         Error::format(&a.input, 0, "--rebase: from the earliest event to the latest is more than 64 bits of microseconds hold")

@@ -7,6 +7,9 @@ use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// How many damaged recordings are named.
+const NAMED: usize = 10;
+
 /// List the datasets that recipes can name, or check a folder against what is known of one.
 #[derive(Args)]
 #[command(
@@ -142,7 +145,8 @@ fn text(r: &CheckReport) -> String {
             Some(n) => format!("published: {n}"),
         };
         let events = p.events.map_or(String::new(), |[least, most]| format!(", {least} to {most} events each"));
-        s += &format!("{}: {} samples ({expected}), {} of them read{events}\n", p.part, p.samples, p.read);
+        let damaged = if p.damaged > 0 { format!(", {} damaged", p.damaged) } else { String::new() };
+        s += &format!("{}: {} samples ({expected}), {} of them read{events}{damaged}\n", p.part, p.samples, p.read);
         let classes: Vec<String> = p.classes.iter().map(|(name, n)| format!("{name} {n}")).collect();
         s += &format!("  {}{}\n", if p.by_step { "steps: " } else { "" }, classes.join(", "));
     }
@@ -159,6 +163,10 @@ fn text(r: &CheckReport) -> String {
     for (n, first) in kinds.values() {
         let more = if *n > 1 { format!(" (and {} more samples)", n - 1) } else { String::new() };
         s += &format!("warning: {first}{more}\n");
+    }
+    r.damaged.iter().take(NAMED).for_each(|d| s += &format!("damaged: {d}\n"));
+    if r.damaged.len() > NAMED {
+        s += &format!("damaged: and {} more\n", r.damaged.len() - NAMED);
     }
     r.problems.iter().for_each(|p| s += &format!("not as expected: {p}\n"));
     r.disagreements.iter().for_each(|d| s += &format!("known to differ: {d}\n"));

@@ -32,7 +32,7 @@ pub(super) struct InferArgs {
     checkpoint: PathBuf,
     /// An event file of any known format, or - for standard input
     file: PathBuf,
-    /// The recording's format; by default told by its first 64 KiB
+    /// The recording's format; by default told by the bytes that mark it, or where it has none (ATIS, text) by its first 64 KiB
     #[arg(long, value_name = "NAME")]
     format: Option<String>,
     /// Steps to run at once

@@ -1,10 +1,13 @@
 //! `spikemix inspect`.
 
+mod trains;
+
 use super::{Reading, print, print_json, say, table};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, is_one};
+use crate::data::shd;
 use crate::encode::{SplitBy, render};
 use crate::error::{Error, Result};
-use crate::events::{EventStats, EventStream};
+use crate::events::{self, EventStats, EventStream};
 use crate::files::{not_over, write_atomic};
 use crate::profile::report::count;
 use clap::{Args, ValueEnum};
@@ -25,9 +28,9 @@ enum Cut {
 
 /// Look into an event file or a checkpoint.
 ///
-/// Of an event file: format, sensor, number of events, duration, rate, polarities, how the columns of a table were told, what else is in it
+/// Of a set of spike trains (SHD, SSC; also .gz): samples, classes, units, spikes and durations. Of an event file: format, sensor, number of events, duration, rate, polarities, how the columns of a table were told, what else is in it
 /// (frames, IMU samples), and what is damaged; --png and --gif draw accumulated
-/// frames, side by side or one after another (on events red, off events blue). Of a checkpoint: the network's spec, parameters by module, and what it says about itself.
+/// frames, side by side or one after another (on events red, off events blue), with their times from the first event on. Of a checkpoint: the network's spec, parameters by module, and what it says about itself.
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("picture").multiple(true))]
 #[command(after_help = "\
@@ -38,7 +41,7 @@ Examples:
   spikemix inspect events.txt --columns tyxp
   spikemix inspect runs/gestures-0/best.safetensors --json")]
 pub(super) struct InspectArgs {
-    /// An event file of any known format, or a .safetensors checkpoint
+    /// An event file of any known format, a set of spike trains (SHD, SSC; also .gz), or a checkpoint
     file: PathBuf,
     /// Draw accumulated frames of the events to this file, side by side
     #[arg(long, value_name = "FILE", group = "picture")]
@@ -67,7 +70,8 @@ pub(super) struct InspectArgs {
 
 /// Runs the command.
 pub(super) fn run(a: &InspectArgs) -> Result<()> {
-    if a.file.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
+    // A damaged one is told by its name.
+    if a.file.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) || is_one(&a.file) {
         if a.png.is_some() || a.gif.is_some() {
             return Err(Error::usage("--png and --gif draw events; a checkpoint has none"));
         }
@@ -90,7 +94,19 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
     if a.png.is_some() && a.png == a.gif {
         return Err(Error::usage("--png and --gif name one file"));
     }
-    let stream = a.reading.open(&a.file)?;
+    let stream = match a.reading.open(&a.file) {
+        Ok(stream) => stream,
+        Err(e) => {
+            let Some(found) = spike_trains(a) else { return Err(e) };
+            if a.png.is_some() || a.gif.is_some() {
+                return Err(Error::usage("--png and --gif draw events of a camera; these are spike trains"));
+            }
+            return match found {
+                (_, Some(damage)) if a.reading.strict => Err(damage),
+                found => trains::show(found, a.json),
+            };
+        }
+    };
     if let (Some(us), true, Some((first, last))) =
         (a.slice_us, a.png.is_some() || a.gif.is_some(), stream.events.first().zip(stream.events.last()))
         && last.t.abs_diff(first.t) / us >= render::MOST_SLICES as u64
@@ -114,6 +130,13 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
     print(&events_text(&stats, stream.sensor_declared))
 }
 
+/// What is no recording may be a set of spike trains; not what is read as something else on demand, nor a pipe, whose bytes are gone.
+fn spike_trains(a: &InspectArgs) -> Option<shd::Found> {
+    let Reading { format, columns, stream, .. } = &a.reading;
+    let open = columns.is_none() && stream.is_none() && format.as_deref().is_none_or(|f| f == events::hdf5::FORMAT.name);
+    (open && a.file.is_file() && shd::is_hdf5(&a.file)).then(|| shd::trains(&a.file).ok())?
+}
+
 /// So many frames that shapes can be seen in each.
 fn moving(stream: &EventStream) -> u16 {
     let pixels = u64::from(stream.sensor.width) * u64::from(stream.sensor.height);
@@ -129,6 +152,7 @@ fn style(a: &InspectArgs, stream: &EventStream, frames: u16) -> render::Style {
     render::Style {
         cut: a.slice_us.map_or(into, render::Cut::Every),
         rows_from_below: stream.rows_from_below(),
+        legend: true,
         ..render::Style::default()
     }
 }
@@ -149,7 +173,7 @@ fn drawn(path: &Path, told: &str, write: impl FnOnce(&mut Cursor<Vec<u8>>) -> Re
     let mut out = Cursor::new(Vec::new());
     write(&mut out).map_err(|e| Error::format(path, 0, format!("cannot be drawn: {e}")))?;
     write_atomic(path, out.get_ref())?;
-    say(&format!("drew {}: {told} in order of time; on events red, off events blue", path.display()));
+    say(&format!("drew {}: {told} in order of time, from the first event on; on events red, off events blue", path.display()));
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! Whether a folder holds what its dataset's manifest says.
 
 use super::{Dataset, DatasetSpec, Recording, Split, entry, open};
+use crate::error::ErrorKind as Wrong;
+use crate::events::DecodeError;
 use crate::{Error, Result};
 use md5::{Digest, Md5};
 use rayon::prelude::*;
@@ -18,6 +20,8 @@ pub struct CheckReport {
     pub parts: Vec<PartReport>,
     /// Files whose published MD5 sums they have; those that are not there are not looked for.
     pub checksums: Vec<String>,
+    /// The recordings that were read and are cut off or damaged, with the byte; `problems` counts them.
+    pub damaged: Vec<String>,
     /// What is missing or wrong, a sentence each; empty where all is as the manifest says.
     pub problems: Vec<String>,
     /// What was left out or rounded in files that were read.
@@ -41,6 +45,8 @@ pub struct PartReport {
     pub by_step: bool,
     /// Samples that were read: the first of each class, or all.
     pub read: usize,
+    /// How many of those that were looked at are cut off or damaged.
+    pub damaged: usize,
     /// The fewest and the most events of those that were read; none where samples are no events.
     pub events: Option<[usize; 2]>,
 }
@@ -102,25 +108,51 @@ fn checked(dataset: &dyn Dataset, part: Split, expected: Option<usize>, all: boo
     let chosen: Vec<usize> = (0..samples).filter(|&i| probed.insert(labels[i]) || all).collect();
     let read: Vec<_> = chosen.par_iter().map(|&i| (i, dataset.load(i).map(counted))).collect();
     let mut events: Option<[usize; 2]> = None;
+    // Samples cut out of one recording share its damage.
+    let mut damaged = BTreeSet::new();
     for (i, result) in &read {
         match result {
-            Ok(Some((0, _))) => report.problems.push(format!("{}: no events", dataset.describe(*i))),
-            Ok(Some((n, warnings))) => {
-                events = Some(events.map_or([*n; 2], |[least, most]| [least.min(*n), most.max(*n)]));
-                report.warnings.extend(warnings.iter().map(|w| format!("{}: {w}", dataset.describe(*i))));
+            Ok(Some(found)) => {
+                let n = found.events;
+                let damage = found.damage.as_ref().map(|e| {
+                    let file = dataset.source(*i).and_then(|s| s.file).map(|f| f.display().to_string());
+                    damaged.insert(format!("{}: {e}", file.unwrap_or_else(|| dataset.describe(*i))));
+                    e.to_string()
+                });
+                let said = found.warnings.iter().filter(|w| damage.as_ref().is_none_or(|d| !w.starts_with(d)));
+                report.warnings.extend(said.map(|w| format!("{}: {w}", dataset.describe(*i))));
+                match n {
+                    0 if damage.is_none() => report.problems.push(format!("{}: no events", dataset.describe(*i))),
+                    _ => events = Some(events.map_or([n; 2], |[least, most]| [least.min(n), most.max(n)])),
+                }
             }
             Ok(None) => {}
+            Err(e) if matches!(e.kind(), Wrong::Format { .. }) => {
+                damaged.insert(e.to_string());
+            }
             Err(e) => report.problems.push(e.to_string()),
         }
     }
-    let read = read.iter().filter(|r| r.1.is_ok()).count();
-    PartReport { part, samples, expected, classes, by_step, read, events }
+    let (read, n) = (read.iter().filter(|r| r.1.is_ok()).count(), damaged.len());
+    if n > 0 {
+        let are = if n == 1 { "recording is" } else { "recordings are" };
+        report.problems.push(format!("{n} {part} {are} cut off or damaged"));
+    }
+    report.damaged.extend(damaged);
+    PartReport { part, samples, expected, classes, by_step, read, damaged: n, events }
 }
 
-/// The number of events and the warnings of a recording; none where it is no events.
-fn counted(recording: Recording) -> Option<(usize, Vec<String>)> {
+/// What is asked of a recording of events.
+struct Found {
+    events: usize,
+    warnings: Vec<String>,
+    damage: Option<DecodeError>,
+}
+
+/// None of a recording that is no events.
+fn counted(recording: Recording) -> Option<Found> {
     match recording {
-        Recording::Events(s) => Some((s.events.len(), s.warnings)),
+        Recording::Events(s) => Some(Found { events: s.events.len(), warnings: s.warnings, damage: s.damage }),
         Recording::Array(_) => None,
     }
 }
@@ -158,6 +190,7 @@ fn md5(dir: &Path, file: &str) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::{Event, EventStream, Sensor, atis};
 
     #[test]
     fn what_is_missing_is_said_once() {
@@ -165,6 +198,39 @@ mod tests {
         assert!(r.parts.is_empty() && r.problems.len() == 1, "{r:?}");
         assert!(r.problems[0].contains("download Train.zip"));
         assert!(check("nnmist", Path::new("/"), None, false).unwrap_err().to_string().contains("did you mean"));
+    }
+
+    #[test]
+    fn damaged_recordings_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let event = |i: i64| Event { t: i * 10, x: i as u16 % 30, y: 3, p: i % 2 == 0 };
+        let stream = EventStream::new((0..100).map(event).collect(), Sensor::new(34, 34));
+        let bytes = atis::FORMAT.encode.unwrap()(&stream).unwrap();
+        for (part, n) in [("Train", 3), ("Test", 1)] {
+            for class in 0..10 {
+                let folder = dir.path().join(part).join(class.to_string());
+                std::fs::create_dir_all(&folder).unwrap();
+                (0..n).for_each(|i| std::fs::write(folder.join(format!("{i}.bin")), &bytes).unwrap());
+            }
+        }
+        let at = |file: &str| dir.path().join(file);
+        let seen = |all| check("nmnist", dir.path(), None, all).unwrap();
+        assert!(seen(true).damaged.is_empty() && seen(true).problems.iter().all(|p| p.contains("are published")));
+        std::fs::write(at("Train/4/1.bin"), &bytes[..252]).unwrap();
+        std::fs::write(at("Test/7/0.bin"), b"").unwrap();
+        std::fs::write(at("Test/8/0.bin"), &bytes[..252]).unwrap();
+        let said = |file: &str, what: &str| format!("{}: byte {what}", at(file).display());
+        let cut = "250: the file ends after 2 of an event's 5 bytes";
+        let test = [said("Test/7/0.bin", "0: the file is empty"), said("Test/8/0.bin", cut)];
+        let r = seen(true);
+        assert_eq!(r.damaged, [&[said("Train/4/1.bin", cut)][..], &test].concat());
+        assert_eq!(r.parts.iter().map(|p| (p.read, p.damaged)).collect::<Vec<_>>(), [(30, 1), (9, 2)]);
+        for words in ["1 train recording is cut off or damaged", "2 test recordings are cut off or damaged"] {
+            assert!(r.problems.iter().any(|p| p == words), "{r:?}");
+        }
+        assert!(r.warnings.is_empty(), "{r:?}");
+        // The first of each class alone.
+        assert_eq!(seen(false).damaged, test);
     }
 
     #[test]

@@ -152,6 +152,7 @@ impl Dataset for Gestures {
         events.retain(|e| self.sensor.holds(e));
         let mut stream = EventStream::new(events, self.sensor);
         stream.warnings.clone_from(&parts.warnings);
+        stream.damage.clone_from(&parts.damage);
         Ok(Recording::Events(stream))
     }
     fn describe(&self, i: usize) -> String {

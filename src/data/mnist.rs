@@ -27,9 +27,15 @@ pub(super) fn unpacked_so_far(dir: &Path, name: &str, get: &str) -> Result<(Path
         let what = format!("no {name} or {name}.gz in it; {get}");
         return Err(Error::config(dir.display().to_string(), what));
     }
-    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+    let (bytes, damage) = read_so_far(&path)?;
+    Ok((path, bytes, damage))
+}
+
+/// The bytes of a file, unpacked where they are a gzip stream; what is wrong with that.
+pub(super) fn read_so_far(path: &Path) -> Result<(Vec<u8>, Option<Error>)> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Ok((path, bytes, None));
+        return Ok((bytes, None));
     }
     let mut out = Vec::new();
     // No more than deflate can make of it.
@@ -40,9 +46,9 @@ pub(super) fn unpacked_so_far(dir: &Path, name: &str, get: &str) -> Result<(Path
             true => "the file is cut off here, within its gzip stream".into(),
             false => format!("damaged gzip: {e}"),
         };
-        Error::format(&path, at as u64, what)
+        Error::format(path, at as u64, what)
     });
-    Ok((path, out, damage))
+    Ok((out, damage))
 }
 
 /// The shape of an IDX array of bytes, and the array.

@@ -1,11 +1,15 @@
 //! Spiking Heidelberg Digits and Spiking Speech Commands: HDF5 of `spikes/times` (seconds), `spikes/units` (700 of a model
 //! of the cochlea) and `labels`.
 
-use super::mnist::unpacked_so_far;
+use super::mnist::{read_so_far, unpacked_so_far};
 use super::trains::Trains;
 use super::{Dataset, DatasetSpec, Entry, Manifest, Split};
 use crate::events::{DecodeError, hdf5};
 use crate::{Error, Result};
+use flate2::bufread::MultiGzDecoder;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 
 /// The registry's entry of SHD.
 pub static SHD: Entry = Entry {
@@ -29,21 +33,48 @@ pub static SSC: Entry = Entry {
 
 const UNITS: usize = 700;
 
+/// Spike trains, and what is wrong with their file behind them.
+pub type Found = (hdf5::SpikeTrains, Option<Error>);
+
+/// Whether a file is HDF5, packed by gzip or not.
+pub fn is_hdf5(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let (mut file, mut head) = (BufReader::new(file), Vec::new());
+    let packed = file.fill_buf().is_ok_and(|b| b.starts_with(&[0x1f, 0x8b]));
+    let bytes: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    // What is there before damage will do.
+    let _ = bytes.take(1024).read_to_end(&mut head);
+    (hdf5::FORMAT.sniff)(&head, false)
+}
+
+/// The spike trains of any file that is laid out as SHD's, packed by gzip or not.
+///
+/// # Errors
+/// A file that cannot be read, or of which no sample can.
+pub fn trains(path: &Path) -> Result<Found> {
+    let (bytes, packing) = read_so_far(path)?;
+    found(path, bytes, packing)
+}
+
+fn found(path: &Path, bytes: Vec<u8>, packing: Option<Error>) -> Result<Found> {
+    let error = |e: DecodeError| Error::format(path, e.offset, e.message);
+    match (hdf5::spike_trains(bytes), packing) {
+        // What is wrong inside comes of what is wrong with the packing.
+        (Ok(found), Some(packing)) => Ok((found, Some(packing))),
+        (Err(_), Some(packing)) => Err(packing),
+        (found, None) => {
+            let mut found = found.map_err(error)?;
+            let damage = found.damage.take().map(error);
+            Ok((found, damage))
+        }
+    }
+}
+
 fn read(spec: &DatasetSpec, manifest: &Manifest, name: &str, length: f64) -> Result<Box<dyn Dataset>> {
     let dir = spec.folder(manifest)?;
     let get = manifest.get.replace("{dir}", &dir.display().to_string());
     let (path, bytes, packing) = unpacked_so_far(&dir, name, &get)?;
-    let error = |e: DecodeError| Error::format(&path, e.offset, e.message);
-    let (found, damage) = match (hdf5::spike_trains(bytes), packing) {
-        // What is wrong inside comes of what is wrong with the packing.
-        (Ok(found), Some(packing)) => (found, Some(packing)),
-        (Err(_), Some(packing)) => return Err(packing),
-        (found, None) => {
-            let mut found = found.map_err(error)?;
-            let damage = found.damage.take().map(error);
-            (found, damage)
-        }
-    };
+    let (found, damage) = found(&path, bytes, packing)?;
     let read = found.labels.len();
     let warnings = match damage {
         Some(e) if spec.strict => return Err(e),

@@ -9,6 +9,7 @@
 //! [`StepEncoder`] know it. The tests here compare it with a slow reference, and whole recordings with streams.
 
 pub mod frame;
+mod letters;
 pub mod raster;
 pub mod render;
 mod stream;

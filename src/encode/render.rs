@@ -1,7 +1,7 @@
 //! Pictures of recordings for people: slices of accumulated events, side by side or one after another, as `spikemix inspect
 //! FILE --png` and `--gif` show them.
 
-use super::{CHANNELS, SplitBy, Window, frame, slices};
+use super::{CHANNELS, SplitBy, Window, frame, letters, slices};
 use crate::events::{Event, EventStream, Sensor};
 use image::{Rgb, RgbImage};
 use std::ops::Range;
@@ -17,6 +17,8 @@ pub struct Style {
     pub frame_width: u32,
     /// Whether rows are counted from below, as in AEDAT 2 files; they are drawn upright all the same.
     pub rows_from_below: bool,
+    /// Whether the time of each frame is written below it, from the first event on, and once the colours of the polarities.
+    pub legend: bool,
 }
 
 /// How a recording is cut into the slices shown.
@@ -30,7 +32,7 @@ pub enum Cut {
 
 impl Default for Style {
     fn default() -> Self {
-        Style { cut: Cut::Into(8, SplitBy::Time), columns: 4, frame_width: 256, rows_from_below: false }
+        Style { cut: Cut::Into(8, SplitBy::Time), columns: 4, frame_width: 256, rows_from_below: false, legend: false }
     }
 }
 
@@ -41,6 +43,7 @@ const PAPER: [f32; 3] = [255.0, 255.0, 255.0];
 const ON: [f32; 3] = [200.0, 30.0, 40.0];
 const OFF: [f32; 3] = [20.0, 80.0, 190.0];
 const GRID: Rgb<u8> = Rgb([205, 205, 205]);
+const WRITING: Rgb<u8> = Rgb([34, 38, 46]);
 const GAP: u32 = 4;
 /// The longest side a frame is reduced to before it is drawn.
 const LARGEST: u32 = 1024;
@@ -55,9 +58,21 @@ pub fn sheet(stream: &EventStream, style: &Style) -> RgbImage {
     let n = drawing.frames() as u32;
     let columns = (style.columns.max(1) as u32).min(n).max(1);
     let rows = n.div_ceil(columns);
-    let mut sheet = RgbImage::from_pixel(columns * (w + GAP) + GAP, rows * (h + GAP) + GAP, GRID);
+    let legend = style.legend.then(|| Legend::of(&drawing, 0));
+    let line = legend.as_ref().map_or(0, Legend::line);
+    // Frames of few pixels stand as far apart as what is written below them.
+    let (across, down) = (legend.as_ref().map_or(w, |l| w.max(l.times)) + GAP, h + line + GAP);
+    let least = legend.as_ref().map_or(0, |l| l.colours + GAP);
+    let mut sheet = RgbImage::from_pixel((columns * across).max(least) + GAP, rows * down + line + GAP, GRID);
     for i in 0..n {
-        drawing.draw(i as usize, &mut sheet, GAP + i % columns * (w + GAP), GAP + i / columns * (h + GAP));
+        let (left, top) = (GAP + i % columns * across, GAP + i / columns * down);
+        drawing.draw(i as usize, &mut sheet, left, top);
+        if let Some(l) = &legend {
+            l.write_time(&mut sheet, &drawing.times[i as usize], [left, top + h]);
+        }
+    }
+    if let Some(l) = &legend {
+        l.write_colours(&mut sheet, [GAP, rows * down]);
     }
     sheet
 }
@@ -65,17 +80,96 @@ pub fn sheet(stream: &EventStream, style: &Style) -> RgbImage {
 /// The slices of a [`sheet`] as pictures of their own, to be shown one after another.
 pub fn movie(stream: &EventStream, style: &Style) -> impl Iterator<Item = RgbImage> {
     let drawing = Drawing::of(stream, style);
+    let legend = style.legend.then(|| Legend::of(&drawing, 1));
     (0..drawing.frames()).map(move |i| {
         let (w, h) = drawing.size();
-        let mut image = RgbImage::new(w, h);
+        let Some(l) = &legend else {
+            let mut image = RgbImage::new(w, h);
+            drawing.draw(i, &mut image, 0, 0);
+            return image;
+        };
+        let mut image = RgbImage::from_pixel(w.max(l.times + GAP + l.colours), h + l.line(), GRID);
         drawing.draw(i, &mut image, 0, 0);
+        l.write_time(&mut image, &drawing.times[i], [0, h]);
+        let right = image.width() - l.colours;
+        l.write_colours(&mut image, [right, h]);
         image
     })
+}
+
+/// How large a legend is.
+struct Legend {
+    /// By how much letters are enlarged.
+    scale: u32,
+    /// Pixels that the longest time is wide.
+    times: u32,
+    /// Pixels that the colours are wide with their names.
+    colours: u32,
+}
+
+impl Legend {
+    /// As large as frames allow, times and `beside` times the colours side by side.
+    fn of(drawing: &Drawing, beside: u32) -> Self {
+        let w = drawing.size().0;
+        let at = |scale: u32| {
+            let times = drawing.times.iter().map(|t| letters::width(t, scale)).max().unwrap_or(0) + 2 * scale;
+            let colours = letters::width("on off", scale) + 2 * (letters::HEIGHT + 2) * scale + 3 * scale;
+            Legend { scale, times, colours }
+        };
+        let largest = (w / 120).min(2 + w / 640).clamp(1, 3);
+        (2..=largest).rev().map(at).find(|l| l.times + beside * (l.colours + GAP) <= w).unwrap_or(at(1))
+    }
+    /// The height of a line.
+    fn line(&self) -> u32 {
+        (letters::HEIGHT + 4) * self.scale
+    }
+    fn write_time(&self, image: &mut RgbImage, time: &str, [left, top]: [u32; 2]) {
+        letters::write(image, time, [left + self.scale, top + 2 * self.scale], self.scale, WRITING);
+    }
+    fn write_colours(&self, image: &mut RgbImage, [mut left, top]: [u32; 2]) {
+        let (side, top) = (letters::HEIGHT * self.scale, top + 2 * self.scale);
+        for (name, colour) in [("on", ON), ("off", OFF)] {
+            letters::fill(image, [left, top], [side; 2], Rgb(colour.map(|v| v as u8)));
+            letters::write(image, name, [left + side + 2 * self.scale, top], self.scale, WRITING);
+            left += side + 8 * self.scale + letters::width(name, self.scale);
+        }
+    }
+}
+
+/// When each slice begins and ends, counted from the first event on, in the unit that suits the last.
+fn times(events: &[Event], slices: &[Range<usize>], cut: Cut) -> Vec<String> {
+    let (first, n) = (events.first().map_or(0, |e| e.t), slices.len() as u64);
+    let since = |e: Option<&Event>| e.map_or(0, |e| e.t.abs_diff(first));
+    let whole = since(events.last());
+    let share = |i: u64| (u128::from(whole) * u128::from(i) / u128::from(n.max(1))) as u64;
+    let spans: Vec<[u64; 2]> = (0..n)
+        .zip(slices)
+        .map(|(i, r)| match cut {
+            Cut::Into(_, SplitBy::Time) => [share(i), share(i + 1)],
+            Cut::Into(_, SplitBy::Number) => {
+                let of = events.get(r.clone()).unwrap_or_default();
+                [since(of.first()), since(of.last())]
+            }
+            Cut::Every(us) => [us.saturating_mul(i), us.saturating_mul(i + 1)],
+        })
+        .collect();
+    let end = spans.last().map_or(0, |s| s[1]);
+    let (unit, name) = match end {
+        0..10_000 => (1.0, "us"),
+        10_000..10_000_000 => (1e3, "ms"),
+        _ => (1e6, "s"),
+    };
+    let step = end as f64 / n.max(1) as f64 / unit;
+    let digits = if unit == 1.0 || step >= 100.0 { 0 } else { 1 + usize::from(step < 10.0) + usize::from(step < 1.0) };
+    let say = |us: u64| format!("{:.digits$}", us as f64 / unit);
+    spans.iter().map(|[a, b]| format!("{}-{} {name}", say(*a), say(*b))).collect()
 }
 
 /// Counts of events `[T, H, W, 2]` and how they are drawn.
 struct Drawing {
     counts: Vec<f32>,
+    /// When each slice is.
+    times: Vec<String>,
     w: u32,
     h: u32,
     zoom: [u32; 2],
@@ -100,7 +194,8 @@ impl Drawing {
         let counts = frame::frames(&stream.events, &slices, &window);
         let zoom = (style.frame_width / w).clamp(1, 16);
         let full = full_ink(&counts);
-        Drawing { counts, w, h, zoom: [zoom, zoom.max(LOWEST.div_ceil(h))], full, from_below: style.rows_from_below }
+        let times = times(&stream.events, &slices, style.cut);
+        Drawing { counts, times, w, h, zoom: [zoom, zoom.max(LOWEST.div_ceil(h))], full, from_below: style.rows_from_below }
     }
 
     fn size(&self) -> (u32, u32) {
@@ -173,7 +268,8 @@ mod tests {
     #[test]
     fn colours_and_layout() {
         let stream = EventStream::new(vec![e(0, 0, true), e(9, 2, false)], Sensor::new(3, 12));
-        let style = Style { cut: Cut::Into(2, SplitBy::Number), columns: 2, frame_width: 6, rows_from_below: false };
+        let style =
+            Style { cut: Cut::Into(2, SplitBy::Number), columns: 2, frame_width: 6, rows_from_below: false, legend: false };
         let image = sheet(&stream, &style);
         assert_eq!(image.dimensions(), (2 * (6 + GAP) + GAP, 24 + 2 * GAP));
         let red = image.get_pixel(GAP, GAP + 2);
@@ -187,6 +283,50 @@ mod tests {
         sheet(&EventStream::default(), &Style::default());
         let wide = EventStream::new(vec![e(0, 9999, true)], Sensor::new(10_000, 2));
         assert!(sheet(&wide, &Style::default()).width() < 5000);
+    }
+
+    /// The pictures of before stand above and beside what is written, of small sensors too.
+    #[test]
+    fn legends() {
+        for (sensor, frame_width) in [(Sensor::new(1, 1), 256), (Sensor::new(28, 28), 256), (Sensor::new(1280, 720), 384)] {
+            let events = vec![e(5, 0, true), e(90_000, 0, false), e(299_995, 0, true), e(300_005, 0, true)];
+            let stream = EventStream::new(events.into_iter().map(|e| Event { y: 0, ..e }).collect(), sensor);
+            let plain = Style { cut: Cut::Into(4, SplitBy::Time), columns: 2, frame_width, ..Style::default() };
+            let style = Style { legend: true, ..plain.clone() };
+            let (without, with) = (sheet(&stream, &plain), sheet(&stream, &style));
+            let (w, h) = Drawing::of(&stream, &plain).size();
+            let l = Legend::of(&Drawing::of(&stream, &style), 0);
+            let across = w.max(l.times) + GAP;
+            let size = (2 * across + GAP, 2 * (h + l.line() + GAP) + l.line() + GAP);
+            assert_eq!(with.dimensions(), size, "{sensor}");
+            for (x, y) in (0..2 * h).flat_map(|y| (0..2 * w).map(move |x| (x, y))) {
+                let place = |across: u32, down: u32| (GAP + x / w * across + x % w, GAP + y / h * down + y % h);
+                let (a, b) = (place(w + GAP, h + GAP), place(across, h + l.line() + GAP));
+                assert_eq!(without.get_pixel(a.0, a.1), with.get_pixel(b.0, b.1), "{sensor}: {x}, {y}");
+            }
+            // All of it is there: the colours' names end within the picture, and so do times.
+            let dark = |image: &RgbImage| image.enumerate_pixels().filter(|p| *p.2 == WRITING).map(|p| p.0).max();
+            assert!(dark(&with).is_some_and(|x| x < with.width() - GAP));
+            let plain: Vec<_> = movie(&stream, &plain).collect();
+            for (i, frame) in movie(&stream, &style).enumerate() {
+                assert!(frame.width() >= w && frame.height() > h && dark(&frame).is_some_and(|x| x < frame.width()));
+                assert!(plain[i].enumerate_pixels().all(|(x, y, c)| frame.get_pixel(x, y) == c), "{sensor}: {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_of_frames() {
+        let at = |t: &[i64]| t.iter().map(|t| e(*t, 0, true)).collect::<Vec<_>>();
+        let said = |events: &[Event], slices: &[Range<usize>], cut| times(events, slices, cut).join(", ");
+        let ms = at(&[50, 30_050, 90_050, 300_050]);
+        assert_eq!(said(&ms, &[0..2, 2..4], Cut::Into(2, SplitBy::Time)), "0-150 ms, 150-300 ms");
+        assert_eq!(said(&ms, &[0..2, 2..4], Cut::Into(2, SplitBy::Number)), "0-30 ms, 90-300 ms");
+        assert_eq!(said(&ms, &[0..1, 1..2], Cut::Every(12_500)), "0.0-12.5 ms, 12.5-25.0 ms");
+        assert_eq!(said(&at(&[1, 9]), &[0..1, 1..2], Cut::Into(2, SplitBy::Time)), "0-4 us, 4-8 us");
+        let ends = at(&[i64::MIN, i64::MAX]);
+        assert_eq!(said(&ends, &[0..1, 1..2], Cut::Into(2, SplitBy::Time)), "0-9223372036855 s, 9223372036855-18446744073710 s");
+        assert_eq!(said(&[], &[0..0, 0..0], Cut::Into(1, SplitBy::Number)), "0-0 us, 0-0 us");
     }
 
     #[test]

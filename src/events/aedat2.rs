@@ -27,6 +27,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<Aedat2Decoder>::default(),
     encode: None,
     keeps_sensor: false,
+    marked: true,
 };
 
 const MAGIC: [&[u8]; 2] = [b"#!AER-DAT2.", b"#!AER-DAT1."];

@@ -19,6 +19,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<Aedat3Decoder>::default(),
     encode: Some(encode),
     keeps_sensor: true,
+    marked: true,
 };
 
 const MAGIC: &[u8] = b"#!AER-DAT3.";
@@ -349,6 +350,23 @@ mod tests {
         assert!(decode(&FORMAT, &bad).unwrap_err().message.contains("event size -8"));
         assert!(decode(&FORMAT, b"hello").unwrap_err().message.contains("AER-DAT"));
         assert!(decode(&FORMAT, b"#!AER-DAT2.0\r\n").is_err());
+    }
+
+    /// A file that ends within its first packet, be it behind the packet's header or within it, is not taken for one without packets.
+    #[test]
+    fn a_first_packet_that_is_cut_is_missed() {
+        for (kind, size) in [(1, 8), (0, 8), (2, 100)] {
+            let head = file(&[]);
+            let whole = file(&[packet(kind, size, 0, [2, 2, 2], &vec![1; 2 * size as usize / 4])]);
+            assert_eq!(in_pieces(&FORMAT, &head, 9), (vec![], Ok(())));
+            for n in head.len() + 1..whole.len() {
+                let e = in_pieces(&FORMAT, &whole[..n], 9).1.unwrap_err();
+                assert!(
+                    e.offset >= head.len() as u64 && e.offset <= n as u64 && e.message.starts_with("the file ends"),
+                    "{n}: {e}"
+                );
+            }
+        }
     }
 
     #[test]

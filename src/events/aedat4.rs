@@ -23,6 +23,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<Aedat4Decoder>::default(),
     encode: Some(encode),
     keeps_sensor: true,
+    marked: true,
 };
 
 const MAGIC: &[u8] = b"#!AER-DAT4.0\r\n";

@@ -16,6 +16,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<AtisDecoder>::default(),
     encode: Some(encode),
     keeps_sensor: false,
+    marked: false,
 };
 
 const OVERFLOW_ROW: u8 = 240;

@@ -143,6 +143,12 @@ impl Order {
         format!("columns {} {by}; times in {}, {why}", letters.join(" "), unit.name())
     }
 
+    /// The letters that [`parse`](Self::parse) takes for this order.
+    pub fn letters(&self) -> String {
+        let letter = |i| self.at.iter().position(|at| *at == i).map_or('_', |c| ['t', 'x', 'y', 'p'][c]);
+        (0..=self.at.into_iter().max().unwrap_or(0)).map(letter).collect()
+    }
+
     /// The order written as letters, such as `xytp`; an underscore is a column to leave out. `xytp:ms` says the unit of time too (s, ms,
     /// us, ns).
     pub fn parse(letters: &str) -> Option<Order> {
@@ -235,6 +241,7 @@ mod tests {
         assert_eq!((o.at, o.unit), ([3, 0, 1, 2], Some(Unit::Micro)));
         assert!(Order::named(["a", "b", "c", "d"]).is_none());
         assert_eq!(Order::parse("xy_tp").unwrap().at, [3, 0, 1, 4]);
+        assert_eq!(Order::parse("xy_tp__").unwrap().letters(), "xy_tp");
         assert_eq!(Order::parse("xytp:ns").unwrap().unit, Some(Unit::Nano));
         assert!(Order::parse("xytp:h").is_none());
         assert!(Order::parse("xyt").is_none() && Order::parse("ttxyp").is_none());

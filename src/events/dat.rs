@@ -16,6 +16,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<DatDecoder>::default(),
     encode: Some(encode),
     keeps_sensor: true,
+    marked: false,
 };
 
 /// Event types whose records are pixels that changed.

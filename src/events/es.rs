@@ -15,6 +15,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<EsDecoder>::default(),
     encode: None,
     keeps_sensor: false,
+    marked: true,
 };
 
 const MAGIC: &[u8] = b"Event Stream";

@@ -17,6 +17,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<RawDecoder<Evt2>>::default(),
     encode: Some(encode),
     keeps_sensor: true,
+    marked: false,
 };
 
 /// The format EVT2.1.
@@ -28,6 +29,7 @@ pub static FORMAT_21: Format = Format {
     decoder: || Box::<RawDecoder<Evt21>>::default(),
     encode: None,
     keeps_sensor: false,
+    marked: false,
 };
 
 const TIME_HIGH: u32 = 8;

@@ -18,6 +18,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<RawDecoder<Evt3>>::default(),
     encode: Some(encode),
     keeps_sensor: true,
+    marked: false,
 };
 
 const ADDR_Y: u16 = 0x0;
@@ -46,6 +47,7 @@ pub static EXPELLIARMUS: Format = Format {
     decoder: || Box::new(RawDecoder::of(Evt3 { low_drops_count: true, ..Evt3::default() })),
     encode: None,
     keeps_sensor: false,
+    marked: false,
 };
 
 /// The state between words.

@@ -64,7 +64,7 @@ pub fn open_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<EventS
     let table = || options.columns.filter(|_| text::is_text(&piece)).map(|_| &text::FORMAT);
     let format = match options.format.or_else(|| sniff(&piece, Some(path))).or_else(table) {
         Some(f) => f,
-        None => return Err(Error::format(path, 0, unknown(path))),
+        None => return Err(Error::format(path, 0, packed(&piece).unwrap_or_else(|| unknown(path)))),
     };
     let mut decoder = (format.decoder)();
     if options.columns.is_some_and(|order| !decoder.columns(order)) {
@@ -102,9 +102,10 @@ fn finish(
         }
         warnings.push(e.to_string());
     }
-    if let Err(e) = result {
+    let damage = result.err();
+    if let Some(e) = &damage {
         if strict || events.is_empty() {
-            return Err(Error::format(path, e.offset, e.message));
+            return Err(Error::format(path, e.offset, &e.message));
         }
         warnings.push(format!("{e}; the {} events before it are used", events.len()));
     }
@@ -122,7 +123,29 @@ fn finish(
     }
     let sensor_declared = declared.is_some();
     let (read_as, besides) = (decoder.read_as(), decoder.besides());
-    Ok(EventStream { events, sensor, sensor_declared, format: format.name, read_as, besides, warnings })
+    Ok(EventStream { events, sensor, sensor_declared, format: format.name, read_as, besides, warnings, damage })
+}
+
+/// What is said of content that must be unpacked first; none of other content.
+pub(super) fn packed(head: &[u8]) -> Option<String> {
+    // A tar archive has its mark behind the first file's name and times.
+    const KINDS: [(&str, usize, &[u8]); 10] = [
+        ("zip", 0, b"PK\x03\x04"),
+        ("zip", 0, b"PK\x05\x06"),
+        ("gzip", 0, b"\x1f\x8b\x08"),
+        ("bzip2", 0, b"BZh"),
+        ("xz", 0, b"\xfd7zXZ\0"),
+        ("zstd", 0, b"\x28\xb5\x2f\xfd"),
+        ("7z", 0, b"7z\xbc\xaf\x27\x1c"),
+        ("rar", 0, b"Rar!\x1a\x07"),
+        ("lz4", 0, b"\x04\x22\x4d\x18"),
+        ("tar", 257, b"ustar"),
+    ];
+    let (kind, at, mark) = KINDS.iter().find(|(_, at, mark)| head.get(*at..).is_some_and(|h| h.starts_with(mark)))?;
+    let mark: Vec<_> = mark.iter().map(|b| format!("{b:02x}")).collect();
+    let place = if *at > 0 { format!(" at byte {at}") } else { String::new() };
+    let a = if *kind == "xz" { "an" } else { "a" };
+    Some(format!("this is {a} {kind} archive (magic {}{place}); unpack it first", mark.join(" ")))
 }
 
 fn unknown(path: &Path) -> String {
@@ -182,13 +205,35 @@ mod tests {
     }
 
     #[test]
+    fn archives_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let tar = [&[b'a'; 257][..], b"ustar\x0000", &[0; 248]].concat();
+        for (name, bytes, said) in [
+            ("a.csv.gz", b"\x1f\x8b\x08\0\0\0".to_vec(), "this is a gzip archive (magic 1f 8b 08); unpack it first"),
+            ("a.bin", b"PK\x03\x04 no arrays in it, but something else".to_vec(), "a zip archive (magic 50 4b 03 04); unpack"),
+            ("a.tar", tar, "a tar archive (magic 75 73 74 61 72 at byte 257); unpack it first"),
+            ("a.csv.bz2", b"BZh91AY&SY".to_vec(), "a bzip2 archive"),
+            ("a.7z", b"7z\xbc\xaf\x27\x1c".to_vec(), "a 7z archive"),
+        ] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, &bytes).unwrap();
+            let e = open(&path, false).unwrap_err().to_string();
+            assert!(e.contains(&format!("{name}: byte 0: ")) && e.contains(said), "{e}");
+        }
+        // Archives of arrays are read.
+        let path = dir.path().join("a.npz");
+        save(&path, &stream(), &npz::FORMAT).unwrap();
+        assert!(packed(&std::fs::read(&path).unwrap()).is_some() && open(&path, true).is_ok());
+    }
+
+    #[test]
     fn damage_warns_or_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.bin");
         let bytes = atis::FORMAT.encode.unwrap()(&stream()).unwrap();
         std::fs::write(&path, &bytes[..252]).unwrap();
         let s = open(&path, false).unwrap();
-        assert_eq!((s.events.len(), s.warnings.len()), (50, 1));
+        assert_eq!((s.events.len(), s.warnings.len(), s.damage.map(|e| e.offset)), (50, 1, Some(250)));
         assert!(s.warnings[0].contains("byte 250") && s.warnings[0].contains("50 events"), "{}", s.warnings[0]);
         let e = open(&path, true).unwrap_err().to_string();
         assert!(e.contains("a.bin: byte 250: "), "{e}");

@@ -30,6 +30,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<Hdf5Decoder>::default(),
     encode: None,
     keeps_sensor: false,
+    marked: true,
 };
 
 const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";

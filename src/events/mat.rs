@@ -23,6 +23,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<MatDecoder>::default(),
     encode: None,
     keeps_sensor: false,
+    marked: true,
 };
 
 const HEADER: usize = 128;

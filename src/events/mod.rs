@@ -135,6 +135,8 @@ pub struct EventStream {
     pub besides: Vec<String>,
     /// What was wrong with the file, one sentence each, with byte offsets.
     pub warnings: Vec<String>,
+    /// Where the file is cut off or so damaged that what follows was lost; it is among the warnings too.
+    pub damage: Option<DecodeError>,
 }
 
 impl EventStream {
@@ -186,6 +188,8 @@ pub struct Format {
     pub encode: Option<Encode>,
     /// Whether the writer's files declare the sensor's size.
     pub keeps_sensor: bool,
+    /// Whether files begin with bytes that mark this format alone, so that nothing behind them matters to `sniff`.
+    pub marked: bool,
 }
 
 /// Makes a file of a recording, or says what the format cannot hold.

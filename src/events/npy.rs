@@ -18,6 +18,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<NpyDecoder>::default(),
     encode: None,
     keeps_sensor: false,
+    marked: true,
 };
 
 /// Rows looked at to tell the order of columns.

@@ -23,6 +23,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<NpzDecoder>::default(),
     encode: Some(encode),
     keeps_sensor: true,
+    marked: true,
 };
 
 const SENSOR: &str = "sensor";

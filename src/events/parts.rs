@@ -1,6 +1,6 @@
 //! Parts of a long recording, read without the rest.
 
-use super::{Decoder, Event};
+use super::{DecodeError, Decoder, Event};
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -16,6 +16,8 @@ pub struct Parts<D> {
     marks: Vec<Mark<D>>,
     /// What was wrong with the file.
     pub warnings: Vec<String>,
+    /// Where it is cut off or so damaged that what follows was lost; it is among the warnings too.
+    pub damage: Option<DecodeError>,
 }
 
 struct Mark<D> {
@@ -35,7 +37,7 @@ impl<D: Decoder + Clone + Default> Parts<D> {
     pub fn open(path: &Path, strict: bool) -> Result<Self> {
         let io = |e| Error::io(path, e);
         let mut file = File::open(path).map_err(io)?;
-        let (mut decoder, mut marks, mut warnings) = (D::default(), Vec::<Mark<D>>::new(), Vec::new());
+        let (mut decoder, mut marks, mut warnings, mut damage) = (D::default(), Vec::<Mark<D>>::new(), Vec::new(), None);
         let (mut piece, mut events, mut n, mut offset, mut latest) = (Vec::new(), Vec::new(), 0, 0, i64::MIN);
         loop {
             piece.clear();
@@ -57,6 +59,7 @@ impl<D: Decoder + Clone + Default> Parts<D> {
                     return Err(Error::format(path, e.offset, e.message));
                 }
                 warnings.push(format!("{e}; the {n} events before it are used"));
+                damage = Some(e);
                 break;
             }
             if piece.is_empty() {
@@ -75,7 +78,7 @@ impl<D: Decoder + Clone + Default> Parts<D> {
             earliest = earliest.min(mark.earliest);
             mark.earliest = earliest;
         }
-        Ok(Parts { path: path.to_path_buf(), marks, warnings })
+        Ok(Parts { path: path.to_path_buf(), marks, warnings, damage })
     }
 
     /// The events from `begin` on and before `end`, microseconds, in the order of the file.

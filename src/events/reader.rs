@@ -1,12 +1,14 @@
 //! Events from anything that can be read, as the bytes arrive: a file, standard input, a socket.
 
-use super::{Decoder, Event, Format, Sensor, sniff};
+use super::{Decoder, Event, FORMATS, Format, Sensor, file, sniff};
 use crate::{Error, Result};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// As much as is waited for before the format is told.
+/// As much as is waited for before the format is told, where it bears no mark.
 const HEAD: usize = 1 << 16;
+/// As much of it as a header of lines is looked for in.
+const LINES: usize = 1 << 12;
 
 /// Decodes a stream of bytes piece by piece. Damage is treated as by [`open`](super::open): the events before it are kept and there is a
 /// [warning](Reader::warnings), unless `strict`.
@@ -25,8 +27,8 @@ pub struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads from `input`, which errors call `name`. Without a format the first 64 KiB are waited for and looked at; a stream that is to
-    /// be decoded as it comes needs one.
+    /// Reads from `input`, which errors call `name`. Without a format the first bytes are waited for that tell it: those that mark it,
+    /// or of a format without a mark (ATIS, text, what lacks its header) 64 KiB; such a stream is decoded as it comes only with one.
     ///
     /// # Errors
     /// Input that cannot be read, is empty, or is of no known format.
@@ -36,13 +38,24 @@ impl<R: Read> Reader<R> {
         let format = match format {
             Some(f) => f,
             None => {
-                (&mut input).take(HEAD as u64).read_to_end(&mut head).map_err(|e| Error::io(&name, e))?;
+                let mut told = None;
+                while told.is_none() && head.len() < HEAD {
+                    let from = head.len();
+                    head.resize(HEAD, 0);
+                    let n = some(&mut input, &mut head[from..]).map_err(|e| Error::io(&name, e));
+                    head.truncate(from + *n.as_ref().unwrap_or(&0));
+                    if n? == 0 {
+                        break;
+                    }
+                    told = marked(&head);
+                }
                 if head.is_empty() {
                     return Err(Error::format(&name, 0, "it is empty"));
                 }
-                sniff(&head, Some(&name)).ok_or_else(|| {
-                    let known: Vec<_> = super::FORMATS.iter().map(|f| f.name).collect();
-                    Error::format(&name, 0, format!("of no known event format; --format reads it as one of {}", known.join(", ")))
+                told.or_else(|| sniff(&head, Some(&name))).ok_or_else(|| {
+                    let known: Vec<_> = FORMATS.iter().map(|f| f.name).collect();
+                    let unknown = || format!("of no known event format; --format reads it as one of {}", known.join(", "));
+                    Error::format(&name, 0, file::packed(&head).unwrap_or_else(unknown))
                 })?
             }
         };
@@ -73,12 +86,7 @@ impl<R: Read> Reader<R> {
         }
         let before = out.len();
         let bytes = if self.head.is_empty() {
-            let n = loop {
-                match self.input.read(&mut self.buffer) {
-                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                    other => break other.map_err(|e| Error::io(&self.name, e))?,
-                }
-            };
+            let n = some(&mut self.input, &mut self.buffer).map_err(|e| Error::io(&self.name, e))?;
             &self.buffer[..n]
         } else {
             self.head.as_slice()
@@ -99,10 +107,34 @@ impl<R: Read> Reader<R> {
     }
 }
 
+/// What is there to be read; nothing at the end.
+fn some(input: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match input.read(buffer) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// The format of a file that begins so, whatever follows; none where that may matter. A header of lines (Prophesee's) is asked when it is
+/// over and the two bytes behind it are there, which tell DAT from others; one without an end line is waited for.
+fn marked(head: &[u8]) -> Option<&'static Format> {
+    const END: &[u8] = b"\n% end\n";
+    let mark = || FORMATS.iter().find(|f| f.marked && (f.sniff)(head, false)).copied();
+    let header_over = || {
+        let lines = &head[..head.len().min(LINES)];
+        let end = lines.windows(END.len()).position(|w| w == END);
+        head.starts_with(b"%") && end.is_some_and(|at| head.len() >= at + END.len() + 2)
+    };
+    // What is not over is not sniffed at again and again.
+    mark().or_else(|| header_over().then(|| sniff(head, None))?.filter(|f| f.name != super::text::FORMAT.name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{EventStream, atis, npz};
+    use crate::events::{EventStream, aedat3, atis, npz};
 
     /// Hands out its bytes a few at a time.
     struct Drip<'a>(&'a [u8]);
@@ -120,6 +152,43 @@ mod tests {
         while r.read(&mut out)? {}
         assert!(!r.read(&mut out)?);
         Ok((out, r.warnings()))
+    }
+
+    /// Hands out its bytes a few at a time, and no more than it has: what reads on would wait for ever.
+    struct Live<'a>(Drip<'a>);
+    impl Read for Live<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(std::io::Error::other("it waits")),
+                n => Ok(n),
+            }
+        }
+    }
+
+    /// What is marked begins with its first events, and is then what the whole is told for; the rest is not guessed from a part.
+    #[test]
+    fn live_streams_are_told_early() {
+        let events: Vec<_> = (0..200).map(|i| Event { t: i * 10, x: i as u16 % 30, y: i as u16 % 7, p: i % 3 == 0 }).collect();
+        let stream = EventStream::new(events, Sensor::new(34, 34));
+        for f in FORMATS.iter().filter(|f| f.encode.is_some()) {
+            let bytes = f.encode.unwrap()(&stream).unwrap();
+            let early = Reader::new(Live(Drip(&bytes)), "standard input", None, true);
+            let known = f.marked || ["evt2", "evt3"].contains(&f.name);
+            assert_eq!(early.as_ref().ok().map(|r| r.format.name), known.then_some(f.name), "{f:?}");
+            for n in 0..bytes.len() {
+                let told = marked(&bytes[..n]).map(|f| f.name);
+                assert!(told.is_none() || told == sniff(&bytes, None).map(|f| f.name), "{f:?} {n}");
+            }
+        }
+        let bytes = aedat3::FORMAT.encode.unwrap()(&stream).unwrap();
+        let mut r = Reader::new(Live(Drip(&bytes)), "x", None, true).unwrap();
+        let mut out = Vec::new();
+        while out.is_empty() {
+            r.read(&mut out).unwrap();
+        }
+        assert_eq!(out, stream.events[..out.len()]);
+        let said = Reader::new(&b"\x1f\x8b\x08\0"[..], "x", None, false).err().unwrap().to_string();
+        assert!(said.contains("this is a gzip archive"), "{said}");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A bag is a line `#ROSBAG V2.0` and records of a header (fields `name=value`) and data; chunks (op 5) hold further
 //! records, stored or packed by LZ4, among them messages (op 2) of connections (op 7) that name the type. The first topic
-//! of events is read; a warning names others.
+//! of events is read; a warning names others. The records of a stored chunk are read as they come, so that those before the end
+//! of a file that is cut off are used.
 
 use super::evt::Words;
 use super::evt3::Evt3;
@@ -18,11 +19,12 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<BagDecoder>::default(),
     encode: None,
     keeps_sensor: false,
+    marked: true,
 };
 
 const MAGIC: &[u8] = b"#ROSBAG V2.0\n";
-/// A chunk that unpacks to more than this is refused.
-const LARGEST_CHUNK: u64 = 1 << 30;
+/// A record of more bytes than this is refused, and a chunk that unpacks to more; a stored chunk is never in memory as a whole.
+const LARGEST: u64 = 1 << 30;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Message {
@@ -35,6 +37,8 @@ enum Message {
 pub struct BagDecoder {
     carry: Carry,
     begun: bool,
+    /// Bytes to go of the stored chunk whose records are being read; 0 outside one.
+    stored: u64,
     /// The connection read, its topic and type.
     chosen: Option<(u32, String, Message)>,
     others: Vec<String>,
@@ -61,15 +65,6 @@ fn field<'a>(mut header: &'a [u8], name: &str) -> Option<&'a [u8]> {
         }
         header = &header[n + 4..];
     }
-}
-
-/// The record at the beginning of `b`: header, data and its length; none if it is not all there.
-fn record(b: &[u8]) -> Option<(&[u8], &[u8], usize)> {
-    let n = u32_at(b, 0)? as usize;
-    let header = b.get(4..n.checked_add(4)?)?;
-    let m = u32_at(b, n + 4)? as usize;
-    let end = n.checked_add(8)?.checked_add(m)?;
-    Some((header, b.get(n + 8..end)?, end))
 }
 
 /// Reads the fields of a message one behind the other.
@@ -99,41 +94,66 @@ impl<'a> Fields<'a> {
 }
 
 impl BagDecoder {
-    fn records(&mut self, bytes: &[u8], deep: bool, out: &mut Vec<Event>) -> Result<usize, String> {
+    /// Reads the records in `bytes`, of a packed chunk all; how many bytes they are. An error comes with the place of its record.
+    fn records(&mut self, bytes: &[u8], packed: bool, out: &mut Vec<Event>) -> Result<usize, (usize, String)> {
         let mut done = 0;
-        while let Some((header, data, n)) = record(&bytes[done..]) {
+        loop {
+            let (rest, inside) = (&bytes[done..], packed || self.stored > 0);
+            let most = if self.stored > 0 { self.stored } else { LARGEST };
+            let fits = |bytes: u64| match bytes <= most {
+                true => Ok(()),
+                false if inside => Err((done, "a chunk ends within a record".into())),
+                false => Err((done, format!("a record of {bytes} bytes"))),
+            };
+            let Some(n) = u32_at(rest, 0) else { break };
+            fits(8 + u64::from(n))?;
+            let n = n as usize;
+            let (Some(header), Some(m)) = (rest.get(4..4 + n), u32_at(rest, 4 + n)) else { break };
             let op = field(header, "op").and_then(|v| v.first().copied());
-            match op {
-                Some(5) if !deep => self.chunk(header, data, out)?,
-                Some(7) => self.connection(header, data),
-                Some(2) => self.message(header, data, out)?,
-                Some(_) => {}
-                None => return Err("a record without an op".into()),
+            if op == Some(5) && !inside && field(header, "compression") == Some(b"none") {
+                self.stored = m.into();
+                done += 8 + n;
+                continue;
             }
-            done += n;
+            fits(8 + n as u64 + u64::from(m))?;
+            let end = 8 + n + m as usize;
+            let Some(data) = rest.get(8 + n..end) else { break };
+            let read = match op {
+                Some(5) if !inside => self.chunk(header, data, out),
+                Some(7) => {
+                    self.connection(header, data);
+                    Ok(())
+                }
+                Some(2) => self.message(header, data, out),
+                Some(_) => Ok(()),
+                None => Err("a record without an op".into()),
+            };
+            read.map_err(|e| (done, e))?;
+            done += end;
+            self.stored = self.stored.saturating_sub(end as u64);
         }
-        match deep && done < bytes.len() {
-            true => Err("a chunk ends within a record".into()),
+        match packed && done < bytes.len() {
+            true => Err((done, "a chunk ends within a record".into())),
             false => Ok(done),
         }
     }
 
+    /// Reads a chunk that is packed.
     fn chunk(&mut self, header: &[u8], data: &[u8], out: &mut Vec<Event>) -> Result<(), String> {
         match field(header, "compression").unwrap_or_default() {
-            b"none" => self.records(data, true, out)?,
             b"lz4" => {
                 let mut bytes = Vec::new();
                 let frame = lz4_flex::frame::FrameDecoder::new(data);
-                let end = frame.take(LARGEST_CHUNK).read_to_end(&mut bytes);
+                let end = frame.take(LARGEST).read_to_end(&mut bytes);
                 end.map_err(|e| format!("LZ4: {e}"))?;
-                self.records(&bytes, true, out)?
+                self.records(&bytes, true, out).map_err(|e| e.1)?;
+                Ok(())
             }
             other => {
                 let other = String::from_utf8_lossy(other);
-                return Err(format!("a chunk compressed by {other}; none and lz4 are read"));
+                Err(format!("a chunk compressed by {other}; none and lz4 are read"))
             }
-        };
-        Ok(())
+        }
     }
 
     fn connection(&mut self, header: &[u8], data: &[u8]) {
@@ -209,7 +229,7 @@ impl BagDecoder {
         }
         let at = offset + done as u64;
         let n = self.records(&bytes[done..], false, out);
-        Ok(done + n.map_err(|e| DecodeError::new(at, e))?)
+        Ok(done + n.map_err(|(n, e)| DecodeError::new(at + n as u64, e))?)
     }
 }
 
@@ -226,6 +246,9 @@ impl Decoder for BagDecoder {
         match (self.begun, rest, &self.chosen) {
             (false, ..) => Err(DecodeError::new(at, "the file ends within its first line")),
             (_, 1.., _) => Err(DecodeError::new(at, "the file ends within a record")),
+            _ if self.stored > 0 => {
+                Err(DecodeError::new(at, format!("the file ends {} bytes before its last chunk does", self.stored)))
+            }
             (_, _, None) => {
                 let what = "a bag without dvs_msgs/EventArray or event_camera_msgs/EventPacket";
                 Err(DecodeError::new(at, what))
@@ -263,22 +286,29 @@ mod tests {
         [&n.to_le_bytes()[..], &header, &m.to_le_bytes(), data].concat()
     }
 
-    fn bag(compression: &str) -> Vec<u8> {
-        let connection = [0, 0, 0, 0];
+    const CONNECTION: [u8; 4] = [0; 4];
+
+    fn connection() -> Vec<u8> {
         let kind = rec(&[("type", b"dvs_msgs/EventArray")], &[]);
-        let kind = &kind[4..kind.len() - 4];
+        rec(&[("op", &[7]), ("topic", b"/dvs"), ("conn", &CONNECTION)], &kind[4..kind.len() - 4])
+    }
+
+    /// A message of one event, at `x` and one second and a microsecond.
+    fn message(x: u8) -> Vec<u8> {
         let mut message = vec![0; 12];
         for v in [0u32, 20, 30, 1] {
             message.extend(v.to_le_bytes());
         }
-        message.extend([7, 0, 9, 0, 1, 0, 0, 0, 0xe8, 3, 0, 0, 1]);
-        let inner = [
-            rec(&[("op", &[7]), ("topic", b"/dvs"), ("conn", &connection)], kind),
-            rec(&[("op", &[2]), ("conn", &connection)], &message),
-        ]
-        .concat();
-        let chunk = rec(&[("op", &[5]), ("compression", compression.as_bytes())], &inner);
-        [MAGIC, &rec(&[("op", &[3])], b"    "), &chunk].concat()
+        message.extend([x, 0, 9, 0, 1, 0, 0, 0, 0xe8, 3, 0, 0, 1]);
+        rec(&[("op", &[2]), ("conn", &CONNECTION)], &message)
+    }
+
+    fn chunk(compression: &str, records: &[Vec<u8>]) -> Vec<u8> {
+        rec(&[("op", &[5]), ("compression", compression.as_bytes())], &records.concat())
+    }
+
+    fn bag(compression: &str) -> Vec<u8> {
+        [MAGIC, &rec(&[("op", &[3])], b"    "), &chunk(compression, &[connection(), message(7)])].concat()
     }
 
     #[test]
@@ -290,5 +320,42 @@ mod tests {
         assert!(decode(&FORMAT, &bag("bz2")).unwrap_err().message.contains("bz2"));
         let bytes = bag("none");
         assert!(decode(&FORMAT, &bytes[..bytes.len() - 1]).unwrap_err().message.contains("within a record"));
+    }
+
+    /// Of a stored chunk that is cut off the records before the cut are read, wherever it is; one that is too short for its records
+    /// is told from that.
+    #[test]
+    fn cut_chunks() {
+        let event = |x: u8| Event { t: 1_000_001, x: x.into(), y: 9, p: true };
+        let head = [MAGIC, &rec(&[("op", &[3])], b"    ")].concat();
+        let index = rec(&[("op", &[4])], b"index");
+        let whole = [&head, &chunk("none", &[connection(), message(1), message(2)]), &index, &chunk("none", &[message(3)])];
+        let whole: Vec<u8> = whole.into_iter().flatten().copied().collect();
+        let len = message(1).len();
+        let second = whole.len() - len - (chunk("none", &[]).len() + index.len()) - len;
+        for piece in [1, 9, 10_000] {
+            let ends = |n: usize| in_pieces(&FORMAT, &whole[..n], piece);
+            assert_eq!(ends(whole.len()), (vec![event(1), event(2), event(3)], Ok(())));
+            for n in second + 1..second + len {
+                let said = DecodeError::new(second as u64, "the file ends within a record");
+                assert_eq!(ends(n), (vec![event(1)], Err(said)), "{n}");
+            }
+            let said = DecodeError::new(second as u64, format!("the file ends {len} bytes before its last chunk does"));
+            assert_eq!(ends(second), (vec![event(1)], Err(said)));
+        }
+        // The chunk's own length is wrong.
+        let at = head.len() + chunk("none", &[]).len() - 4;
+        let long = connection().len() + 2 * len;
+        for (less, read) in [(1, 1), (len - 1, 1), (len + 3, 0), (len + 5, 0)] {
+            let mut short = whole.clone();
+            short[at..at + 4].copy_from_slice(&((long - less) as u32).to_le_bytes());
+            for piece in [1, 10_000] {
+                let (events, end) = in_pieces(&FORMAT, &short, piece);
+                let want = (second - (1 - read) * len) as u64;
+                assert_eq!((events.len(), end), (read, Err(DecodeError::new(want, "a chunk ends within a record"))), "{less}");
+            }
+        }
+        let endless = [&head[..], &[0xff; 4]].concat();
+        assert!(decode(&FORMAT, &endless).unwrap_err().message.contains("a record of 4294967303 bytes"));
     }
 }

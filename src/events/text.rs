@@ -22,6 +22,7 @@ pub static FORMAT: Format = Format {
     decoder: || Box::<TextDecoder>::default(),
     encode: Some(encode),
     keeps_sensor: false,
+    marked: false,
 };
 
 /// As much of a file as tells its order.
@@ -42,6 +43,8 @@ pub struct TextDecoder {
     terminator: Option<i64>,
     held: Option<Event>,
     origin: u64,
+    /// The earliest and the latest time, and how many events, where the unit of time was guessed to be seconds.
+    span: Option<(i64, i64, u64)>,
 }
 
 /// How the rows of a file lie.
@@ -54,6 +57,8 @@ struct Table {
     /// Rows at the beginning that are no events.
     skip: u64,
     named: bool,
+    /// Whether the times are taken for seconds only because they have fractions.
+    guessed: bool,
     by: By,
     coded: Polarity,
     /// What parts the fields of a row.
@@ -180,8 +185,9 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
     let column = |i: usize| values.iter().filter_map(move |v| v.get(order.at[i]).copied());
     let (unit, coded) = (order.unit.unwrap_or_else(|| unit_of(column(0))), Polarity::of(column(3)));
     let by = if asked.is_some() { By::Asked } else { [By::Values, By::Names][usize::from(named.is_some())] };
+    let guessed = unit == Unit::Seconds && (order.unit.is_none() || by == By::Values);
     let separator = parts.unwrap_or_default();
-    Ok((Table { order, unit, columns, skip, named: named.is_some(), by, coded, separator }, sensor))
+    Ok((Table { order, unit, columns, skip, named: named.is_some(), guessed, by, coded, separator }, sensor))
 }
 
 /// Whether a file that begins so is a text.
@@ -368,13 +374,35 @@ impl TextDecoder {
     }
 
     fn feed(&mut self, bytes: &[u8], last: bool, out: &mut Vec<Event>) -> Result<(), DecodeError> {
+        let before = out.len();
         let mut carry = std::mem::take(&mut self.carry);
         let result = carry.feed(bytes, |bytes, at| self.consume(bytes, at, last, out));
         self.carry = carry;
         if result.is_err() {
             out.extend(self.held.take());
         }
+        if self.table.is_some_and(|t| t.guessed) {
+            let (from, to, n) = self.span.unwrap_or((i64::MAX, i64::MIN, 0));
+            let new = &out[before.min(out.len())..];
+            let (from, to) = new.iter().fold((from, to), |(a, b), e| (a.min(e.t), b.max(e.t)));
+            self.span = Some((from, to, n + new.len() as u64));
+        }
         result
+    }
+
+    /// What is said of a recording that is too long to be true if its times are seconds.
+    fn doubt(&self) -> Option<String> {
+        const DAY: f64 = 86_400.0;
+        let ((from, to, n), order) = (self.span?, self.table?.order);
+        let s = (to as f64 - from as f64) / 1e6;
+        let rate = n as f64 / s;
+        (s > DAY || s > 600.0 && rate < 10.0).then(|| {
+            format!(
+                "times are taken for seconds, for they have fractions; then the recording is {s:.0} s long, with {rate:.1} events/s; \
+                 if they are milliseconds, --columns {}:ms says so",
+                order.letters()
+            )
+        })
     }
 }
 
@@ -411,6 +439,7 @@ impl Decoder for TextDecoder {
 
     fn warnings(&self) -> Vec<String> {
         let mut said: Vec<_> = self.table.and_then(|t| t.coded.note()).into_iter().collect();
+        said.extend(self.doubt());
         if self.rounded > 0 {
             said.push(format!("{} times are rounded to whole microseconds", self.rounded));
         }
@@ -477,6 +506,37 @@ mod tests {
         let mut out = Vec::new();
         d.finish(&mut out).unwrap();
         assert_eq!(out, [e(20_000, 1, 2, true), e(30_000, 5, 1, false)], "2 is no polarity beside 0");
+    }
+
+    /// Milliseconds with fractions look like seconds; of a recording that would last for hours that is said.
+    #[test]
+    fn seconds_are_doubted() {
+        let said = |rows: &str, order: Option<&str>| {
+            let mut d = (FORMAT.decoder)();
+            assert!(order.is_none_or(|o| d.columns(Order::parse(o).unwrap())));
+            let mut out = Vec::new();
+            rows.as_bytes().chunks(5000).for_each(|c| d.push(c, &mut out).unwrap());
+            d.finish(&mut out).unwrap();
+            (out.last().unwrap().t, d.warnings().into_iter().filter(|w| w.contains(":ms")).collect::<Vec<_>>())
+        };
+        let rows = |n: usize, step: f64| -> String {
+            (0..n).map(|i| format!("{} {} {:.3} {}\n", i % 30, i % 20, i as f64 * step + 0.125, i % 2)).collect()
+        };
+        // 1.2 s at 4100 events/s, and an hour of 0.5 events/s that is so.
+        let (t, words) = said(&rows(5000, 0.245), None);
+        assert_eq!((t, words.len()), (1_224_880_000, 1));
+        assert!(
+            words[0].contains("1225 s long, with 4.1 events/s;") && words[0].ends_with("--columns xytp:ms says so"),
+            "{words:?}"
+        );
+        assert_eq!(said(&rows(5000, 0.245), Some("xytp:ms")), (1_224_880, vec![]));
+        assert_eq!(said(&rows(5000, 0.245), Some("xytp:s")), (1_224_880_000, vec![]));
+        assert_eq!(said(&format!("x y t_s p\n{}", rows(5000, 0.245)), None), (1_224_880_000, vec![]));
+        assert_eq!(said(&format!("x y t p\n{}", rows(5000, 0.245)), None).1.len(), 1);
+        // More events than ten a second, or not so long; but a day is too much of any.
+        assert_eq!(said(&rows(9000, 0.09), None).1.len(), 0);
+        assert_eq!(said(&rows(50, 10.0), None).1.len(), 0);
+        assert_eq!(said(&rows(2, 90_000.0), None).1.len(), 1);
     }
 
     #[test]
