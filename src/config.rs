@@ -120,7 +120,12 @@ impl Settings {
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
         serde_path_to_error::deserialize(Value::Table(self.table.clone())).map_err(|e| {
             let path = e.path().to_string();
-            let message = one_line(e.inner().message());
+            let mut message = one_line(e.inner().message());
+            // A misspelt table is not there, which is found first.
+            let missing = message.strip_prefix("missing field `").and_then(|m| m.strip_suffix('`'));
+            if let (Some(near), ".") = (missing.and_then(|m| nearest(m, self.table.keys().map(String::as_str))), path.as_str()) {
+                message += &format!("; is {near} meant to be it?");
+            }
             let (key, message) = explain(if path == "." { "" } else { &path }, &message);
             self.error(&key, message)
         })

@@ -47,11 +47,13 @@ pub struct Keep {
     pub seconds: bool,
     /// The spikes themselves, of every neuron layer and router.
     pub clip: bool,
+    /// Which neurons' membranes change at each step. Closed gates skip nothing then: a membrane that nobody asked for did not move.
+    pub membranes: bool,
 }
 
 impl Default for Keep {
     fn default() -> Self {
-        Keep { operations: true, detail: false, seconds: false, clip: false }
+        Keep { operations: true, detail: false, seconds: false, clip: false, membranes: false }
     }
 }
 
@@ -88,6 +90,8 @@ pub struct Row {
     pub bytes: u64,
     /// Wall time ([`Keep::seconds`]).
     pub seconds: f64,
+    /// Neurons x steps x samples whose membrane is another after the step than before it, at the first step all ([`Keep::membranes`]).
+    pub membrane_updates: u64,
     /// Of a neuron layer ([`Keep::detail`]).
     #[serde(skip)]
     pub detail: Option<Detail>,
@@ -300,6 +304,21 @@ impl Counts {
         }
         Ok(())
     }
+    /// Counts changes of the membranes `v` `[T, B, .., C]` after each step of a neuron layer, of a padded batch those at real steps.
+    pub fn membranes(&mut self, place: &str, v: &Tensor, padding: Option<&Padding>) -> Result<()> {
+        let &[steps, batch, ..] = v.shape() else { return Err(Error::shape("counts", format!("membranes {:?}", v.shape()))) };
+        let v = v.to_vec()?;
+        let size = v.len().checked_div(steps * batch).unwrap_or(0);
+        let of = |t: usize, b: usize| &v[(t * batch + b) * size..(t * batch + b + 1) * size];
+        let real = |t: usize, b: usize| padding.is_none_or(|p| p.is_real(t, b));
+        let pairs = (0..steps).flat_map(|t| (0..batch).map(move |b| (t, b))).filter(|&(t, b)| real(t, b));
+        let changed = |(t, b): (usize, usize)| match t {
+            0 => size,
+            _ => of(t - 1, b).iter().zip(of(t, b)).filter(|(before, after)| before != after).count(),
+        };
+        self.row(place, "neuron").membrane_updates += pairs.map(|p| changed(p) as u64).sum::<u64>();
+        Ok(())
+    }
     /// Adds spikes in and out, and bytes moved. `came` are the tensors of spikes that came in: a layer that is run in parts counts them once.
     pub fn traffic(&mut self, place: &str, op: &str, came: Vec<u64>, spikes_in: u64, spikes_out: u64, bytes: u64) {
         let row = self.row(place, op);
@@ -403,6 +422,20 @@ mod tests {
         assert_eq!(r.silence_fraction(), 0.5);
         let h = -(0.75f64 * 0.75f64.ln() + 0.25 * 0.25f64.ln()) / 4f64.ln();
         assert!((r.load_entropy() - h).abs() < 1e-12);
+    }
+
+    #[test]
+    fn membranes_by_hand() {
+        // Three steps, two samples, two neurons; the first step of each counts whole.
+        let v = [0., 1., 2., 3., 0., 2., 2., 3., 5., 2., 2., 4.];
+        let v = Tensor::from_f32(&Device::Cpu, &[3, 2, 2], &v).unwrap();
+        let mut c = Counts::keeping(Keep { operations: false, membranes: true, ..Keep::default() });
+        c.membranes("lif", &v, None).unwrap();
+        assert_eq!(c.rows[0].membrane_updates, 4 + 1 + 2);
+        // The second sample has one step.
+        let padding = Padding::new(&Device::Cpu, 3, &[3, 1]).unwrap();
+        c.membranes("lif", &v, padding.as_ref()).unwrap();
+        assert_eq!(c.rows[0].membrane_updates, 7 + 4 + 1 + 1);
     }
 
     #[test]

@@ -203,10 +203,11 @@ impl<'p> Ctx<'p> {
         self.skips = false;
         self
     }
-    /// Whether what nobody hears may be left out: not in training, where norms take their statistics from every row, and not of a padded
-    /// batch, whose rows are counted by real steps.
+    /// Whether what nobody hears may be left out: not in training, where norms take their statistics from every row, not of a padded
+    /// batch, whose rows are counted by real steps, and not where changes of all membranes are counted.
     pub fn skips(&self) -> bool {
-        self.skips && self.tape.is_none() && self.padding.is_none()
+        let membranes = self.counts.as_ref().is_some_and(|c| c.keep.membranes);
+        self.skips && self.tape.is_none() && self.padding.is_none() && !membranes
     }
     /// What is random in training draws from streams of `rng`, another for each step; without it every step draws the same.
     pub fn with_rng(mut self, rng: Rng) -> Self {
@@ -268,6 +269,10 @@ impl<'p> Ctx<'p> {
     /// Counts the gates that a router opened, spikes `[T, B, N.., experts]`, if anything is counted.
     pub fn count_router(&mut self, place: &str, r: &Tensor) -> Result<()> {
         self.counts.as_mut().map_or(Ok(()), |c| c.router(place, r, self.padding.as_ref()))
+    }
+    /// Counts changes of the membranes `[T, B, .., C]` of a neuron layer after each step, if they are asked for.
+    pub fn count_membranes(&mut self, place: &str, v: &Tensor) -> Result<()> {
+        self.counts.as_mut().map_or(Ok(()), |c| c.membranes(place, v, self.padding.as_ref()))
     }
     /// Counts what a layer of neurons emitted, where it was computed in parts.
     pub fn emitted(&mut self, place: &str, s: &Tensor) -> Result<()> {

@@ -138,6 +138,8 @@ fn wrong_input() -> Outcome {
     fails(dir, 1, &["train", "tiny.toml", "--device", "gpu:99"], "no adapter 99")?;
     std::fs::write(dir.join("bad.toml"), "[train]\nepochs = = 3\n")?;
     fails(dir, 1, &["train", "bad.toml"], "bad.toml:2:10: ")?;
+    std::fs::write(dir.join("dta.toml"), "[dta]\nname = 'gestures'\n")?;
+    fails(dir, 1, &["train", "dta.toml"], "dta.toml: missing field `data`; is dta meant to be it?")?;
     fails(dir, 1, &["eval", "none.safetensors"], "none.safetensors: ")?;
     fails(dir, 1, &["profile", "none.safetensors"], "none.safetensors: ")?;
     fails(dir, 1, &["eval", "tiny.toml"], "tiny.toml: byte 0: not a safetensors file")?;
@@ -212,7 +214,7 @@ fn train_eval_inspect() -> Outcome {
     let all = ["--set", "data.validation=0", "--device", "cpu", "--out", "plain"];
     let text = works(dir, &[&plain[..], &all].concat())?;
     check(text.contains("validation accuracy none"), &text)?;
-    fails(dir, 2, &["eval", "plain/best.safetensors", "--split", "val"], "--split val: data.validation is 0")?;
+    fails(dir, 1, &["eval", "plain/best.safetensors", "--split", "val"], "--split val: data.validation is 0")?;
     let recipe = std::fs::read_to_string(dir.join("plain/recipe.toml"))?;
     check(!recipe.contains("semm") && recipe.contains("seed = 4"), &recipe)?;
     let report = works(dir, &["train", "tiny.toml", "--out", "again", "--device", "cpu"])?;
@@ -267,6 +269,10 @@ fn profile() -> Outcome {
     )?;
     check(p["routers_by_step"][0]["steps"].as_array().is_some_and(|s| s.len() == 2), &p["routers_by_step"])?;
     check(p["neurobench"]["SynapticOperations"]["Effective_ACs"].is_number() && p["skipped_sops"] == 0.0, &p["neurobench"])?;
+    // All neurons at the first of two steps, and some at the second.
+    let neurons: f64 = p["neurons"].as_array().into_iter().flatten().filter_map(|n| n["neurons"].as_f64()).sum();
+    let changed = &p["neurobench"]["MembraneUpdates"];
+    check(changed.as_f64().is_some_and(|n| n > neurons && n <= 2.0 * neurons), (changed, neurons))?;
     check(p["kernels"].as_array().is_some_and(|k| k.len() > 5) && sum("seconds") > 0.0, &p["kernels"])?;
     let page = std::fs::read_to_string(dir.join("report.html"))?;
     for word in ["block.0.attn.router", "data:image/png;base64,", "<svg", "Confusion", "How each number"] {
@@ -280,6 +286,8 @@ fn profile() -> Outcome {
     check(["NeuroBench", "spikingformer", "step 1", "break-even", "met a closed gate"].iter().all(|w| text.contains(w)), &text)?;
     check(text.contains("energy            ") && text.contains(" a sample by horowitz45-fp32\n"), &text)?;
     fails(dir, 2, &["profile", best, "--html", "a.html", "--clip", "99", "--device", "cpu"], "--clip 99")?;
+    let o = run(dir, &["profile", best, "--clip", "1", "--device", "cpu"])?;
+    check(o.status.code() == Some(2) && String::from_utf8_lossy(&o.stderr).contains("--html <FILE>"), &o)?;
     fails(dir, 1, &["profile", best, "--html", "none/a.html", "--n", "2", "--device", "cpu"], "none/a.html: ")
 }
 

@@ -97,6 +97,8 @@ pub(super) struct Opened {
     pub device: Device,
     pub params: Params,
     pub net: Box<dyn Module>,
+    /// Set by Ctrl-C.
+    stop: Arc<AtomicBool>,
 }
 
 impl Subject {
@@ -135,20 +137,21 @@ impl Subject {
         let mut params = Params::new(&device);
         let net = model::build(&recipe.model, &mut Build::new(&mut params, recipe.train.seed))?;
         checkpoint.load_into(&mut params)?;
-        Ok(Opened { checkpoint, recipe, data, device, params, net })
+        let stop = Arc::new(AtomicBool::new(false));
+        super::train::stop_on_signal(stop.clone())?;
+        Ok(Opened { checkpoint, recipe, data, device, params, net, stop })
     }
 }
 
 impl Opened {
     /// Runs the samples under a progress bar named `what`, until they are done or the user stops it.
     pub fn evaluate(&self, what: &'static str, samples: &Arc<Samples>, batch: usize, counts: Counts) -> Result<Evaluation> {
-        let (stop, mut watch) = (Arc::new(AtomicBool::new(false)), Progress::new());
-        super::train::stop_on_signal(stop.clone())?;
+        let mut watch = Progress::new();
         let now = |done| Now { done, total: samples.len(), ..Now::default() };
         watch.begin(what, &now(0));
         let mut tick = |done| {
             watch.step(&now(done));
-            match stop.load(Ordering::SeqCst) {
+            match self.stop.load(Ordering::SeqCst) {
                 true => Err(ErrorKind::Interrupted(format!("stopped after {done} of {} samples", samples.len())).into()),
                 false => Ok(()),
             }

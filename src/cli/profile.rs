@@ -10,7 +10,7 @@ use crate::files::{not_over, write_atomic};
 use crate::params::Params;
 use crate::profile::energy::{CONVENTIONS, Convention, convention};
 use crate::profile::html::{Clip, Page, page};
-use crate::profile::modules::{HOW, Profile, Timing};
+use crate::profile::modules::{Counted, HOW, Profile, Timing};
 use crate::profile::report::{count, joules, percent, share};
 use crate::train;
 use clap::Args;
@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 /// Show what each module of a trained network does: rates, operations, energy, time, routers; as tables, JSON or a page with pictures.
 ///
-/// Three runs: one that counts everything, one batch that is timed and counts nothing else, and one clip whose spikes are drawn. Numbers
-/// are means a sample, a whole clip with all its steps; the end of the report says how each was counted.
+/// Four runs: one that counts everything but changes of membranes, one for these (closed gates skip nothing there), one batch that is timed
+/// and counts nothing else, and one clip whose spikes are drawn. Numbers are means a sample, a whole clip with all its steps; the end of the report says how each was counted.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -41,7 +41,7 @@ pub(super) struct ProfileArgs {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Which of the samples the page draws, from 0
-    #[arg(long, value_name = "I", default_value_t = 0)]
+    #[arg(long, value_name = "I", default_value_t = 0, requires = "html")]
     clip: usize,
     /// Print the result as one JSON object
     #[arg(long)]
@@ -93,13 +93,16 @@ pub(super) fn run(a: &ProfileArgs) -> Result<()> {
     let counts = Counts::keeping(Keep { detail: true, ..Keep::default() });
     let e = opened.evaluate("profile", &samples, batch, counts)?;
     data.warnings().into_iter().chain(samples.warnings()).for_each(|w| say(&format!("warning: {w}")));
+    let membranes = Counts::keeping(Keep { operations: false, membranes: true, ..Keep::default() });
+    let membranes = opened.evaluate("membranes", &samples, batch, membranes)?.counts.unwrap_or_default();
     let timing = timing(&**net, params, &samples, batch)?;
+    let counts = &e.counts.unwrap_or_default();
     let outcome = Outcome {
         split: a.subject.split,
         accuracy: e.accuracy,
         loss: e.loss,
         parameters: params.learnable(),
-        profile: Profile::of(params, &e.counts.unwrap_or_default(), &timing, convention)?,
+        profile: Profile::of(params, Counted { counts, membranes: &membranes, timing: &timing }, convention)?,
         classes: samples.dataset().classes().to_vec(),
         confusion: e.confusion,
         batch,
@@ -300,13 +303,15 @@ fn text(o: &Outcome) -> String {
     parts.extend([head(&kernels), head(&energy), formulas, head(&even)]);
     parts.push(format!(
         "NeuroBench  Footprint {} bytes; ConnectionSparsity {:.4} of the weights; ActivationSparsity {:.4} of neurons x steps x samples\n\
-         \x20           SynapticOperations a sample: Effective_MACs {}, Effective_ACs {}, Dense {}\n",
+         \x20           SynapticOperations a sample: Effective_MACs {}, Effective_ACs {}, Dense {}\n\
+         \x20           MembraneUpdates a sample: {}\n",
         n.footprint,
         n.connection_sparsity,
         n.activation_sparsity,
         count(s.effective_macs),
         count(s.effective_acs),
-        count(s.dense)
+        count(s.dense),
+        count(n.membrane_updates)
     ));
     parts.push(format!(
         "energy            {} a sample by {}\n\

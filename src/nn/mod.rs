@@ -97,11 +97,12 @@ impl Neurons {
         let v0 = cx.take_state(&self.name);
         let carries = cx.carries_state();
         let training = cx.is_training();
+        let v_seq = cx.counts().is_some_and(|c| c.keep.membranes);
         let op = NeuronLayer {
             neuron: self.neuron,
             norm: norm.map(|_| Norm { training, eps: EPS, padding: cx.padding().cloned() }),
             has_v0: v0.is_some(),
-            wants: Wants { v: carries, v_seq: false },
+            wants: Wants { v: carries, v_seq },
             active: match part {
                 Part::Rows(active) => Some(active.clone()),
                 _ => None,
@@ -114,6 +115,9 @@ impl Neurons {
         let spikes = outs.next();
         if carries {
             outs.next().into_iter().for_each(|v| cx.put_state(&self.name, v));
+        }
+        if v_seq {
+            outs.next().map_or(Ok(()), |v| cx.count_membranes(&self.name, &v))?;
         }
         if let (Some(n), true) = (norm, training) {
             n.track(outs.next(), outs.next(), x, cx)?;

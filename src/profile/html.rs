@@ -426,6 +426,7 @@ fn energy(p: &Page<'_>) -> Result<String> {
             ["SynapticOperations Effective_MACs", &count(o.effective_macs), "samples"],
             ["SynapticOperations Effective_ACs", &count(o.effective_acs), "samples"],
             ["SynapticOperations Dense", &count(o.dense), "samples"],
+            ["MembraneUpdates", &count(n.membrane_updates), "samples"],
         ]
         .map(|r| r.map(String::from).to_vec()),
     );

@@ -132,6 +132,16 @@ pub struct Timing {
     pub kernels: Vec<(String, u64, f64)>,
 }
 
+/// What [`Profile::of`] is made of.
+pub struct Counted<'a> {
+    /// In detail ([`crate::counts::Keep::detail`]).
+    pub counts: &'a Counts,
+    /// Changes of membranes ([`crate::counts::Keep::membranes`]).
+    pub membranes: &'a Counts,
+    /// Times.
+    pub timing: &'a Timing,
+}
+
 /// What a network did on some samples; numbers are means a sample (a whole clip, all its steps) unless they say otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Profile {
@@ -194,11 +204,12 @@ fn neuron_layer(row: &Row, samples: f64) -> Option<NeuronLayer> {
 }
 
 impl Profile {
-    /// From detailed counts ([`crate::counts::Keep::detail`]) and times of a network with these parameters.
+    /// From counts and times of a network with these parameters.
     ///
     /// # Errors
     /// A parameter that cannot be read back.
-    pub fn of(params: &Params, counts: &Counts, timing: &Timing, convention: &'static Convention) -> Result<Self> {
+    pub fn of(params: &Params, counted: Counted<'_>, convention: &'static Convention) -> Result<Self> {
+        let Counted { counts, membranes, timing } = counted;
         let n = counts.samples.max(1) as f64;
         let timed = timing.counts.samples.max(1) as f64;
         let seconds = |row: &Row| {
@@ -280,7 +291,7 @@ impl Profile {
                     steps: (0..r.by_step.len()).filter_map(|t| r.step(t)).map(|r| RouterRate::of(&r)).collect(),
                 })
                 .collect(),
-            neurobench: NeuroBench::of(params, counts)?,
+            neurobench: NeuroBench::of(params, counts, membranes)?,
             convention: convention.name,
             energy,
             break_even,
@@ -334,7 +345,7 @@ pub const HOW: &[(&str, &str)] = &[
     ),
     (
         "NeuroBench",
-        "Footprint: bytes of all parameters and buffers. ConnectionSparsity: zero weights over weights of layers and convolutions. ActivationSparsity: neuron outputs that are zero, over neurons x steps x samples. SynapticOperations: of layers and convolutions, over samples (a sample is a whole clip); integer spikes are MACs there, attention is not counted.",
+        "Footprint: bytes of all parameters and buffers. ConnectionSparsity: zero weights over weights of layers and convolutions. ActivationSparsity: neuron outputs that are zero, over neurons x steps x samples. SynapticOperations: of layers and convolutions, over samples (a sample is a whole clip); integer spikes are MACs there, attention is not counted. MembraneUpdates: neurons and steps after which the membrane is another than before, and all of the first step, over samples; counted in a run of its own in which closed gates skip nothing.",
     ),
     (
         "break-even",
@@ -371,7 +382,8 @@ mod tests {
         timing.counts.samples = 4;
         timing.counts.seconds("b", "linear", 2.0);
         let fp32 = convention("horowitz45-fp32").unwrap();
-        let p = Profile::of(&Params::new(&Device::Cpu), &c, &timing, fp32).unwrap();
+        let membranes = &Counts::default();
+        let p = Profile::of(&Params::new(&Device::Cpu), Counted { counts: &c, membranes, timing: &timing }, fp32).unwrap();
         let l = &p.neurons[0];
         let rate = Spread { mean: 0.375, sample_min: 0.0, sample_max: 0.75, step_min: 0.25, step_max: 0.5 };
         assert_eq!((l.firing_rate, l.neurons, l.silent_neurons, l.saturated_neurons), (rate, 2, 0, 0));
@@ -386,7 +398,8 @@ mod tests {
         assert_eq!(p.modules.iter().map(|m| m.energy_pj).sum::<f64>(), p.energy[0].energy_pj);
         assert_eq!((p.break_even.len(), p.energy.len()), (4, CONVENTIONS.len()));
         // Nothing counted is no failure.
-        let none = Profile::of(&Params::new(&Device::Cpu), &Counts::default(), &Timing::default(), fp32).unwrap();
+        let nothing = Counted { counts: membranes, membranes, timing: &Timing::default() };
+        let none = Profile::of(&Params::new(&Device::Cpu), nothing, fp32).unwrap();
         assert_eq!((none.steps, none.break_even.len()), (1, 2));
     }
 }

@@ -35,14 +35,19 @@ pub struct NeuroBench {
     /// Divided by samples; a sample is a whole clip, all its steps.
     #[serde(rename = "SynapticOperations")]
     pub synaptic_operations: SynapticOperations,
+    /// Neurons and steps at which the membrane is another after the step (and its reset) than before it, at the first step all neurons;
+    /// divided by samples. Closed gates skip nothing in it.
+    #[serde(rename = "MembraneUpdates")]
+    pub membrane_updates: f64,
 }
 
 impl NeuroBench {
-    /// From a network's parameters and detailed counts ([`crate::counts::Keep::detail`]).
+    /// From a network's parameters, detailed counts ([`crate::counts::Keep::detail`]) and counts of membranes
+    /// ([`crate::counts::Keep::membranes`]).
     ///
     /// # Errors
     /// A parameter that cannot be read back.
-    pub fn of(params: &Params, counts: &Counts) -> Result<Self> {
+    pub fn of(params: &Params, counts: &Counts, membranes: &Counts) -> Result<Self> {
         let (mut zeros, mut weights) = (0, 0);
         for (_, p) in params.iter().filter(|(_, p)| p.role == Role::Weight) {
             let v = p.value.to_vec()?;
@@ -64,6 +69,8 @@ impl NeuroBench {
                 effective_acs: acs as f64 / n,
                 dense: dense as f64 / n,
             },
+            membrane_updates: membranes.rows.iter().map(|r| r.membrane_updates).sum::<u64>() as f64
+                / membranes.samples.max(1) as f64,
         })
     }
 }
@@ -92,8 +99,13 @@ mod tests {
         c.operation("c", "depthwise3x3", Cost { acs: 8, dense: 40, ..Cost::default() });
         c.operation("d", "mix", Cost { acs: 100, dense: 100, ..Cost::default() });
         c.spikes("lif", &Tensor::spikes_from_f32(&Device::Cpu, &[1, 2, 2], &[1., 0., 0., 0.]).unwrap(), None).unwrap();
-        let m = NeuroBench::of(&params, &c).unwrap();
+        let mut v = Counts::default();
+        v.samples = 2;
+        v.membranes("lif", &Tensor::from_f32(&Device::Cpu, &[2, 2, 2], &[0., 1., 2., 3., 0., 2., 2., 3.]).unwrap(), None)
+            .unwrap();
+        let m = NeuroBench::of(&params, &c, &v).unwrap();
         assert_eq!((m.footprint, m.connection_sparsity, m.activation_sparsity), (36, 0.25, 0.75));
+        assert_eq!(m.membrane_updates, 2.5);
         let s = m.synaptic_operations;
         assert_eq!((s.effective_macs, s.effective_acs, s.dense), (5.0, 4.0, 40.0));
         let json = serde_json::to_value(m).unwrap();

@@ -160,7 +160,8 @@ pub(super) fn run(a: &GatesArgs) -> Result<()> {
             }
         }
     }
-    let rest = |s: &Setting| s.best[0] - s.best[2];
+    // Both are measured: where all is shared, noise may put one above the other.
+    let rest = |s: &Setting| (s.best[0] - s.best[2]).max(0.0);
     let rows = settings.iter().map(|s| {
         let all_open = settings.iter().find(|a| a.open == 1.0 && a.mixture == s.mixture && a.gates == s.gates);
         Row {

@@ -117,7 +117,12 @@ fn peak_mib(device: &Device) -> Option<u64> {
 }
 
 fn text(o: &Outcome) -> String {
-    let ms = |s: f64| format!("{:.1} ms", 1e3 * s);
+    // Three figures, whatever the size.
+    let ms = |s: f64| {
+        let ms = 1e3 * s;
+        let digits = if ms >= 100.0 { 0 } else { 1 + usize::from(ms < 10.0) + usize::from(ms < 1.0) };
+        format!("{ms:.digits$} ms")
+    };
     let head = table(
         &[
             vec![
