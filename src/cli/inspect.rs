@@ -26,11 +26,12 @@ enum Cut {
     Number,
 }
 
-/// Look into an event file or a checkpoint.
+/// Look into an event file, a set of spike trains or a checkpoint.
 ///
-/// Of a set of spike trains (SHD, SSC; also .gz): samples, classes, units, spikes and durations. Of an event file: format, sensor, number of events, duration, rate, polarities, how the columns of a table were told, what else is in it
-/// (frames, IMU samples), and what is damaged; --png and --gif draw accumulated
-/// frames, side by side or one after another (on events red, off events blue), with their times from the first event on. Of a checkpoint: the network's spec, parameters by module, and what it says about itself.
+/// Of an event file: format, sensor, number of events, duration, rate, polarities, how the columns of a table were told, what else is in it
+/// (frames, IMU samples), and what is damaged; --png and --gif draw accumulated frames, side by side or one after another (on events red,
+/// off events blue), with their times from the first event on. Of a set of spike trains (SHD, SSC; also .gz): samples, classes, units, spikes
+/// and durations. Of a checkpoint: the network's spec, parameters by module, and what it says about itself.
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("picture").multiple(true))]
 #[command(after_help = "\

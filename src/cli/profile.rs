@@ -21,7 +21,8 @@ use std::sync::Arc;
 /// Show what each module of a trained network does: rates, operations, energy, time, routers; as tables, JSON or a page with pictures.
 ///
 /// Four runs: one that counts everything but changes of membranes, one for these (closed gates skip nothing there), one batch that is timed
-/// and counts nothing else, and one clip whose spikes are drawn. Numbers are means a sample, a whole clip with all its steps; the end of the report says how each was counted.
+/// and counts nothing else, and one clip whose spikes are drawn. Numbers are means a sample, a whole clip with all its steps; the end of the
+/// report says how each was counted.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
