@@ -380,6 +380,12 @@ fn picture() -> Outcome {
     let gif = std::fs::read(dir.join("a.gif"))?;
     // The frames, and below them a line for times and colours.
     check(gif.starts_with(b"GIF89a") && gif[6..10] == [128, 1, 128 + 22, 1], "not a GIF of 384 x (384 + 22)")?;
+    // One moment is one frame.
+    std::fs::write(dir.join("one.csv"), "t,x,y,p\n5,1,2,1\n")?;
+    works(dir, &["inspect", "one.csv", "--png", "one.png"])?;
+    let one = image::load_from_memory(&std::fs::read(dir.join("one.png"))?)?;
+    works(dir, &["inspect", "one.csv", "--png", "one1.png", "--frames", "1"])?;
+    check(one == image::load_from_memory(&std::fs::read(dir.join("one1.png"))?)?, "more than one frame")?;
     // jAER counts rows from below: an event of row 0 is drawn at the bottom.
     let header = b"#!AER-DAT2.0\r\n# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n".to_vec();
     std::fs::write(dir.join("b.aedat"), [header, vec![0, 0, 0, 5 << 1, 0, 0, 0, 9]].concat())?;
@@ -484,6 +490,12 @@ fn spike_trains() -> Outcome {
     fails(dir, 1, &["inspect", "cut.h5", "--strict"], &format!("byte {n}: the file is cut off here"))?;
     fails(dir, 2, &["inspect", "a.h5", "--png", "a.png"], "these are spike trains")?;
     fails(dir, 1, &["convert", "a.h5", "a.csv"], "a set of spike trains")?;
+    // What is wrong with one is said, packed or not.
+    let bytes = std::fs::read(dir.join("a.h5.gz"))?;
+    std::fs::write(dir.join("cut.h5.gz"), &bytes[..bytes.len() / 3])?;
+    let o = run(dir, &["inspect", "cut.h5.gz"])?;
+    let said = format!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
+    check(said.contains("the file is cut off here, within its gzip stream") && !said.contains("unpack it first"), said)?;
     // A packed file of something else is still named.
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut packed, b"t,x,y,p\n1,2,3,1\n")?;

@@ -79,7 +79,10 @@ pub(super) fn run(a: &DatasetsArgs) -> Result<()> {
             }
             match report.problems.len() {
                 0 => Ok(()),
-                n => Err(Error::config(dir.display().to_string(), format!("not as the manifest of {name} says in {n} respects"))),
+                n => {
+                    let respects = if n == 1 { "respect" } else { "respects" };
+                    Err(Error::config(dir.display().to_string(), format!("not as the manifest of {name} says in {n} {respects}")))
+                }
             }
         }
     }
@@ -169,6 +172,7 @@ fn text(r: &CheckReport) -> String {
         s += &format!("damaged: and {} more\n", r.damaged.len() - NAMED);
     }
     r.problems.iter().for_each(|p| s += &format!("not as expected: {p}\n"));
+    r.get.iter().for_each(|g| s += &format!("how to get it: {g}\n"));
     r.disagreements.iter().for_each(|d| s += &format!("known to differ: {d}\n"));
     s
 }

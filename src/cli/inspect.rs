@@ -98,7 +98,10 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
     let stream = match a.reading.open(&a.file) {
         Ok(stream) => stream,
         Err(e) => {
-            let Some(found) = spike_trains(a) else { return Err(e) };
+            let found = match spike_trains(a, &e) {
+                None => return Err(e),
+                Some(found) => found?,
+            };
             if a.png.is_some() || a.gif.is_some() {
                 return Err(Error::usage("--png and --gif draw events of a camera; these are spike trains"));
             }
@@ -132,10 +135,13 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
 }
 
 /// What is no recording may be a set of spike trains; not what is read as something else on demand, nor a pipe, whose bytes are gone.
-fn spike_trains(a: &InspectArgs) -> Option<shd::Found> {
+/// Of what is one, or is packed, it says what is wrong.
+fn spike_trains(a: &InspectArgs, e: &Error) -> Option<Result<shd::Found>> {
     let Reading { format, columns, stream, .. } = &a.reading;
     let open = columns.is_none() && stream.is_none() && format.as_deref().is_none_or(|f| f == events::hdf5::FORMAT.name);
-    (open && a.file.is_file() && shd::is_hdf5(&a.file)).then(|| shd::trains(&a.file).ok())?
+    let is_packed = if open && a.file.is_file() { shd::hdf5(&a.file)? } else { return None };
+    let found = shd::trains(&a.file);
+    (found.is_ok() || is_packed || e.to_string().ends_with(events::hdf5::SPIKE_TRAINS)).then_some(found)
 }
 
 /// So many frames that shapes can be seen in each.
@@ -149,6 +155,9 @@ fn style(a: &InspectArgs, stream: &EventStream, frames: u16) -> render::Style {
         Cut::Time => SplitBy::Time,
         Cut::Number => SplitBy::Number,
     };
+    // What lasts no time has one.
+    let moment = stream.events.first().map(|e| e.t) == stream.events.last().map(|e| e.t);
+    let frames = if moment { 1 } else { frames };
     let into = render::Cut::Into(a.frames.unwrap_or(frames).into(), split_by);
     render::Style {
         cut: a.slice_us.map_or(into, render::Cut::Every),

@@ -24,6 +24,8 @@ pub struct CheckReport {
     pub damaged: Vec<String>,
     /// What is missing or wrong, a sentence each; empty where all is as the manifest says.
     pub problems: Vec<String>,
+    /// How to get the dataset, where nothing of it is there.
+    pub get: Option<String>,
     /// What was left out or rounded in files that were read.
     pub warnings: Vec<String>,
     /// What the manifest says is known to differ.
@@ -87,6 +89,9 @@ pub fn check(name: &str, dir: &Path, sensor: Option<[u32; 2]>, all: bool) -> Res
             }
         }
     }
+    let get = manifest.get.replace("{dir}", &dir.display().to_string());
+    // Some errors say it themselves.
+    report.get = (report.parts.is_empty() && !report.problems.iter().any(|p| p.contains(&get))).then_some(get);
     Ok(report)
 }
 

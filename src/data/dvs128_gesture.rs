@@ -64,6 +64,8 @@ struct Gestures {
     sensor: Sensor,
     strict: bool,
     recordings: Vec<(PathBuf, Mutex<Option<Cuttable>>)>,
+    /// Of those that the list of trials names.
+    missing: Vec<String>,
     /// Each with the number of its recording.
     gestures: Vec<(usize, Gesture)>,
 }
@@ -106,8 +108,11 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
         let what = format!("no gestures for the {} part; expected {}", part.name(), manifest.tree);
         return Err(Error::config(raw.display().to_string(), what));
     }
+    let there = |name: &String| files.iter().any(|f| name_of(f) == *name);
+    let missing = listed_here.into_iter().flatten().filter(|n| !n.is_empty() && !there(n)).collect();
     let [width, height] = manifest.sensor.unwrap_or_default();
     Ok(Box::new(Gestures {
+        missing,
         name: manifest.name.clone(),
         classes: manifest.classes.clone(),
         sensor: Sensor::new(width, height),
@@ -165,6 +170,10 @@ impl Dataset for Gestures {
         let file = Some(self.recordings[*recording].0.clone());
         Some(Source { file, settings: format!("strict {}, {} to {} us", self.strict, g.begin, g.end) })
     }
+    fn warnings(&self) -> Vec<String> {
+        let more = if self.missing.len() > 1 { format!(" (and {} more)", self.missing.len() - 1) } else { String::new() };
+        self.missing.first().map(|m| format!("{m}{more} is in the list of trials and not in the folder")).into_iter().collect()
+    }
     /// Left and right arms and turns of direction are classes of their own.
     fn mirrors(&self) -> bool {
         false
@@ -201,6 +210,9 @@ mod tests {
         spec.augment.flip = 0.0;
         let said = open(&spec, Split::Test).err().unwrap().to_string();
         assert!(said.contains("row 2, `12,1,2`") && said.contains("byte 6"), "{said}");
+        std::fs::write(dir.path().join("trials_to_train.txt"), "user03_led.aedat\nuser25_lab.aedat\nuser26_lab.aedat\n").unwrap();
+        let said = open(&spec, Split::Train).unwrap().warnings();
+        assert_eq!(said, ["user25_lab.aedat (and 1 more) is in the list of trials and not in the folder"]);
         std::fs::write(dir.path().join("trials_to_train.txt"), "user24_lab.aedat\n").unwrap();
         assert!(open(&spec, Split::Train).is_err());
     }

@@ -36,15 +36,14 @@ const UNITS: usize = 700;
 /// Spike trains, and what is wrong with their file behind them.
 pub type Found = (hdf5::SpikeTrains, Option<Error>);
 
-/// Whether a file is HDF5, packed by gzip or not.
-pub fn is_hdf5(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let (mut file, mut head) = (BufReader::new(file), Vec::new());
+/// Of an HDF5 file whether it is packed by gzip; none of another.
+pub fn hdf5(path: &Path) -> Option<bool> {
+    let (mut file, mut head) = (BufReader::new(File::open(path).ok()?), Vec::new());
     let packed = file.fill_buf().is_ok_and(|b| b.starts_with(&[0x1f, 0x8b]));
     let bytes: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     // What is there before damage will do.
     let _ = bytes.take(1024).read_to_end(&mut head);
-    (hdf5::FORMAT.sniff)(&head, false)
+    (hdf5::FORMAT.sniff)(&head, false).then_some(packed)
 }
 
 /// The spike trains of any file that is laid out as SHD's, packed by gzip or not.

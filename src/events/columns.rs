@@ -124,8 +124,9 @@ pub enum By {
 }
 
 impl Order {
-    /// How a table was read, for people: the order and the unit of its times, and where both are from.
-    pub fn read_as(&self, by: By, unit: Unit) -> String {
+    /// How a table was read, for people: the order and the unit of its times, and where both are from; `asked` is whether the user said
+    /// the unit.
+    pub fn read_as(&self, by: By, unit: Unit, asked: bool) -> String {
         let mut letters: Vec<_> = self.at.iter().zip(["t", "x", "y", "p"]).collect();
         letters.sort();
         let letters: Vec<_> = letters.into_iter().map(|l| l.1).collect();
@@ -135,8 +136,8 @@ impl Order {
             By::Values => "by their values",
         };
         let why = match (self.unit, unit) {
+            _ if asked => "as asked for",
             (Some(_), _) if by == "by their names" => "as the name says",
-            (Some(_), _) if by == "as asked for" => "as asked for",
             (_, Unit::Seconds) => "for they have fractions",
             _ => "for they are whole numbers",
         };
@@ -205,6 +206,25 @@ pub fn unit_of(times: impl Iterator<Item = f64>) -> Unit {
         true => Unit::Seconds,
         false => Unit::Micro,
     }
+}
+
+/// Whether nothing in times with fractions is finer than thousandths, as in milliseconds with microseconds behind the point.
+pub fn in_thousandths(mut times: impl Iterator<Item = f64>) -> bool {
+    times.all(|t| !t.is_finite() || (1e3 * t - (1e3 * t).round()).abs() < 1e-6)
+}
+
+/// What is said of times, from the earliest to the latest of `n` events, that were taken for seconds for no other reason than their
+/// fractions, where milliseconds are more likely: few cameras say so few events, and none tells time by thousandths of a second.
+pub fn doubt([from, to]: [i64; 2], n: usize, in_thousandths: bool, letters: &str) -> Option<String> {
+    const DAY: f64 = 86_400.0;
+    let s = (to as f64 - from as f64) / 1e6;
+    let rate = n as f64 / s;
+    (s > DAY || s > 600.0 && rate < 10.0 || in_thousandths && s > 1.0 && rate < 10_000.0).then(|| {
+        format!(
+            "times are taken for seconds, for they have fractions; then the recording is {s:.0} s long, with {rate:.1} events/s; \
+             if they are milliseconds, --columns {letters}:ms says so"
+        )
+    })
 }
 
 /// What a column's name says of it.

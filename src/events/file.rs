@@ -1,7 +1,7 @@
 //! Opening and saving event files: the only I/O of [`crate::events`].
 
 use super::columns::Order;
-use super::{DecodeError, Decoder, Event, EventStream, FORMATS, Format, Sensor, text};
+use super::{DecodeError, Decoder, Event, EventStream, FORMATS, Format, Sensor, npz, text};
 use crate::files::write_unsynced;
 use crate::{Error, Result};
 use std::fs::File;
@@ -29,7 +29,9 @@ pub struct ReadOptions {
 /// The format of a file, by its first bytes (64 KiB or all of it); its name decides only where the content leaves it open.
 pub fn sniff(head: &[u8], path: Option<&Path>) -> Option<&'static Format> {
     let extension = path.and_then(|p| p.extension()).map(|e| e.to_string_lossy().to_lowercase());
-    let named = |f: &Format| extension.as_deref().is_some_and(|e| f.extensions.contains(&e));
+    // An archive that is named like a recording is none, but for those of NumPy.
+    let may = |f: &Format| packed(head).is_none() || f.name == npz::FORMAT.name;
+    let named = |f: &Format| extension.as_deref().is_some_and(|e| f.extensions.contains(&e)) && may(f);
     let head = &head[..head.len().min(HEAD)];
     FORMATS.iter().copied().find(|f| (f.sniff)(head, named(f)))
 }
@@ -211,6 +213,7 @@ mod tests {
         for (name, bytes, said) in [
             ("a.csv.gz", b"\x1f\x8b\x08\0\0\0".to_vec(), "this is a gzip archive (magic 1f 8b 08); unpack it first"),
             ("a.bin", b"PK\x03\x04 no arrays in it, but something else".to_vec(), "a zip archive (magic 50 4b 03 04); unpack"),
+            ("b.dat", b"PK\x03\x04".iter().chain(&[7; 300]).copied().collect(), "a zip archive"),
             ("a.tar", tar, "a tar archive (magic 75 73 74 61 72 at byte 257); unpack it first"),
             ("a.csv.bz2", b"BZh91AY&SY".to_vec(), "a bzip2 archive"),
             ("a.7z", b"7z\xbc\xaf\x27\x1c".to_vec(), "a 7z archive"),

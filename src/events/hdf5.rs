@@ -45,6 +45,9 @@ const DEEPEST: usize = 3;
 /// How many groups are searched.
 const MOST_GROUPS: usize = 1000;
 
+/// What is said of a file that holds no events but spike trains.
+pub const SPIKE_TRAINS: &str = "a set of spike trains (as SHD and SSC), not one recording";
+
 /// The spikes of one sample of a set of spike trains.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SpikeTrain {
@@ -276,8 +279,7 @@ impl Search {
     }
 
     fn columns(&mut self, [t, x, y, p]: [&Numbers; 4], order: &Order, out: &mut Vec<Event>) -> Result<(), String> {
-        self.told.read_as = Some(order.read_as(By::Names, order.unit.unwrap_or_else(|| t.unit())));
-        numbers::events([t, x, y, p], order.unit, out, &mut self.told)
+        numbers::events([t, x, y, p], (order, By::Names), self.order, out, &mut self.told)
     }
 
     /// Reads the events among the arrays of the group at `path`, or notes that there are some.
@@ -391,7 +393,7 @@ impl Search {
             _ => {}
         }
         if self.file.dataset("spikes/times").is_ok() {
-            return Err("a set of spike trains (as SHD and SSC), not one recording".into());
+            return Err(SPIKE_TRAINS.into());
         }
         let seen = std::mem::take(&mut self.seen);
         let seen: Vec<Matrix> = seen.into_iter().map(|name| Matrix { name, ..Matrix::default() }).collect();

@@ -299,9 +299,8 @@ pub(super) fn find(variables: &[Matrix], order: Option<Order>, out: &mut Vec<Eve
     if let [Some(t), Some(x), Some(y), Some(p)] = columns
         && [x, y, p].iter().all(|c| c.elements() == t.elements())
     {
-        let order = Order { at: [0, 1, 2, 3], unit };
-        told.read_as = Some(order.read_as(By::Names, unit.unwrap_or_else(|| t.data.unit())));
-        return numbers::events([t, x, y, p].map(|m| &m.data), unit, out, told);
+        let found = Order { at: [0, 1, 2, 3], unit };
+        return numbers::events([t, x, y, p].map(|m| &m.data), (&found, By::Names), order, out, told);
     }
     let by_four = variables.iter().find_map(|v| match v.shape[..] {
         [n, 4] => Some((v, n)),
@@ -326,8 +325,7 @@ pub(super) fn four(columns: &[Numbers; 4], asked: Option<Order>, out: &mut Vec<E
     let order = asked.or_else(|| guess(columns)).ok_or(UNTOLD)?;
     let columns = order.at.map(|i| &columns[i]);
     let by = if asked.is_some() { By::Asked } else { By::Values };
-    told.read_as = Some(order.read_as(by, order.unit.unwrap_or_else(|| columns[0].unit())));
-    numbers::events(columns, order.unit, out, told)
+    numbers::events(columns, (&order, by), asked, out, told)
 }
 
 fn listed(variables: &[Matrix]) -> String {

@@ -224,11 +224,10 @@ impl Table {
             _ => matrix(array, &h, asked),
         };
         let ([t, x, y, p], order, by, stride) = columns.map_err(|e| DecodeError::new(self.at, e))?;
-        self.told.read_as = Some(order.read_as(by, order.unit.unwrap_or_else(|| t.unit())));
         let all = h.shape.iter().fold(1usize, |a, &b| a.saturating_mul(b));
         let rows = if matches!(h.dtype, DType::Record(_)) { all } else { all / 4 };
         let there = [t.len(), x.len(), y.len(), p.len()].into_iter().min().unwrap_or(0);
-        let end = numbers::events([&t, &x, &y, &p], order.unit, out, &mut self.told);
+        let end = numbers::events([&t, &x, &y, &p], (&order, by), asked, out, &mut self.told);
         // What is padding is missed too where a file is cut off.
         if array.len() < rows.saturating_mul(stride).saturating_add(h.data) {
             let what = format!("the file ends after {there} of {rows} events");

@@ -121,8 +121,7 @@ impl NpzDecoder {
             column
         });
         let [t, x, y, p] = &columns;
-        self.told.read_as = Some(order.read_as(By::Names, order.unit.unwrap_or_else(|| t.unit())));
-        let end = numbers::events([t, x, y, p], order.unit, out, &mut self.told);
+        let end = numbers::events([t, x, y, p], (&order, By::Names), self.asked, out, &mut self.told);
         damage.map_or(end, Err)
     }
 }

@@ -1,6 +1,6 @@
 //! Columns of numbers as containers hold them (NumPy, MATLAB, HDF5), and events made of four of them.
 
-use super::columns::{Polarity, Unit, unit_of};
+use super::columns::{By, Order, Polarity, Unit, doubt, in_thousandths, unit_of};
 use super::{DecodeError, Event};
 
 /// The type of a number.
@@ -168,19 +168,37 @@ pub(super) fn left_out(first: &str, n: u64) -> String {
     }
 }
 
-/// Appends the events of the columns t, x, y and p, as far as all of them reach, and tells of rows that are none.
+/// Appends the events of the columns t, x, y and p, as far as all of them reach, and tells how they were read and of rows that are none.
+/// `order` was found `by` names or values, or is what the user `asked` for; the unit that was asked for is that of named columns too.
 ///
 /// # Errors
 /// Columns of unequal lengths.
 pub(super) fn events(
     [t, x, y, p]: [&Numbers; 4],
-    unit: Option<Unit>,
+    (order, by): (&Order, By),
+    asked: Option<Order>,
     out: &mut Vec<Event>,
     told: &mut Told,
 ) -> Result<(), String> {
+    let asked = asked.and_then(|a| a.unit);
+    let unit = asked.or(order.unit).unwrap_or_else(|| t.unit());
+    told.read_as = Some(order.read_as(by, unit, asked.is_some()));
+    let before = out.len();
+    let end = rows([t, x, y, p], unit, out, told);
+    let guessed = asked.is_none() && (order.unit.is_none() || by == By::Values);
+    if let (true, Unit::Seconds, Numbers::Floats(t), Some(new)) = (guessed, unit, t, out.get(before..))
+        && let (Some(from), Some(to)) = (new.iter().map(|e| e.t).min(), new.iter().map(|e| e.t).max())
+    {
+        let letters = if by == By::Names { "txyp".to_owned() } else { order.letters() };
+        told.notes.extend(doubt([from, to], new.len(), in_thousandths(t.iter().copied()), &letters));
+    }
+    end
+}
+
+/// [`events`] of times in this unit.
+fn rows([t, x, y, p]: [&Numbers; 4], unit: Unit, out: &mut Vec<Event>, told: &mut Told) -> Result<(), String> {
     let n = [t.len(), x.len(), y.len(), p.len()];
     let shortest = n.iter().copied().min().unwrap_or(0);
-    let unit = unit.unwrap_or_else(|| t.unit());
     let coded = Polarity::of((0..shortest).filter_map(|i| p.get(i)));
     told.notes.extend(coded.note());
     out.reserve(shortest);
@@ -250,6 +268,30 @@ mod tests {
         assert!(Kind { float: false, signed: true, size: 2, big: false }.read(&bytes, 999, 2, 2).is_empty());
     }
 
+    /// Thousandths of seconds are doubted unless they are asked for; the unit that is asked for is that of named columns.
+    #[test]
+    fn milliseconds_with_fractions() {
+        let t = Numbers::Floats((0..100).map(|i| f64::from(i) * 3.125).collect());
+        let ones = Numbers::Ints(vec![1; 100]);
+        let found = Order::parse("txyp").unwrap();
+        let read = |by, asked: Option<&str>| {
+            let (mut out, mut told) = (Vec::new(), Told::default());
+            let asked = asked.map(|a| Order::parse(a).unwrap());
+            events([&t, &ones, &ones, &ones], (&found, by), asked, &mut out, &mut told).unwrap();
+            (out.last().unwrap().t, told.notes, told.read_as.unwrap())
+        };
+        for by in [By::Names, By::Values] {
+            let (t, notes, how) = read(by, None);
+            assert_eq!(t, 309_375_000);
+            assert!(notes.len() == 1 && notes[0].ends_with("--columns txyp:ms says so"), "{notes:?}");
+            assert!(how.ends_with("times in seconds, for they have fractions"));
+            let (t, notes, how) = read(by, Some("txyp:ms"));
+            assert_eq!((t, notes), (309_375, vec![]));
+            assert!(how.ends_with("times in milliseconds, as asked for"), "{how}");
+        }
+        assert_eq!(read(By::Names, Some("txyp:s")).1, Vec::<String>::new());
+    }
+
     #[test]
     fn rows_that_are_no_events_cost_themselves_alone() {
         let column = |v: &[i64]| Numbers::Ints(v.to_vec());
@@ -264,7 +306,7 @@ mod tests {
                 // Floats take the other way.
                 let p = if floats { Numbers::Floats(p.map(|p| p as f64).to_vec()) } else { column(&p) };
                 let (mut out, mut told) = (Vec::new(), Told::default());
-                events([&t, &x, &y, &p], None, &mut out, &mut told).unwrap();
+                rows([&t, &x, &y, &p], Unit::Micro, &mut out, &mut told).unwrap();
                 assert_eq!(out.iter().map(|e| (e.t, e.p)).collect::<Vec<_>>(), [5, 6, 9].into_iter().zip(on).collect::<Vec<_>>());
                 let said = told.skipped(3).unwrap().to_string();
                 assert_eq!(said, "byte 3: event 2 at time 7, (-3, 3) is on no sensor; 2 such rows are left out");

@@ -9,7 +9,7 @@
 //! Rows that are no events are passed over and counted ([`Decoder::skipped`]). A peculiarity of published files: among rows
 //! `x y t p` without names a last row of `0 0 t 0` is a terminator, no event.
 
-use super::columns::{By, Order, Polarity, Unit, unit_of};
+use super::columns::{self, By, Order, Polarity, Unit, in_thousandths, unit_of};
 use super::numbers::left_out;
 use super::{Carry, DecodeError, Decoder, Event, EventStream, Format, Sensor};
 
@@ -44,7 +44,7 @@ pub struct TextDecoder {
     held: Option<Event>,
     origin: u64,
     /// The earliest and the latest time, and how many events, where the unit of time was guessed to be seconds.
-    span: Option<(i64, i64, u64)>,
+    span: Option<(i64, i64, usize)>,
 }
 
 /// How the rows of a file lie.
@@ -59,6 +59,8 @@ struct Table {
     named: bool,
     /// Whether the times are taken for seconds only because they have fractions.
     guessed: bool,
+    /// Whether these are thousandths.
+    in_thousandths: bool,
     by: By,
     coded: Polarity,
     /// What parts the fields of a row.
@@ -74,6 +76,11 @@ impl Table {
 
 fn is_comment(row: &[u8]) -> bool {
     row.is_empty() || matches!(row[0], b'#' | b'%') || row.starts_with(b"//")
+}
+
+/// A comment without its marks.
+fn uncommented(row: &[u8]) -> &[u8] {
+    row[row.iter().take_while(|b| matches!(b, b'#' | b'%' | b'/')).count()..].trim_ascii()
 }
 
 /// What parts the fields of a row: a semicolon, comma or tab, else (none) spaces.
@@ -121,11 +128,16 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
     let mut sensor = None;
     let mut order = asked;
     let mut named = None;
+    // The last comment that names the columns, as `numpy.savetxt` writes them, and how many.
+    let mut commented = None;
     let mut values: Vec<Vec<f64>> = Vec::new();
     let mut parts = None;
     for row in rows(sample) {
         if is_comment(row) {
             skip += u64::from(values.is_empty());
+            let names: Vec<_> = fields(uncommented(row)).map(String::from_utf8_lossy).collect();
+            commented =
+                Order::named(names.iter().map(|n| &**n)).filter(|_| values.is_empty()).map(|o| (o, names.len())).or(commented);
             continue;
         }
         let number = |f: &[u8]| if f.is_empty() { Some(f64::NAN) } else { number(f) };
@@ -163,6 +175,9 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
         values.pop();
     }
     let width = values.iter().map(Vec::len).max().unwrap_or(0);
+    if let (None, None, Some((o, n))) = (order, named, commented.filter(|c| c.1 == width)) {
+        (order, named) = (Some(o), Some(n));
+    }
     if let (Some(names), None) = (named.filter(|n| *n < width), asked) {
         return Err(format!("{names} names for rows of {width} columns; their order is needed, as in --columns txyp"));
     }
@@ -187,7 +202,8 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
     let by = if asked.is_some() { By::Asked } else { [By::Values, By::Names][usize::from(named.is_some())] };
     let guessed = unit == Unit::Seconds && (order.unit.is_none() || by == By::Values);
     let separator = parts.unwrap_or_default();
-    Ok((Table { order, unit, columns, skip, named: named.is_some(), guessed, by, coded, separator }, sensor))
+    let in_thousandths = in_thousandths(column(0));
+    Ok((Table { order, unit, columns, skip, named: named.is_some(), guessed, in_thousandths, by, coded, separator }, sensor))
 }
 
 /// Whether a file that begins so is a text.
@@ -385,24 +401,15 @@ impl TextDecoder {
             let (from, to, n) = self.span.unwrap_or((i64::MAX, i64::MIN, 0));
             let new = &out[before.min(out.len())..];
             let (from, to) = new.iter().fold((from, to), |(a, b), e| (a.min(e.t), b.max(e.t)));
-            self.span = Some((from, to, n + new.len() as u64));
+            self.span = Some((from, to, n + new.len()));
         }
         result
     }
 
     /// What is said of a recording that is too long to be true if its times are seconds.
     fn doubt(&self) -> Option<String> {
-        const DAY: f64 = 86_400.0;
-        let ((from, to, n), order) = (self.span?, self.table?.order);
-        let s = (to as f64 - from as f64) / 1e6;
-        let rate = n as f64 / s;
-        (s > DAY || s > 600.0 && rate < 10.0).then(|| {
-            format!(
-                "times are taken for seconds, for they have fractions; then the recording is {s:.0} s long, with {rate:.1} events/s; \
-                 if they are milliseconds, --columns {}:ms says so",
-                order.letters()
-            )
-        })
+        let ((from, to, n), table) = (self.span?, self.table?);
+        columns::doubt([from, to], n, table.in_thousandths, &table.order.letters())
     }
 }
 
@@ -434,7 +441,7 @@ impl Decoder for TextDecoder {
     }
 
     fn read_as(&self) -> Option<String> {
-        self.table.map(|t| t.order.read_as(t.by, t.unit))
+        self.table.map(|t| t.order.read_as(t.by, t.unit, t.by == By::Asked && t.order.unit.is_some()))
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -520,23 +527,49 @@ mod tests {
             (out.last().unwrap().t, d.warnings().into_iter().filter(|w| w.contains(":ms")).collect::<Vec<_>>())
         };
         let rows = |n: usize, step: f64| -> String {
-            (0..n).map(|i| format!("{} {} {:.3} {}\n", i % 30, i % 20, i as f64 * step + 0.125, i % 2)).collect()
+            (0..n).map(|i| format!("{} {} {:.6} {}\n", i % 30, i % 20, i as f64 * step + 0.1254, i % 2)).collect()
         };
         // 1.2 s at 4100 events/s, and an hour of 0.5 events/s that is so.
         let (t, words) = said(&rows(5000, 0.245), None);
-        assert_eq!((t, words.len()), (1_224_880_000, 1));
+        assert_eq!((t, words.len()), (1_224_880_400, 1));
         assert!(
             words[0].contains("1225 s long, with 4.1 events/s;") && words[0].ends_with("--columns xytp:ms says so"),
             "{words:?}"
         );
         assert_eq!(said(&rows(5000, 0.245), Some("xytp:ms")), (1_224_880, vec![]));
-        assert_eq!(said(&rows(5000, 0.245), Some("xytp:s")), (1_224_880_000, vec![]));
-        assert_eq!(said(&format!("x y t_s p\n{}", rows(5000, 0.245)), None), (1_224_880_000, vec![]));
+        assert_eq!(said(&rows(5000, 0.245), Some("xytp:s")), (1_224_880_400, vec![]));
+        assert_eq!(said(&format!("x y t_s p\n{}", rows(5000, 0.245)), None), (1_224_880_400, vec![]));
         assert_eq!(said(&format!("x y t p\n{}", rows(5000, 0.245)), None).1.len(), 1);
         // More events than ten a second, or not so long; but a day is too much of any.
         assert_eq!(said(&rows(9000, 0.09), None).1.len(), 0);
         assert_eq!(said(&rows(50, 10.0), None).1.len(), 0);
         assert_eq!(said(&rows(2, 90_000.0), None).1.len(), 1);
+        // Thousandths of seconds at less than a camera says: likely microseconds behind the point.
+        let coarse =
+            |n: usize, step: f64| -> String { (0..n).map(|i| format!("3 4 {:.3} 1\n", i as f64 * step + 0.125)).collect() };
+        assert_eq!(said(&coarse(50, 0.1), None).1.len(), 1);
+        assert_eq!(said(&coarse(50, 0.01), None).1.len(), 0, "half a second");
+        assert_eq!(said(&coarse(50, 0.1), Some("xytp:s")).1.len(), 0);
+    }
+
+    /// `numpy.savetxt` puts the names behind a mark.
+    #[test]
+    fn names_in_a_comment() {
+        let read = |text: &str| {
+            let mut d = (FORMAT.decoder)();
+            let mut out = Vec::new();
+            d.push(text.as_bytes(), &mut out).unwrap();
+            d.finish(&mut out).unwrap();
+            (out, d.read_as().unwrap())
+        };
+        let (out, how) = read("# made by hand\n# y, x, t[ms], p\n1,2,0.25,1\n3,4,7.5,0\n");
+        let e = |t, x, y, p| Event { t, x, y, p };
+        assert_eq!(out, [e(250, 2, 1, true), e(7500, 4, 3, false)]);
+        assert_eq!(how, "columns y x t p by their names; times in milliseconds, as the name says");
+        // Names of other columns than there are say nothing.
+        let (out, how) = read("# x y t p on\n10 1 2 1\n20 3 4 0\n");
+        assert_eq!(out, [e(10, 1, 2, true), e(20, 3, 4, false)]);
+        assert!(how.contains("by their values"), "{how}");
     }
 
     #[test]
