@@ -172,6 +172,7 @@ fn told(stream: &EventStream, style: &render::Style) -> String {
     let (first, last) = stream.events.iter().fold((i64::MAX, i64::MIN), |(a, b), e| (a.min(e.t), b.max(e.t)));
     let span = last.saturating_sub(first).max(0);
     match style.cut {
+        render::Cut::Into(1, _) => format!("1 frame of {} events", stream.events.len()),
         render::Cut::Into(n, SplitBy::Time) => format!("{n} frames of {:.3} ms each", span as f64 / 1e3 / n as f64),
         render::Cut::Into(n, SplitBy::Number) => format!("{n} frames of {} events each", stream.events.len() / n),
         render::Cut::Every(us) => format!("frames of {:.3} ms each", us as f64 / 1e3),
