@@ -107,6 +107,7 @@ pub fn trials() -> Vec<Trial> {
     for (dir, file, whole, some) in [
         (&own, "cut_contiguous.h5", 1000, 0.05),
         (&own, "cut_tiles.h5", 1000, 0.5),
+        (&own, "cut_beside.h5", 1000, 0.1),
         (&own, "cut_rows.mat", 1000, 0.03),
         (&own, "lzf.h5", 300, 0.05),
         (&formats, "raw_events.hdf5", 17, 0.0),

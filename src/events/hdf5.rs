@@ -358,7 +358,12 @@ impl Search {
             return Ok(());
         }
         self.left -= 1;
-        let (groups, arrays) = group.members().map_err(|e| e.to_string())?;
+        // One member that lies behind the end of a cut file hides all: those that usually hold events are then asked for by name.
+        let (groups, arrays) = group.members().or_else(|e| {
+            let groups: Vec<Group> = GROUPS.iter().filter_map(|n| group.group(n).ok()).collect();
+            let arrays: Vec<Dataset> = ARRAYS.iter().filter_map(|n| group.dataset(n).ok()).collect();
+            if groups.is_empty() && arrays.is_empty() { Err(e.to_string()) } else { Ok((groups, arrays)) }
+        })?;
         self.group_events(path, &arrays, out)?;
         let names = arrays.iter().map(|d| format!("{} {:?}", join(path, last(d.name())), d.shape()));
         self.seen.extend(names.take(20usize.saturating_sub(self.seen.len())));
@@ -401,6 +406,12 @@ impl Search {
         mat::find(&seen, None, out, &mut Told::default())
     }
 }
+
+/// What groups that hold events are usually called.
+const GROUPS: [&str; 8] = ["events", "raw_events", "CD", "dvs", "davis", "prophesee", "left", "right"];
+/// And what arrays are.
+const ARRAYS: [&str; 15] =
+    ["events", "t", "x", "y", "p", "ts", "xs", "ys", "ps", "time", "timestamp", "timestamps", "pol", "polarity", "polarities"];
 
 /// The path of `name` in the group at `path`.
 fn join(path: &str, name: &str) -> String {

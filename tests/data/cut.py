@@ -19,3 +19,9 @@ with h5py.File(f"{sys.argv[1]}/cut_tiles.h5", "w", libver="latest") as f:
 with h5py.File(f"{sys.argv[1]}/cut_rows.mat", "w", userblock_size=512) as f:
     for name, v in [("ts", t), ("x", x), ("y", y), ("pol", p)]:
         f.create_dataset(name, data=v.astype("<f8")[None], chunks=(1, 96), compression="gzip")
+# As DSEC has them: other arrays beside the group, whose headers lie behind the events.
+with h5py.File(f"{sys.argv[1]}/cut_beside.h5", "w") as f:
+    for name, v, kind in [("t", t, "<u4"), ("x", x, "<u2"), ("y", y, "<u2"), ("p", p, "u1")]:
+        f.create_dataset(f"events/{name}", data=v.astype(kind), chunks=(250,), compression="gzip")
+    f["ms_to_idx"] = np.searchsorted(t, np.arange(0, t[-1], 1000))
+    f["t_offset"] = 7
