@@ -362,7 +362,12 @@ impl Search {
         let (groups, arrays) = group.members().or_else(|e| {
             let groups: Vec<Group> = GROUPS.iter().filter_map(|n| group.group(n).ok()).collect();
             let arrays: Vec<Dataset> = ARRAYS.iter().filter_map(|n| group.dataset(n).ok()).collect();
-            if groups.is_empty() && arrays.is_empty() { Err(e.to_string()) } else { Ok((groups, arrays)) }
+            if groups.is_empty() && arrays.is_empty() {
+                return Err(e.to_string());
+            }
+            // Said even where the file has its length: what was not listed may have been events too.
+            self.damage.get_or_insert_with(|| e.to_string());
+            Ok((groups, arrays))
         })?;
         self.group_events(path, &arrays, out)?;
         let names = arrays.iter().map(|d| format!("{} {:?}", join(path, last(d.name())), d.shape()));
