@@ -3,6 +3,7 @@
 //! matrices into such an order: with the dozens of small products of a block of `super::winograd`'s tiles that took as long as the products.
 
 use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
 /// Columns of a panel: a whole number of registers of any kind of processor.
 pub const PANEL: usize = 16;
@@ -46,48 +47,68 @@ impl WithSimd for Product<'_> {
 }
 
 impl Product<'_> {
-    /// As many rows at once as sums fit into the registers of AVX-512 (32 of 16 floats), AVX2 (16 of 8), NEON (32 of 4); rows of a
-    /// transposed A lie in panels, of which these are parts.
+    /// As many rows and panels at once as sums fit into the registers of AVX-512 (32 of 16 floats), AVX2 (16 of 8), NEON (32 of 4); rows of
+    /// a transposed A lie in panels, of which these are parts. Of two panels each element of A is fetched once: of one, fetches would
+    /// take longer than sums with AVX-512.
     #[inline(always)]
-    fn by_lanes<S: Simd, const TRANSPOSED: bool>(self, s: S) {
+    fn by_lanes<S: Simd, const TRANSPOSED: bool>(mut self, s: S) {
+        let panels = self.n / PANEL;
         match S::F32_LANES {
-            16 => self.by_rows::<S, TRANSPOSED, 16, 1>(s),
-            8 if !TRANSPOSED && self.m.is_multiple_of(6) => self.by_rows::<S, TRANSPOSED, 6, 2>(s),
-            8 => self.by_rows::<S, TRANSPOSED, 4, 2>(s),
-            4 => self.by_rows::<S, TRANSPOSED, 4, 4>(s),
-            _ => self.by_rows::<S, TRANSPOSED, 1, 16>(s),
+            16 => {
+                self.by_rows::<S, TRANSPOSED, 8, 1, 2>(s, 0..panels / 2 * 2);
+                self.by_rows::<S, TRANSPOSED, 16, 1, 1>(s, panels / 2 * 2..panels);
+            }
+            8 if !TRANSPOSED && self.m.is_multiple_of(6) => self.by_rows::<S, TRANSPOSED, 6, 2, 1>(s, 0..panels),
+            8 => self.by_rows::<S, TRANSPOSED, 4, 2, 1>(s, 0..panels),
+            4 => self.by_rows::<S, TRANSPOSED, 4, 4, 1>(s, 0..panels),
+            _ => self.by_rows::<S, TRANSPOSED, 1, 16, 1>(s, 0..panels),
         }
     }
-    /// M rows at a time, R registers a panel.
+    /// M rows of P panels at a time, R registers a panel.
     #[inline(always)]
-    fn by_rows<S: Simd, const TRANSPOSED: bool, const M: usize, const R: usize>(self, s: S) {
+    fn by_rows<S: Simd, const TRANSPOSED: bool, const M: usize, const R: usize, const P: usize>(&mut self, s: S, panels: Range<usize>) {
         let Product { a, b, c, m, k, n, add, .. } = self;
+        let (m, k, n, add) = (*m, *k, *n, *add);
         assert!([m, k, n].iter().all(|size| size.is_multiple_of(PANEL)) && m.is_multiple_of(M));
+        assert!(panels.end * PANEL <= n && panels.len().is_multiple_of(P));
         if m * k * n == 0 {
             return;
         }
         let (a, b, c) = (&a[..m * k], S::as_simd_f32s(&b[..k * n]).0, S::as_mut_simd_f32s(&mut c[..m * n]).0);
         // From row to row of the product, from k to k, and how many k in a run before the next panel.
         let (row, step, run) = if TRANSPOSED { (1, PANEL, k) } else { (PANEL, 1, PANEL) };
-        for (b, c) in b.chunks_exact(k * R).zip(c.chunks_exact_mut(m * R)) {
-            for (i, c) in c.chunks_exact_mut(M * R).enumerate() {
+        let panels = panels.start * R..panels.end * R;
+        let (b, c) = (&b[panels.start * k..panels.end * k], &mut c[panels.start * m..panels.end * m]);
+        for (b, c) in b.chunks_exact(k * R * P).zip(c.chunks_exact_mut(m * R * P)) {
+            for i in 0..m / M {
                 let first = if TRANSPOSED { place(0, i * M, k) } else { i * M * PANEL };
-                let mut sums = [[s.splat_f32s(0.0); R]; M];
-                for (p, b) in b.chunks_exact(run * R).enumerate() {
+                let mut sums = [[[s.splat_f32s(0.0); R]; P]; M];
+                for p in 0..k / run {
                     let first = first + p * m * PANEL;
-                    for (q, b) in b.chunks_exact(R).enumerate() {
+                    for q in 0..run {
+                        let row_of_b = |panel: usize| {
+                            let at = (panel * k + p * run + q) * R;
+                            // SAFETY: `b` holds P panels of k rows.
+                            std::array::from_fn::<_, R, _>(|t| unsafe { *b.get_unchecked(at + t) })
+                        };
+                        let b = std::array::from_fn::<_, P, _>(row_of_b);
                         for r in 0..M {
                             // SAFETY: the place of row i M + r and column p run + q, below m k.
                             let x = s.splat_f32s(unsafe { *a.get_unchecked(first + q * step + r * row) });
-                            for t in 0..R {
-                                sums[r][t] = s.mul_add_e_f32s(x, b[t], sums[r][t]);
+                            for panel in 0..P {
+                                for t in 0..R {
+                                    sums[r][panel][t] = s.mul_add_e_f32s(x, b[panel][t], sums[r][panel][t]);
+                                }
                             }
                         }
                     }
                 }
-                for (c, sums) in c.chunks_exact_mut(R).zip(&sums) {
-                    for t in 0..R {
-                        c[t] = if add { s.add_f32s(c[t], sums[t]) } else { sums[t] };
+                for (r, sums) in sums.iter().enumerate() {
+                    for panel in 0..P {
+                        let at = (panel * m + i * M + r) * R;
+                        for (c, sum) in c[at..at + R].iter_mut().zip(&sums[panel]) {
+                            *c = if add { s.add_f32s(*c, *sum) } else { *sum };
+                        }
                     }
                 }
             }

@@ -30,18 +30,20 @@ pub(crate) fn ask_for_large_pages(words: *mut u32, len: usize) {
 
 /// Lends this thread's scratch of `len` floats, which hold anything; not to be asked for again inside `f`.
 pub fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    SCRATCH.with_borrow_mut(|s| {
-        if s.len() < len + LINE {
-            // Anew rather than grown: what it held is of no use, and large pages are asked for before anything is touched.
-            *s = Vec::new();
-            s.reserve_exact(len + LINE);
-            ask_for_large_pages(s.as_mut_ptr().cast(), s.capacity());
-            s.resize(len + LINE, 0.0);
-        }
-        // From the start of a cache line, so that no vector straddles two.
-        let start = s.as_ptr().align_offset(4 * LINE).min(LINE);
-        f(&mut s[start..start + len])
-    })
+    SCRATCH.with_borrow_mut(|s| f(lines(s, len)))
+}
+
+/// `len` floats of `room`, which hold anything, from the start of a cache line, so that no vector straddles two.
+pub fn lines(room: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if room.len() < len + LINE {
+        // Anew rather than grown: what it held is of no use, and large pages are asked for before anything is touched.
+        *room = Vec::new();
+        room.reserve_exact(len + LINE);
+        ask_for_large_pages(room.as_mut_ptr().cast(), room.capacity());
+        room.resize(len + LINE, 0.0);
+    }
+    let start = room.as_ptr().align_offset(4 * LINE).min(LINE);
+    &mut room[start..start + len]
 }
 
 /// A mutable slice that threads cut disjoint pieces from, where the pieces are not contiguous runs that `par_chunks_mut` could hand out

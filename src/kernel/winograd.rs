@@ -13,7 +13,7 @@
 
 use super::conv::{ConvU, FloatPatches};
 use super::panel::{PANEL, Product, place};
-use super::par::{Shared, scratch};
+use super::par::{Shared, lines, scratch};
 use super::product::{BitMatrix, split_range, unpack_row, wide};
 use super::{arch, words};
 use pulp::{Simd, WithSimd};
@@ -268,15 +268,16 @@ impl<X: Pixels, const N: usize, const SIDE: usize, M: Matrix<N, SIDE>> WithSimd 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let (n, c) = (self.n, self.c);
-        let none = vec![0.0f32; c];
-        let mut space = vec![0.0f32; N * N * c];
+        let (mut none, mut space) = (Vec::new(), Vec::new());
+        let (none, space) = (lines(&mut none, c), lines(&mut space, N * N * c));
+        none.fill(0.0);
         let out = S::as_mut_simd_f32s(self.out).0;
         let stride = stride(n * self.channels.len()) / S::F32_LANES;
         let channels = self.channels.start / S::F32_LANES..self.channels.end / S::F32_LANES;
         assert!(self.channels.end <= c && out.len() >= SIDE * SIDE * stride);
         for i in 0..n {
             let pixels = self.tiles.pixels::<N>(self.first + i, self.before);
-            let mut rows = [[S::as_simd_f32s(&none).0; N]; N];
+            let mut rows = [[S::as_simd_f32s(none).0; N]; N];
             let mut spaces = space.chunks_exact_mut(self.c);
             for r in 0..N {
                 for j in 0..N {
@@ -416,8 +417,9 @@ where
     let (cin, cout) = (u.cin as usize, u.cout as usize);
     let tiles = Tiles::new(u);
     let size = stride(cin * cout);
-    let mut points = vec![0.0f32; SIDE * SIDE * size];
-    let to = &Shared::new(&mut points);
+    let mut points = Vec::new();
+    let points = lines(&mut points, SIDE * SIDE * size);
+    let to = &Shared::new(points);
     (0..cin / PANEL).into_par_iter().for_each(|i| {
         let (rows, matrix) = (i * PANEL..(i + 1) * PANEL, PhantomData);
         arch().dispatch(Apply::<3, SIDE, Weight> { from: w, to, first: 0, cin, cout, rows, columns: 0..cout, matrix });
