@@ -8,9 +8,13 @@
 //! A file may hold several event streams (a stereo pair). The first is read, and a warning names the others;
 //! [`streams`] lists them and [`Decoder::stream`] chooses one by its name.
 //!
+//! A file that is cut off is told by its packet's size, by its index, or by the place the header says the index to be at. Of one
+//! without an index (the header says -1 where the recorder was interrupted, and our own writer names none) that is cut between two packets
+//! nothing tells.
+//!
 //! The tables have so few fields that they are read here directly, with every offset checked; nothing is generated.
 
-use super::{Carry, DecodeError, Decoder, Event, EventStream, Format, Sensor};
+use super::{Carry, DecodeError, Decoder, Event, EventStream, Format, Sensor, lz4};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
@@ -185,10 +189,7 @@ fn unpack(compression: Compression, packed: &[u8], out: &mut Vec<u8>) -> Result<
     out.clear();
     match compression {
         Compression::None => out.extend_from_slice(packed),
-        Compression::Lz4 => {
-            let frame = lz4_flex::frame::FrameDecoder::new(packed);
-            frame.take(LARGEST_PACKET).read_to_end(out).map_err(|e| format!("LZ4: {e}"))?;
-        }
+        Compression::Lz4 => lz4::unpack(packed, LARGEST_PACKET, out)?,
         Compression::Zstd => {
             let frame = ruzstd::decoding::StreamingDecoder::new(packed).map_err(|e| format!("Zstandard: {e}"))?;
             frame.take(LARGEST_PACKET).read_to_end(out).map_err(|e| format!("Zstandard: {e}"))?;
@@ -401,7 +402,10 @@ impl Decoder for Aedat4Decoder {
         let error = |what: String| Err(DecodeError::new(at, what));
         match self.state {
             State::Start | State::Header => error("the file ends within its header".into()),
-            State::Packet if rest == 0 => Ok(()),
+            State::Packet if rest == 0 => match self.end {
+                Some(end) => error(format!("the file ends here; its header says that its index begins at byte {end}")),
+                None => Ok(()),
+            },
             State::Packet => error(format!("the file ends after {rest} of a packet header's 8 bytes")),
             State::Body(size) => error(format!("the file ends after {rest} of a packet's {size} bytes")),
             State::Skip(left) => error(format!("the file ends {left} bytes before its last packet does")),

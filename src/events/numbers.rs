@@ -1,6 +1,6 @@
 //! Columns of numbers as containers hold them (NumPy, MATLAB, HDF5), and events made of four of them.
 
-use super::columns::{By, Order, Polarity, Unit, doubt, in_thousandths, unit_of};
+use super::columns::{By, Order, Polarity, Unit, doubt, is_coarse, unit_of};
 use super::{DecodeError, Event};
 
 /// The type of a number.
@@ -186,11 +186,12 @@ pub(super) fn events(
     let before = out.len();
     let end = rows([t, x, y, p], unit, out, told);
     let guessed = asked.is_none() && (order.unit.is_none() || by == By::Values);
-    if let (true, Unit::Seconds, Numbers::Floats(t), Some(new)) = (guessed, unit, t, out.get(before..))
+    if let (true, Some(new)) = (guessed, out.get(before..))
         && let (Some(from), Some(to)) = (new.iter().map(|e| e.t).min(), new.iter().map(|e| e.t).max())
     {
         let letters = if by == By::Names { "txyp".to_owned() } else { order.letters() };
-        told.notes.extend(doubt([from, to], new.len(), in_thousandths(t.iter().copied()), &letters));
+        let is_coarse = is_coarse(unit, (0..t.len()).map_while(|i| t.get(i)));
+        told.notes.extend(doubt(unit, [from, to], new.len(), is_coarse, &letters));
     }
     end
 }
@@ -290,6 +291,27 @@ mod tests {
             assert!(how.ends_with("times in milliseconds, as asked for"), "{how}");
         }
         assert_eq!(read(By::Names, Some("txyp:s")).1, Vec::<String>::new());
+    }
+
+    /// Nanoseconds, as whole numbers or as floats without fractions.
+    #[test]
+    fn nanoseconds() {
+        let times: Vec<i64> = (0..1000).map(|i| 1_700_000_000_000_000_000 + i * 51_200).collect();
+        let floats = Numbers::Floats(times.iter().map(|&t| t as f64).collect());
+        let ones = Numbers::Ints(vec![1; 1000]);
+        for t in [Numbers::Ints(times), floats] {
+            let read = |asked: Option<&str>, found: &str| {
+                let (mut out, mut told) = (Vec::new(), Told::default());
+                let order = (&Order::parse(found).unwrap(), By::Names);
+                events([&t, &ones, &ones, &ones], order, asked.map(|a| Order::parse(a).unwrap()), &mut out, &mut told).unwrap();
+                (out.last().unwrap().t - out[0].t, told.notes)
+            };
+            let (last, notes) = read(None, "txyp");
+            assert!(last == 51_148_800 && notes.len() == 1 && notes[0].ends_with("--columns txyp:ns says so"), "{notes:?}");
+            assert_eq!(read(Some("txyp:ns"), "txyp"), (51_149, vec![]));
+            // A name that says the unit is believed.
+            assert_eq!(read(None, "txyp:us"), (51_148_800, vec![]));
+        }
     }
 
     #[test]
