@@ -49,12 +49,14 @@ fn sensor(spec: &DatasetSpec, files: &[PathBuf]) -> (Sensor, Option<[String; 2]>
         files.iter().skip(1).take(ASKED).filter_map(|path| seen(path).ok()).chain(first).collect();
     let declared = found.iter().any(|f| f.0);
     found.retain(|f| f.0 == declared);
-    let largest = found.iter().fold(Sensor::default(), |a, (_, b)| Sensor::new(a.width.max(b.width), a.height.max(b.height)));
+    let largest = found.iter().fold(Sensor::new(1, 1), |a, (_, b)| Sensor::new(a.width.max(b.width), a.height.max(b.height)));
     let mut sizes: Vec<String> = found.iter().map(|f| f.1.to_string()).collect();
     sizes.sort();
     sizes.dedup();
     let others = if declared { format!("; others say {}", sizes.join(", ")) } else { String::new() };
-    let what = format!("{why}{others}; set it, as [width, height], or for a check with --sensor {largest}");
+    // Of nothing that can be read there is no size to propose.
+    let size = if found.is_empty() { String::new() } else { format!(" {largest}") };
+    let what = format!("{why}{others}; set it, as [width, height], or for a check with --sensor{size}");
     (largest, Some(["data.sensor".into(), what]))
 }
 
@@ -171,5 +173,17 @@ mod tests {
         let r = check("folder", dir.path(), None, true).unwrap();
         assert_eq!(r.parts.iter().map(|p| p.samples).collect::<Vec<_>>(), [16, 4]);
         assert!(r.problems.iter().any(|p| p.ends_with("set it, as [width, height], or for a check with --sensor 7x3")), "{r:?}");
+        // Nor where nothing can be read.
+        for (class, n) in ["a", "b"].into_iter().flat_map(|class| (0..10).map(move |n| (class, n))) {
+            std::fs::write(dir.path().join(class).join(format!("{n}.bin")), b"").unwrap();
+        }
+        let r = check("folder", dir.path(), None, true).unwrap();
+        assert_eq!((r.parts.iter().map(|p| p.samples).collect::<Vec<_>>(), r.damaged.len()), (vec![16, 4], 20));
+        assert!(
+            r.problems.iter().any(
+                |p| p.ends_with("0.bin: byte 0: the file is empty; set it, as [width, height], or for a check with --sensor")
+            ),
+            "{r:?}"
+        );
     }
 }

@@ -169,8 +169,10 @@ const UNREAD: [(&str, &str); 5] =
 
 /// What a reader can do about an error of the container's reader.
 fn explained(e: &str) -> String {
+    // Which says one thing three times.
+    let e = e.replace("decompression error: DEFLATE decompression failed: deflate decompression error", "damaged deflate data");
     match e.split_once("unsupported filter: filter id ") {
-        None => e.to_owned(),
+        None => e,
         Some((place, id)) => {
             let name = UNREAD.iter().find(|u| u.0 == id).map_or("a codec", |u| u.1);
             format!(
@@ -604,6 +606,16 @@ impl Decoder for Hdf5Decoder {
 mod tests {
     use super::super::decode;
     use super::*;
+
+    #[test]
+    fn damage_is_said_once() {
+        let mut bytes = include_bytes!("../../tests/data/cut_tiles.h5").to_vec();
+        // A tile behind the header of its zlib stream.
+        let at = bytes.windows(2).position(|w| w == b"\x78\x5e").unwrap();
+        bytes[at + 2..at + 12].fill(0xff);
+        let said = decode(&FORMAT, &bytes).unwrap_err();
+        assert_eq!(said.message, "events: damaged deflate data");
+    }
 
     #[test]
     fn what_is_no_hdf5_is_refused() {

@@ -27,7 +27,8 @@ mod tests {
     fn the_end_mark_counts() {
         let content: Vec<u8> = (0..200_000u32).flat_map(|i| (i * i % 251).to_le_bytes()).collect();
         for checksum in [false, true] {
-            let info = lz4_flex::frame::FrameInfo::new().content_checksum(checksum);
+            let info =
+                lz4_flex::frame::FrameInfo::new().content_checksum(checksum).block_size(lz4_flex::frame::BlockSize::Max64KB);
             let mut frame = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
             frame.write_all(&content).unwrap();
             let packed = frame.finish().unwrap();
