@@ -565,6 +565,36 @@ mod tests {
         assert_eq!(in_pieces(&FORMAT, &bytes, 77), (vec![e], Ok(())));
     }
 
+    /// Of a file with an index every cut is told: within it, where it should begin, between two packets.
+    #[test]
+    fn an_index_tells_a_cut() {
+        let s = stream(10_000);
+        let mut bytes = encode(&s).unwrap();
+        // The place of the index is put behind the header, to which the table's second field then points.
+        let (start, table) = (MAGIC.len(), MAGIC.len() + 24);
+        let size = u32_at(&bytes, start).unwrap();
+        let at = start + 4 + size as usize;
+        bytes[start..start + 4].copy_from_slice(&(size + 8).to_le_bytes());
+        bytes[table - 12 + 6..table - 12 + 8].copy_from_slice(&((at - table) as u16).to_le_bytes());
+        let index = bytes.len() + 8;
+        bytes.splice(at..at, (index as u64).to_le_bytes());
+        let mut frame = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        frame.write_all(&[[4, 0, 0, 0], [1, 2, 3, 4]].concat()).unwrap();
+        bytes.extend(frame.finish().unwrap());
+        let end = |n: usize| {
+            let (events, end) = in_pieces(&FORMAT, &bytes[..n], 1000);
+            (events.len(), end.map_err(|e| e.message))
+        };
+        assert_eq!(end(bytes.len()), (10_000, Ok(())));
+        for n in index..bytes.len() {
+            let said = format!("the file ends within its index, {} bytes behind the last packet", n - index);
+            assert_eq!(end(n), (10_000, Err(said)));
+        }
+        let packet = at + 8 + 8 + u32_at(&bytes, at + 8 + 4).unwrap() as usize;
+        let said = format!("the file ends here; its header says that its index begins at byte {index}");
+        assert_eq!(end(packet), (8192, Err(said)));
+    }
+
     #[test]
     fn damage_is_named_with_its_place() {
         let bytes = encode(&stream(10_000)).unwrap();
