@@ -386,6 +386,22 @@ fn picture() -> Outcome {
     let one = image::load_from_memory(&std::fs::read(dir.join("one.png"))?)?;
     works(dir, &["inspect", "one.csv", "--png", "one1.png", "--frames", "1"])?;
     check(one == image::load_from_memory(&std::fs::read(dir.join("one1.png"))?)?, "more than one frame")?;
+    // Fewer events than slices by number are as many slices.
+    std::fs::write(dir.join("three.csv"), "t,x,y,p\n1,2,3,1\n2,5,6,0\n40,3,3,1\n")?;
+    let said = run(dir, &["inspect", "three.csv", "--png", "three.png", "--split-by", "number"])?;
+    check(String::from_utf8_lossy(&said.stderr).contains("3 frames of 1 events each"), &said)?;
+    // Of nothing there is no picture.
+    std::fs::write(dir.join("none.csv"), "t,x,y,p\n")?;
+    for kind in ["png", "gif"] {
+        let (option, file) = (format!("--{kind}"), format!("none.{kind}"));
+        let words = "none.csv: byte 0: a recording without events; there is nothing to draw";
+        fails(dir, 1, &["inspect", "none.csv", &option, &file], words)?;
+        check(!dir.join(&file).exists(), file)?;
+    }
+    // A recording is one whatever its name.
+    std::fs::copy(dir.join("a.aedat"), dir.join("a.safetensors"))?;
+    let named = json(dir, &["inspect", "a.safetensors", "--png", "b.png", "--frames", "6", "--json"])?;
+    check(named == seen && std::fs::read(dir.join("b.png"))? == std::fs::read(dir.join("a.png"))?, &named)?;
     // jAER counts rows from below: an event of row 0 is drawn at the bottom.
     let header = b"#!AER-DAT2.0\r\n# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n".to_vec();
     std::fs::write(dir.join("b.aedat"), [header, vec![0, 0, 0, 5 << 1, 0, 0, 0, 9]].concat())?;
@@ -496,11 +512,37 @@ fn spike_trains() -> Outcome {
     let o = run(dir, &["inspect", "cut.h5.gz"])?;
     let said = format!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
     check(said.contains("the file is cut off here, within its gzip stream") && !said.contains("unpack it first"), said)?;
+    // And what is missing in one, its name said once.
+    let at = whole.windows(7).position(|w| w == b"labels\0").ok_or("no labels")?;
+    let mut other = whole.to_vec();
+    other[at..at + 6].copy_from_slice(b"lapels");
+    std::fs::write(dir.join("other.h5"), &other)?;
+    let words = format!("error: other.h5: byte {}: a set of spike trains without `labels`", other.len());
+    fails(dir, 1, &["inspect", "other.h5"], &words)?;
     // A packed file of something else is still named.
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut packed, b"t,x,y,p\n1,2,3,1\n")?;
     std::fs::write(dir.join("a.csv.gz"), packed.finish()?)?;
     fails(dir, 1, &["inspect", "a.csv.gz"], "a.csv.gz: byte 0: this is a gzip archive (magic 1f 8b 08); unpack it first")
+}
+
+/// What is said of a dataset that is not there, and of a folder of which nothing but that is.
+fn absent_dataset() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    // The sentence is said once, by whoever says it.
+    for (folder, at) in [("none", "not as expected: data.dir: "), ("d", "how to get it: ")] {
+        let o = run(dir, &["datasets", "check", "n_cars", "--dir", folder])?;
+        let out = String::from_utf8_lossy(&o.stdout);
+        let get = format!("{at}N-CARS is not at {folder}: ask for it at ");
+        check(o.status.code() == Some(1) && out.matches("ask for it").count() == 1, &o)?;
+        check(out.lines().any(|l| l.starts_with(&get)), (&get, &out))?;
+        std::fs::create_dir_all(dir.join("d"))?;
+    }
+    let o = run(dir, &["datasets", "check", "n_cars", "--dir", "d", "--json"])?;
+    let report: Value = serde_json::from_slice(&o.stdout)?;
+    let get = report["get"].as_str().unwrap_or_default();
+    check(get.starts_with("N-CARS is not at d: ") && report["parts"].as_array().is_some_and(Vec::is_empty), &report)
 }
 
 /// Recordings of a folder that are cut off: named, ten at most.
@@ -545,6 +587,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("cli::wrong_input", wrong_input),
         Trial::test("cli::spike_trains", spike_trains),
         Trial::test("cli::damaged_folder", damaged_folder),
+        Trial::test("cli::absent_dataset", absent_dataset),
         Trial::test("cli::train_eval_inspect", train_eval_inspect),
         Trial::test("cli::profile", profile),
         Trial::test("cli::picture", picture),

@@ -119,6 +119,14 @@ pub fn trials() -> Vec<Trial> {
         trials.push(trial.with_ignored_flag(missing));
     }
     trials.push(Trial::test("decode::hdf5_of_two_cameras", two_cameras));
+    trials.push(Trial::test("decode::hdf5_damaged_beside_events", damaged_beside));
+    trials.push(Trial::test("decode::hdf5_says_its_sensor", hdf5_sensor));
+    for (file, index) in [("davis346_small_lz4.aedat4", 428_314), ("ros1_eventpacket_evt3.bag", 2_315_444)] {
+        let path = formats.join(file);
+        let missing = !path.exists();
+        let trial = Trial::test(format!("decode::cut_{file}"), move || cut_near_index(&path, index));
+        trials.push(trial.with_ignored_flag(missing));
+    }
     let cut = formats.clone();
     trials.push(Trial::test("decode::gestures_are_cut", move || gestures(&cut)).with_ignored_flag(missing));
     let trial = Trial::test("decode::mutated_recordings", move || mutated(&formats));
@@ -265,6 +273,21 @@ fn lzf() -> Result<(), Failed> {
     }
     let said = events::decode(&events::hdf5::FORMAT, &bytes).err().map_or(String::new(), |e| e.message);
     same(&said, said.contains("events: compressed by Prophesee's ECF codec (HDF5 filter 36559)"), true)
+}
+
+/// A file with an index at its end, cut by a few bytes or where the index begins, is refused when strict, and else all events are there.
+fn cut_near_index(path: &Path, index: usize) -> Result<(), Failed> {
+    let (bytes, whole) = (std::fs::read(path)?, events::open(path, true)?.events);
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join(path.file_name().unwrap_or_default());
+    for n in (1..9).map(|n| bytes.len() - n).chain([index, index + 1]) {
+        std::fs::write(&file, &bytes[..n])?;
+        let e = events::open(&file, true).err().ok_or(format!("{n} bytes are whole"))?.to_string();
+        same(&e, e.contains("the file ends within"), true)?;
+        let some = events::open(&file, false)?;
+        same(&format!("{n}: {:?}", some.warnings), (some.events == whole, some.warnings.len()), (true, 1))?;
+    }
+    Ok(())
 }
 
 /// Wherever a container is cut off: no panic; the more bytes the more events, the first of the file; refused when strict.
@@ -547,6 +570,52 @@ fn two_cameras() -> Result<(), Failed> {
     let ons = table.events.iter().filter(|e| e.p).count();
     same("table", (table.events.len(), ons, table.events.last().map(|e| e.t)), (200, 100, Some(1990)))?;
     same("told", table.warnings.iter().any(|w| w.contains("1 is taken for off")), true)
+}
+
+/// An array beside the events whose header is damaged, in a file of its whole length: the events are read, and what could not be is said.
+fn damaged_beside() -> Result<(), Failed> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/cut_beside.h5");
+    let (mut bytes, whole) = (std::fs::read(&path)?, events::open(path, true)?.events);
+    // `t_offset`, the last array, has its header here: version 1 and 5 messages, now of a version that is none.
+    let at = 18_048;
+    same("header", &bytes[at..at + 4], &[1, 0, 5, 0])?;
+    bytes[at] = 77;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("a.h5");
+    std::fs::write(&file, &bytes)?;
+    let said = format!("byte {}: child 't_offset' at 0x4680: unsupported object header version 77", bytes.len());
+    let seen = events::open(&file, false)?;
+    same("events", seen.events == whole, true)?;
+    same("warnings", seen.warnings, vec![format!("{said}; the 1000 events before it are used")])?;
+    let strict = events::open(&file, true).err().ok_or("read")?.to_string();
+    same("strict", strict, format!("{}: {said}", file.display()))
+}
+
+/// By which of the root's attributes a file says its sensor: one after the other is given a name that says nothing.
+fn hdf5_sensor() -> Result<(), Failed> {
+    let mut bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sensor.h5"))?;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("a.h5");
+    for (sensor, told, next) in [
+        ([40, 31], Some("the attribute `geometry`"), ("geometry", "geometr-")),
+        ([41, 32], Some("the attributes `width` and `height`"), ("height", "heigh-")),
+        ([42, 33], Some("the attribute `sensor_size`, width and height"), ("sensor_size", "sensor_siz-")),
+        ([43, 34], Some("the attribute `sensor_resolution`, height and width"), ("sensor_resolution", "sensor_resolutio-")),
+        // Nothing, and two numbers that could be either.
+        ([37, 30], None, ("either_resolution", "sensor_resolution")),
+        ([37, 30], None, ("", "")),
+    ] {
+        std::fs::write(&file, &bytes)?;
+        let s = events::open(&file, true)?;
+        same("sensor", (s.sensor, s.sensor_declared), (events::Sensor::new(sensor[0], sensor[1]), told.is_some()))?;
+        let how = s.read_as.unwrap_or_default();
+        same("told", how.split_once("; sensor by ").map(|h| h.1), told)?;
+        let (from, to) = next;
+        let at = bytes.windows(from.len() + 1).position(|w| w[..from.len()] == *from.as_bytes() && w[from.len()] == 0);
+        let at = at.ok_or(from)?;
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    Ok(())
 }
 
 /// To every format that can hold it, and back; counted from the first event, times fit all.

@@ -71,8 +71,9 @@ pub(super) struct InspectArgs {
 
 /// Runs the command.
 pub(super) fn run(a: &InspectArgs) -> Result<()> {
-    // A damaged one is told by its name.
-    if a.file.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) || is_one(&a.file) {
+    // A damaged one is told by its name, unless it is a recording.
+    let named = || a.file.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+    if is_one(&a.file) || named() && !events::is_one(&a.file) {
         if a.png.is_some() || a.gif.is_some() {
             return Err(Error::usage("--png and --gif draw events; a checkpoint has none"));
         }
@@ -98,7 +99,7 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
     let stream = match a.reading.open(&a.file) {
         Ok(stream) => stream,
         Err(e) => {
-            let found = match spike_trains(a, &e) {
+            let found = match spike_trains(a) {
                 None => return Err(e),
                 Some(found) => found?,
             };
@@ -111,8 +112,11 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
             };
         }
     };
-    if let (Some(us), true, Some((first, last))) =
-        (a.slice_us, a.png.is_some() || a.gif.is_some(), stream.events.first().zip(stream.events.last()))
+    let draws = a.png.is_some() || a.gif.is_some();
+    if draws && stream.events.is_empty() {
+        return Err(Error::format(&a.file, 0, "a recording without events; there is nothing to draw"));
+    }
+    if let (Some(us), true, Some((first, last))) = (a.slice_us, draws, stream.events.first().zip(stream.events.last()))
         && last.t.abs_diff(first.t) / us >= render::MOST_SLICES as u64
     {
         let shown = us.saturating_mul(render::MOST_SLICES as u64);
@@ -136,12 +140,10 @@ pub(super) fn run(a: &InspectArgs) -> Result<()> {
 
 /// What is no recording may be a set of spike trains; not what is read as something else on demand, nor a pipe, whose bytes are gone.
 /// Of what is one, or is packed, it says what is wrong.
-fn spike_trains(a: &InspectArgs, e: &Error) -> Option<Result<shd::Found>> {
+fn spike_trains(a: &InspectArgs) -> Option<Result<shd::Found>> {
     let Reading { format, columns, stream, .. } = &a.reading;
     let open = columns.is_none() && stream.is_none() && format.as_deref().is_none_or(|f| f == events::hdf5::FORMAT.name);
-    let is_packed = if open && a.file.is_file() { shd::hdf5(&a.file)? } else { return None };
-    let found = shd::trains(&a.file);
-    (found.is_ok() || is_packed || e.to_string().ends_with(events::hdf5::SPIKE_TRAINS)).then_some(found)
+    if open && a.file.is_file() { shd::trains_if_any(&a.file) } else { None }
 }
 
 /// So many frames that shapes can be seen in each.
@@ -157,8 +159,10 @@ fn style(a: &InspectArgs, stream: &EventStream, frames: u16) -> render::Style {
     };
     // What lasts no time has one.
     let moment = stream.events.first().map(|e| e.t) == stream.events.last().map(|e| e.t);
-    let frames = if moment { 1 } else { frames };
-    let into = render::Cut::Into(a.frames.unwrap_or(frames).into(), split_by);
+    let frames = usize::from(a.frames.unwrap_or(if moment { 1 } else { frames }));
+    // Slices by number of fewer events than slices would all be empty but the last.
+    let most = if split_by == SplitBy::Number { stream.events.len().max(1) } else { usize::MAX };
+    let into = render::Cut::Into(frames.min(most), split_by);
     render::Style {
         cut: a.slice_us.map_or(into, render::Cut::Every),
         rows_from_below: stream.rows_from_below(),

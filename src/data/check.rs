@@ -1,6 +1,6 @@
 //! Whether a folder holds what its dataset's manifest says.
 
-use super::{Dataset, DatasetSpec, Recording, Split, entry, open};
+use super::{Dataset, DatasetSpec, Recording, Split, entry, open_with_faults};
 use crate::error::ErrorKind as Wrong;
 use crate::events::DecodeError;
 use crate::{Error, Result};
@@ -75,11 +75,14 @@ pub fn check(name: &str, dir: &Path, sensor: Option<[u32; 2]>, all: bool) -> Res
     }
     let spec = DatasetSpec { dir: Some(dir.into()), sensor, ..DatasetSpec::new(name) };
     for part in [Split::Train, Split::Test] {
-        match open(&spec, part) {
+        match open_with_faults(&spec, part) {
             Ok(dataset) => {
                 let expected = manifest.counts.map(|c| if part == Split::Train { c.train } else { c.test });
                 let found = checked(dataset.as_ref(), part, expected, all, &mut report);
                 report.parts.push(found);
+                let faults = dataset.faults().into_iter().map(|[place, what]| format!("{place}: {what}"));
+                let new: Vec<_> = faults.filter(|f| !report.problems.contains(f)).collect();
+                report.problems.extend(new);
             }
             Err(e) => {
                 let what = e.to_string();

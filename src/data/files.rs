@@ -22,6 +22,8 @@ pub struct Files {
     pub strict: bool,
     /// What is done to each recording: where a camera's axes are not those of its pictures.
     pub turn: Option<fn(&mut EventStream)>,
+    /// [`Dataset::faults`].
+    pub faults: Vec<[String; 2]>,
 }
 
 impl Dataset for Files {
@@ -51,6 +53,9 @@ impl Dataset for Files {
     }
     fn describe(&self, i: usize) -> String {
         self.files[i].0.display().to_string()
+    }
+    fn faults(&self) -> Vec<[String; 2]> {
+        self.faults.clone()
     }
     fn source(&self, i: usize) -> Option<Source> {
         Some(Source { file: Some(self.files[i].0.clone()), settings: format!("strict {}", self.strict) })
@@ -103,8 +108,10 @@ pub(super) struct Layout {
     pub classes: Vec<String>,
     /// The part's files and their labels.
     pub files: Vec<(PathBuf, u32)>,
-    /// The first training file; all others have its shape.
-    pub first: PathBuf,
+    /// The training files, at least one; all others have the shape of the first.
+    pub training: Vec<PathBuf>,
+    /// [`Dataset::faults`].
+    pub faults: Vec<[String; 2]>,
 }
 
 /// The files that `wanted` wants (`what` says what they are) in `DIR/train/<class>/*` and `DIR/test/<class>/*`, or in `DIR/<class>/*`
@@ -117,11 +124,15 @@ pub(super) fn layout(spec: &DatasetSpec, dir: &Path, part: Split, wanted: fn(&Pa
     };
     let folders = folders_with(train, wanted)?;
     let classes: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
-    let files = labelled(train, folders, &classes, what)?;
-    let first = files.first().map(|f| f.0.clone()).unwrap_or_default();
+    let (files, mut faults) = labelled(train, folders, &classes, what)?;
+    let training = files.iter().map(|f| f.0.clone()).collect();
     let files = match (part, test) {
         (Split::Train, Some(_)) => files,
-        (Split::Test, Some(test)) => labelled(test, folders_with(test, wanted)?, &classes, what)?,
+        (Split::Test, Some(test)) => {
+            let (files, more) = labelled(test, folders_with(test, wanted)?, &classes, what)?;
+            faults.extend(more);
+            files
+        }
         (_, None) => {
             let labels: Vec<u32> = files.iter().map(|f| f.1).collect();
             let (stay, taken) = split::stratified(&labels, spec.test_fraction, &Rng::new(spec.split_seed).stream("test"));
@@ -129,7 +140,7 @@ pub(super) fn layout(spec: &DatasetSpec, dir: &Path, part: Split, wanted: fn(&Pa
             chosen.into_iter().map(|i| files[i].clone()).collect()
         }
     };
-    Ok(Layout { classes, files, first })
+    Ok(Layout { classes, files, training, faults })
 }
 
 /// A dataset of class folders in two folders, one for each part; the classes are the manifest's, else those of the
@@ -151,8 +162,8 @@ pub(super) fn parted(
         false => manifest.classes.clone(),
         true => class_folders(&train)?.into_iter().map(|c| c.0).collect(),
     };
-    let files = labelled(here, class_folders(here)?, &classes, "event files")?;
-    Ok(Box::new(of(spec, manifest, classes, files, turn)))
+    let labelled = labelled(here, class_folders(here)?, &classes, "event files")?;
+    Ok(Box::new(of(spec, manifest, classes, labelled, turn)))
 }
 
 /// A dataset of class folders without an official split. `first90` takes the first nine tenths of each class for training,
@@ -173,8 +184,8 @@ pub(super) fn whole(
         false => manifest.classes.clone(),
         true => folders.iter().map(|c| c.0.clone()).collect(),
     };
-    let files = labelled(dir, folders, &classes, "event files")?;
-    let all: Arc<dyn Dataset> = Arc::new(of(spec, manifest, classes, files, turn));
+    let labelled = labelled(dir, folders, &classes, "event files")?;
+    let all: Arc<dyn Dataset> = Arc::new(of(spec, manifest, classes, labelled, turn));
     let labels = all.labels();
     let (stay, taken) = if let Some(named @ ("first90" | "last90")) = spec.split.as_deref() {
         // Files of a class stand together.
@@ -194,15 +205,16 @@ pub(super) fn whole(
     Ok(Box::new(Subset::new(all, chosen)))
 }
 
-fn of(
+/// The files of a dataset whose sensor the manifest says.
+pub(super) fn of(
     spec: &DatasetSpec,
     manifest: &Manifest,
     classes: Vec<String>,
-    files: Vec<(PathBuf, u32)>,
+    (files, faults): Labelled,
     turn: Option<fn(&mut EventStream)>,
 ) -> Files {
     let [width, height] = spec.sensor.or(manifest.sensor).unwrap_or_default();
-    Files { name: manifest.name.clone(), classes, sensor: Sensor::new(width, height), files, strict: spec.strict, turn }
+    Files { name: manifest.name.clone(), classes, sensor: Sensor::new(width, height), files, strict: spec.strict, turn, faults }
 }
 
 /// The numbers in a name, so that 10 follows 9.
@@ -211,32 +223,31 @@ fn numbers_in(name: &str) -> Vec<u64> {
     digits.filter_map(|d| d.parse().ok()).collect()
 }
 
-/// Files of class folders with labels by the position of the folder's name in `classes`; `what` says what they are.
+/// Files and their labels, and the [faults](Dataset::faults) of their folders.
+pub(super) type Labelled = (Vec<(PathBuf, u32)>, Vec<[String; 2]>);
+
+/// Files of class folders with labels by the position of the folder's name in `classes`; `what` says what they are. A folder of another
+/// name is a fault.
 ///
 /// # Errors
-/// A folder of another name, or no file at all.
-pub(super) fn labelled(
-    dir: &Path,
-    folders: Vec<(String, Vec<PathBuf>)>,
-    classes: &[String],
-    what: &str,
-) -> Result<Vec<(PathBuf, u32)>> {
-    let mut out = Vec::new();
+/// No file at all.
+pub(super) fn labelled(dir: &Path, folders: Vec<(String, Vec<PathBuf>)>, classes: &[String], what: &str) -> Result<Labelled> {
+    let (mut out, mut faults) = (Vec::new(), Vec::new());
     for (name, files) in folders {
         let Some(label) = classes.iter().position(|c| *c == name) else {
-            // A folder of other things beside those of the classes.
-            if files.is_empty() {
-                continue;
+            // A folder of other things beside those of the classes is of no matter.
+            if !files.is_empty() {
+                let known = classes.join(", ");
+                faults.push([dir.display().to_string(), format!("folder `{name}` is none of the classes {known}")]);
             }
-            let known = classes.join(", ");
-            return Err(Error::config(dir.display().to_string(), format!("folder `{name}` is none of the classes {known}")));
+            continue;
         };
         out.extend(files.into_iter().map(|f| (f, label as u32)));
     }
     if out.is_empty() {
         return Err(Error::config(dir.display().to_string(), format!("no {what} in its class folders")));
     }
-    Ok(out)
+    Ok((out, faults))
 }
 
 /// The subfolder of that name, whatever its capitals.

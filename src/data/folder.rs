@@ -5,47 +5,68 @@
 
 use super::files::{layout, named_like_events};
 use super::{Dataset, DatasetSpec, Entry, Files, Manifest, Split};
+use crate::Result;
 use crate::events::{self, Sensor};
-use crate::{Error, Result};
-use std::path::Path;
+use std::path::PathBuf;
 
 /// The registry's entry.
 pub static ENTRY: Entry = Entry { name: "folder", manifest: include_str!("../../datasets/folder.toml"), open };
 
 fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
-    let found = layout(spec, &spec.folder(manifest)?, part, named_like_events, "event files")?;
+    let mut found = layout(spec, &spec.folder(manifest)?, part, named_like_events, "event files")?;
+    let (sensor, fault) = sensor(spec, &found.training);
+    found.faults.extend(fault);
     Ok(Box::new(Files {
         name: manifest.name.clone(),
-        sensor: sensor(spec, &found.first)?,
+        sensor,
         classes: found.classes,
         files: found.files,
         strict: spec.strict,
         turn: None,
+        faults: found.faults,
     }))
 }
 
-/// The recipe's sensor, else the one the first recording declares.
-fn sensor(spec: &DatasetSpec, path: &Path) -> Result<Sensor> {
+/// How many other recordings are asked for their sensor where the first does not say it.
+const ASKED: usize = 20;
+
+/// The recipe's sensor, else the one the first recording declares. Where it does not, that is a [fault](Dataset::faults), and the sensor is
+/// the one that others declare, or the largest that events reach.
+fn sensor(spec: &DatasetSpec, files: &[PathBuf]) -> (Sensor, Option<[String; 2]>) {
     if let Some([width, height]) = spec.sensor {
-        return Ok(Sensor::new(width, height));
+        return (Sensor::new(width, height), None);
     }
-    let first = events::open(path, spec.strict)?;
-    if first.sensor_declared {
-        return Ok(first.sensor);
-    }
-    let what = format!(
-        "{} does not say its sensor's size (its events reach {}); set it, as [width, height]",
-        path.display(),
-        first.sensor
-    );
-    Err(Error::config("data.sensor", what))
+    let seen = |path: &PathBuf| events::open(path, spec.strict).map(|s| (s.sensor_declared, s.sensor));
+    let first = seen(&files[0]);
+    let why = match &first {
+        Ok((true, sensor)) => return (*sensor, None),
+        Ok((false, sensor)) => {
+            format!("{} does not say its sensor's size (its events reach {sensor})", files[0].display())
+        }
+        Err(e) => e.to_string(),
+    };
+    let mut found: Vec<(bool, Sensor)> =
+        files.iter().skip(1).take(ASKED).filter_map(|path| seen(path).ok()).chain(first).collect();
+    let declared = found.iter().any(|f| f.0);
+    found.retain(|f| f.0 == declared);
+    let largest = found.iter().fold(Sensor::new(1, 1), |a, (_, b)| Sensor::new(a.width.max(b.width), a.height.max(b.height)));
+    let mut sizes: Vec<String> = found.iter().map(|f| f.1.to_string()).collect();
+    sizes.sort();
+    sizes.dedup();
+    let others = if declared { format!("; others say {}", sizes.join(", ")) } else { String::new() };
+    // Of nothing that can be read there is no size to propose.
+    let size = if found.is_empty() { String::new() } else { format!(" {largest}") };
+    let what = format!("{why}{others}; set it, as [width, height], or for a check with --sensor{size}");
+    (largest, Some(["data.sensor".into(), what]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{Recording, open};
     use super::*;
+    use crate::data::check;
     use crate::events::{Event, EventStream, FORMATS, format, save};
+    use std::path::Path;
 
     fn recording(n: i64) -> EventStream {
         let events = (0..50).map(|i| Event { t: i * 100 + n, x: (i % 7) as u16, y: 2, p: i % 2 == 0 });
@@ -122,5 +143,47 @@ mod tests {
         assert!(e.warnings[0].contains("of 50 events lie outside"), "{:?}", e.warnings);
         let strict = DatasetSpec { strict: true, ..spec };
         assert!(open(&strict, Split::Train).unwrap().load(0).is_err());
+    }
+
+    /// What refuses a folder for training does not keep a check from counting the rest of it.
+    #[test]
+    fn faults_are_named_and_the_rest_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = tree(dir.path(), "aedat4", &["train", "test"]);
+        let (first, stray) = (dir.path().join("train/a/0.aedat4"), dir.path().join("test/zebra"));
+        std::fs::create_dir(&stray).unwrap();
+        std::fs::copy(&first, stray.join("0.aedat4")).unwrap();
+        std::fs::write(&first, &std::fs::read(&first).unwrap()[..40]).unwrap();
+        let counts = |sensor| {
+            let r = check("folder", dir.path(), sensor, false).unwrap();
+            (r.parts.iter().map(|p| (p.samples, p.read)).collect::<Vec<_>>(), r.problems, r.damaged)
+        };
+        let zebra = format!("{}: folder `zebra` is none of the classes a, b", dir.path().join("test").display());
+        let broken = format!("{}: byte 14: the file ends within its header", first.display());
+        let hint = format!("data.sensor: {broken}; others say 8x4; set it, as [width, height], or for a check with --sensor 8x4");
+        let damaged = "1 train recording is cut off or damaged".to_string();
+        let found = counts(None);
+        assert_eq!(found, (vec![(20, 1), (20, 2)], vec![damaged.clone(), hint.clone(), zebra.clone()], vec![broken.clone()]));
+        assert_eq!(counts(Some([8, 4])), (found.0, vec![damaged, zebra], vec![broken]));
+        assert_eq!(open(&spec, Split::Train).err().unwrap().to_string(), hint);
+        // Where nobody says it, as far as events reach.
+        let dir = tempfile::tempdir().unwrap();
+        tree(dir.path(), "atis", &["."]);
+        std::fs::write(dir.path().join("a/0.bin"), b"").unwrap();
+        let r = check("folder", dir.path(), None, true).unwrap();
+        assert_eq!(r.parts.iter().map(|p| p.samples).collect::<Vec<_>>(), [16, 4]);
+        assert!(r.problems.iter().any(|p| p.ends_with("set it, as [width, height], or for a check with --sensor 7x3")), "{r:?}");
+        // Nor where nothing can be read.
+        for (class, n) in ["a", "b"].into_iter().flat_map(|class| (0..10).map(move |n| (class, n))) {
+            std::fs::write(dir.path().join(class).join(format!("{n}.bin")), b"").unwrap();
+        }
+        let r = check("folder", dir.path(), None, true).unwrap();
+        assert_eq!((r.parts.iter().map(|p| p.samples).collect::<Vec<_>>(), r.damaged.len()), (vec![16, 4], 20));
+        assert!(
+            r.problems.iter().any(
+                |p| p.ends_with("0.bin: byte 0: the file is empty; set it, as [width, height], or for a check with --sensor")
+            ),
+            "{r:?}"
+        );
     }
 }

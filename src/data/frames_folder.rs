@@ -21,13 +21,20 @@ struct FramesFolder {
     /// T, H, W, C.
     shape: [usize; 4],
     files: Vec<(PathBuf, u32)>,
+    faults: Vec<[String; 2]>,
 }
 
 fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
     let npz = |path: &Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"));
     let found = layout(spec, &spec.folder(manifest)?, part, npz, ".npz files")?;
-    let (shape, _) = read(&found.first)?;
-    Ok(Box::new(FramesFolder { name: manifest.name.clone(), classes: found.classes, shape, files: found.files }))
+    let (shape, _) = read(&found.training[0])?;
+    Ok(Box::new(FramesFolder {
+        name: manifest.name.clone(),
+        classes: found.classes,
+        shape,
+        files: found.files,
+        faults: found.faults,
+    }))
 }
 
 /// Shape `[T, H, W, C]` and content of the file's frames.
@@ -79,6 +86,9 @@ impl Dataset for FramesFolder {
     }
     fn is_events(&self) -> bool {
         false
+    }
+    fn faults(&self) -> Vec<[String; 2]> {
+        self.faults.clone()
     }
     fn describe(&self, i: usize) -> String {
         self.files[i].0.display().to_string()

@@ -25,6 +25,7 @@ struct ImageFolder {
     /// Height and width.
     size: [usize; 2],
     files: Vec<(PathBuf, u32)>,
+    faults: Vec<[String; 2]>,
     still: Still,
 }
 
@@ -38,7 +39,7 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
     let size = match spec.size {
         Some(size) => size,
         None => {
-            let picture = decode(&found.first)?;
+            let picture = decode(&found.training[0])?;
             [picture.height() as usize, picture.width() as usize]
         }
     };
@@ -46,7 +47,7 @@ fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn 
         return Err(Error::config("data.size", format!("{size:?} is not of 1 to 32768 pixels along each axis")));
     }
     let (name, still) = (manifest.name.clone(), Still::new(spec));
-    Ok(Box::new(ImageFolder { name, classes: found.classes, size, files: found.files, still }))
+    Ok(Box::new(ImageFolder { name, classes: found.classes, size, files: found.files, faults: found.faults, still }))
 }
 
 fn decode(path: &Path) -> Result<DynamicImage> {
@@ -86,6 +87,9 @@ impl Dataset for ImageFolder {
     }
     fn is_events(&self) -> bool {
         false
+    }
+    fn faults(&self) -> Vec<[String; 2]> {
+        self.faults.clone()
     }
     fn describe(&self, i: usize) -> String {
         self.files[i].0.display().to_string()

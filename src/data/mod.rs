@@ -182,6 +182,11 @@ pub trait Dataset: Send + Sync {
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
+    /// Why it cannot be used as it is although its samples can be counted: place (folder, or key of the recipe) and sentence. [`open`]
+    /// refuses it, [`check`] goes on.
+    fn faults(&self) -> Vec<[String; 2]> {
+        Vec::new()
+    }
     /// What sample `i` is made from; a cache on disk finds the sample by it. None where the sample is not worth keeping there.
     fn source(&self, _i: usize) -> Option<Source> {
         None
@@ -236,6 +241,15 @@ pub fn entry(name: &str) -> Result<&'static Entry> {
 /// # Errors
 /// An unknown dataset, an impossible setting, or a folder that is missing or not laid out as the manifest says.
 pub fn open(spec: &DatasetSpec, split: Split) -> Result<Box<dyn Dataset>> {
+    let dataset = open_with_faults(spec, split)?;
+    match dataset.faults().into_iter().next() {
+        Some([place, what]) => Err(Error::config(place, what)),
+        None => Ok(dataset),
+    }
+}
+
+/// [`open`], whatever the dataset's [faults](Dataset::faults).
+fn open_with_faults(spec: &DatasetSpec, split: Split) -> Result<Box<dyn Dataset>> {
     let entry = entry(&spec.name)?;
     let manifest = entry.manifest()?;
     if let Some(asked) = &spec.split

@@ -36,8 +36,16 @@ const UNITS: usize = 700;
 /// Spike trains, and what is wrong with their file behind them.
 pub type Found = (hdf5::SpikeTrains, Option<Error>);
 
+/// [`trains`] of what is a set of spike trains, whole or damaged, or an HDF5 file packed by gzip; none of other files.
+pub fn trains_if_any(path: &Path) -> Option<Result<Found>> {
+    let packed = is_packed(path)?;
+    let found = trains(path);
+    let damaged = || std::fs::read(path).is_ok_and(hdf5::holds_spike_trains);
+    (packed || found.is_ok() || damaged()).then_some(found)
+}
+
 /// Of an HDF5 file whether it is packed by gzip; none of another.
-pub fn hdf5(path: &Path) -> Option<bool> {
+fn is_packed(path: &Path) -> Option<bool> {
     let (mut file, mut head) = (BufReader::new(File::open(path).ok()?), Vec::new());
     let packed = file.fill_buf().is_ok_and(|b| b.starts_with(&[0x1f, 0x8b]));
     let bytes: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };

@@ -107,6 +107,9 @@ impl Dataset for Subset {
     fn warnings(&self) -> Vec<String> {
         self.inner.warnings()
     }
+    fn faults(&self) -> Vec<[String; 2]> {
+        self.inner.faults()
+    }
     fn slices(&self) -> usize {
         self.inner.slices()
     }

@@ -8,9 +8,13 @@
 //! A file may hold several event streams (a stereo pair). The first is read, and a warning names the others;
 //! [`streams`] lists them and [`Decoder::stream`] chooses one by its name.
 //!
+//! A file that is cut off is told by its packet's size, by its index, or by the place the header says the index to be at. Of one
+//! without an index (the header says -1 where the recorder was interrupted, and our own writer names none) that is cut between two packets
+//! nothing tells.
+//!
 //! The tables have so few fields that they are read here directly, with every offset checked; nothing is generated.
 
-use super::{Carry, DecodeError, Decoder, Event, EventStream, Format, Sensor};
+use super::{Carry, DecodeError, Decoder, Event, EventStream, Format, Sensor, lz4};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
@@ -185,10 +189,7 @@ fn unpack(compression: Compression, packed: &[u8], out: &mut Vec<u8>) -> Result<
     out.clear();
     match compression {
         Compression::None => out.extend_from_slice(packed),
-        Compression::Lz4 => {
-            let frame = lz4_flex::frame::FrameDecoder::new(packed);
-            frame.take(LARGEST_PACKET).read_to_end(out).map_err(|e| format!("LZ4: {e}"))?;
-        }
+        Compression::Lz4 => lz4::unpack(packed, LARGEST_PACKET, out)?,
         Compression::Zstd => {
             let frame = ruzstd::decoding::StreamingDecoder::new(packed).map_err(|e| format!("Zstandard: {e}"))?;
             frame.take(LARGEST_PACKET).read_to_end(out).map_err(|e| format!("Zstandard: {e}"))?;
@@ -401,7 +402,10 @@ impl Decoder for Aedat4Decoder {
         let error = |what: String| Err(DecodeError::new(at, what));
         match self.state {
             State::Start | State::Header => error("the file ends within its header".into()),
-            State::Packet if rest == 0 => Ok(()),
+            State::Packet if rest == 0 => match self.end {
+                Some(end) => error(format!("the file ends here; its header says that its index begins at byte {end}")),
+                None => Ok(()),
+            },
             State::Packet => error(format!("the file ends after {rest} of a packet header's 8 bytes")),
             State::Body(size) => error(format!("the file ends after {rest} of a packet's {size} bytes")),
             State::Skip(left) => error(format!("the file ends {left} bytes before its last packet does")),
@@ -559,6 +563,36 @@ mod tests {
         bytes.extend(packed);
         let e = Event { t: 7, x: 3, y: 4, p: true };
         assert_eq!(in_pieces(&FORMAT, &bytes, 77), (vec![e], Ok(())));
+    }
+
+    /// Of a file with an index every cut is told: within it, where it should begin, between two packets.
+    #[test]
+    fn an_index_tells_a_cut() {
+        let s = stream(10_000);
+        let mut bytes = encode(&s).unwrap();
+        // The place of the index is put behind the header, to which the table's second field then points.
+        let (start, table) = (MAGIC.len(), MAGIC.len() + 24);
+        let size = u32_at(&bytes, start).unwrap();
+        let at = start + 4 + size as usize;
+        bytes[start..start + 4].copy_from_slice(&(size + 8).to_le_bytes());
+        bytes[table - 12 + 6..table - 12 + 8].copy_from_slice(&((at - table) as u16).to_le_bytes());
+        let index = bytes.len() + 8;
+        bytes.splice(at..at, (index as u64).to_le_bytes());
+        let mut frame = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        frame.write_all(&[[4, 0, 0, 0], [1, 2, 3, 4]].concat()).unwrap();
+        bytes.extend(frame.finish().unwrap());
+        let end = |n: usize| {
+            let (events, end) = in_pieces(&FORMAT, &bytes[..n], 1000);
+            (events.len(), end.map_err(|e| e.message))
+        };
+        assert_eq!(end(bytes.len()), (10_000, Ok(())));
+        for n in index..bytes.len() {
+            let said = format!("the file ends within its index, {} bytes behind the last packet", n - index);
+            assert_eq!(end(n), (10_000, Err(said)));
+        }
+        let packet = at + 8 + 8 + u32_at(&bytes, at + 8 + 4).unwrap() as usize;
+        let said = format!("the file ends here; its header says that its index begins at byte {index}");
+        assert_eq!(end(packet), (8192, Err(said)));
     }
 
     #[test]

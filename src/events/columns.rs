@@ -208,23 +208,52 @@ pub fn unit_of(times: impl Iterator<Item = f64>) -> Unit {
     }
 }
 
-/// Whether nothing in times with fractions is finer than thousandths, as in milliseconds with microseconds behind the point.
-pub fn in_thousandths(mut times: impl Iterator<Item = f64>) -> bool {
-    times.all(|t| !t.is_finite() || (1e3 * t - (1e3 * t).round()).abs() < 1e-6)
+/// Whether times that are taken for this unit are no finer than thousandths of seconds, as milliseconds with microseconds behind the point
+/// are, or count by thousands of microseconds, as nanoseconds of a clock of microseconds do. Frames of a simulated camera may be
+/// milliseconds apart as well; then most of their events share a time with the one before, and this is false.
+pub fn is_coarse(unit: Unit, times: impl Iterator<Item = f64>) -> bool {
+    const FEW: usize = 20;
+    let mut times = times.filter(|t| t.is_finite());
+    match unit {
+        Unit::Seconds => times.all(|t| (1e3 * t - (1e3 * t).round()).abs() < 1e-6),
+        Unit::Micro => {
+            let (mut n, mut own, mut last) = (0, 0, f64::NAN);
+            times.all(|t| {
+                (n, own) = (n + 1, own + usize::from(t != last));
+                last = t;
+                t % 1e3 == 0.0
+            }) && n >= FEW
+                && 2 * own > n
+        }
+        _ => false,
+    }
 }
 
-/// What is said of times, from the earliest to the latest of `n` events, that were taken for seconds for no other reason than their
-/// fractions, where milliseconds are more likely: few cameras say so few events, and none tells time by thousandths of a second.
-pub fn doubt([from, to]: [i64; 2], n: usize, in_thousandths: bool, letters: &str) -> Option<String> {
+/// What is said of times, from the earliest to the latest of `n` events, that were taken for seconds (or microseconds) for no other reason
+/// than their fractions (or that they have none), where thousandths of that are more likely: few cameras say so few events, none tells time
+/// so [coarsely](is_coarse), and nothing was recorded yet in the year 2200.
+pub fn doubt(unit: Unit, [from, to]: [i64; 2], n: usize, is_coarse: bool, letters: &str) -> Option<String> {
     const DAY: f64 = 86_400.0;
+    const YEAR: f64 = 365.25 * DAY * 1e6;
+    let (why, smaller, short) = match unit {
+        Unit::Seconds => ("they have fractions", Unit::Milli, "ms"),
+        Unit::Micro => ("they are whole numbers", Unit::Nano, "ns"),
+        _ => return None,
+    };
     let s = (to as f64 - from as f64) / 1e6;
     let rate = n as f64 / s;
-    (s > DAY || s > 600.0 && rate < 10.0 || in_thousandths && s > 1.0 && rate < 10_000.0).then(|| {
-        format!(
-            "times are taken for seconds, for they have fractions; then the recording is {s:.0} s long, with {rate:.1} events/s; \
-             if they are milliseconds, --columns {letters}:ms says so"
-        )
-    })
+    let year = 1970.0 + from as f64 / YEAR;
+    let then = if year > 2200.0 && unit == Unit::Micro {
+        format!("begins in the year {year:.0}")
+    } else if s > DAY || s > 600.0 && rate < 10.0 || is_coarse && s > 1.0 && rate < 10_000.0 {
+        format!("is {s:.0} s long, with {rate:.1} events/s")
+    } else {
+        return None;
+    };
+    let (unit, smaller) = (unit.name(), smaller.name());
+    Some(format!(
+        "times are taken for {unit}, for {why}; then the recording {then}; if they are {smaller}, --columns {letters}:{short} says so"
+    ))
 }
 
 /// What a column's name says of it.

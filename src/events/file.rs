@@ -36,6 +36,13 @@ pub fn sniff(head: &[u8], path: Option<&Path>) -> Option<&'static Format> {
     FORMATS.iter().copied().find(|f| (f.sniff)(head, named(f)))
 }
 
+/// Whether a file is a recording by its content, whatever its name.
+pub fn is_one(path: impl AsRef<Path>) -> bool {
+    let mut head = Vec::new();
+    let read = path.as_ref().is_file() && File::open(path).and_then(|f| f.take(HEAD as u64).read_to_end(&mut head)).is_ok();
+    read && sniff(&head, None).is_some()
+}
+
 /// Reads an event file of any known format.
 ///
 /// # Errors

@@ -7,6 +7,8 @@
 //! or holds the name given: `davis/right/events`, or `right`. Deflate, LZF, shuffle,
 //! Fletcher, scale-offset, n-bit and SZIP filters are read; of others the error says the name and a way round. Spike trains come by [`spike_trains`].
 //!
+//! The sensor's size is that of the root's attributes `geometry`, `width` and `height`, `sensor_size` or `sensor_resolution`.
+//!
 //! Of a file that is cut off, or whose chunks are damaged, the events come out whose columns are all there: those before the end of
 //! an array in one piece, those in whole chunks before the first that is not; and the spike trains before the first whose times, units
 //! or label are not there. An array whose header or index is lost is lost. What is said of a cut is where the file ends and how long its
@@ -45,8 +47,8 @@ const DEEPEST: usize = 3;
 /// How many groups are searched.
 const MOST_GROUPS: usize = 1000;
 
-/// What is said of a file that holds no events but spike trains.
-pub const SPIKE_TRAINS: &str = "a set of spike trains (as SHD and SSC), not one recording";
+/// Where a set of spike trains has their times.
+const TIMES: &str = "spikes/times";
 
 /// The spikes of one sample of a set of spike trains.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,6 +86,11 @@ pub fn spike_trains(file: Vec<u8>) -> Result<SpikeTrains, DecodeError> {
     }
 }
 
+/// Whether a file in memory is laid out as a set of spike trains, whole or damaged.
+pub fn holds_spike_trains(file: Vec<u8>) -> bool {
+    guarded(|| open(file)?.dataset(TIMES).map(|_| ()).map_err(|e| e.to_string())).is_ok()
+}
+
 /// Runs `read`. The container's reader is not ours; should damaged bytes make it panic, that is an error like any other.
 fn guarded(read: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
@@ -102,9 +109,16 @@ fn trains(bytes: Vec<u8>, out: &mut SpikeTrains) -> Result<(), String> {
 
 /// The samples up to the first that is not whole.
 fn samples(file: &Hdf5File, damage: &mut Option<String>, out: &mut SpikeTrains) -> Result<(), String> {
-    let dataset = |name: &str| file.dataset(name).map_err(|e| format!("{name}: {e}"));
+    let dataset = |name: &str| {
+        file.dataset(name).map_err(|e| match &e {
+            Error::Context { source, .. } if matches!(**source, Error::DatasetNotFound(_)) => {
+                format!("a set of spike trains without `{name}`")
+            }
+            _ => e.to_string(),
+        })
+    };
     let labels = vector(file, &dataset("labels")?, damage)?;
-    let times = Sequences::new(file, dataset("spikes/times")?, damage)?;
+    let times = Sequences::new(file, dataset(TIMES)?, damage)?;
     let units = Sequences::new(file, dataset("spikes/units")?, damage)?;
     let n = [times.len(), units.len(), labels.len()];
     if damage.is_none() && n != [n[0]; 3] {
@@ -155,8 +169,10 @@ const UNREAD: [(&str, &str); 5] =
 
 /// What a reader can do about an error of the container's reader.
 fn explained(e: &str) -> String {
+    // Which says one thing three times.
+    let e = e.replace("decompression error: DEFLATE decompression failed: deflate decompression error", "damaged deflate data");
     match e.split_once("unsupported filter: filter id ") {
-        None => e.to_owned(),
+        None => e,
         Some((place, id)) => {
             let name = UNREAD.iter().find(|u| u.0 == id).map_or("a codec", |u| u.1);
             format!(
@@ -402,8 +418,8 @@ impl Search {
             }
             _ => {}
         }
-        if self.file.dataset("spikes/times").is_ok() {
-            return Err(SPIKE_TRAINS.into());
+        if self.file.dataset(TIMES).is_ok() {
+            return Err("a set of spike trains (as SHD and SSC), not one recording".into());
         }
         let seen = std::mem::take(&mut self.seen);
         let seen: Vec<Matrix> = seen.into_iter().map(|name| Matrix { name, ..Matrix::default() }).collect();
@@ -446,9 +462,47 @@ fn read(bytes: Vec<u8>, d: &mut Hdf5Decoder, out: &mut Vec<Event>) -> Result<(),
         damage: None,
     };
     let found = s.events(out);
+    if let (None, Some((sensor, whence))) = (s.sensor, declared(&s.file, out)) {
+        s.sensor = Some(sensor);
+        s.told.read_as = s.told.read_as.map(|told| format!("{told}; sensor by {whence}"));
+    }
     (d.told, d.sensor) = (s.told, s.sensor);
     // Where a file is cut, whatever else is wrong comes of it.
     cut.or(s.damage).or(found.err()).map_or(Ok(()), Err)
+}
+
+/// The sensor's size by the root's attributes, and by which: the text `geometry` (Prophesee's `1280x720`), `width` and `height`, or two
+/// numbers, which some write as width and height and others (e2vid's `sensor_resolution`) as height and width. Those are taken only where
+/// the events fit one way alone.
+fn declared(file: &Hdf5File, events: &[Event]) -> Option<(Sensor, String)> {
+    let attributes = file.root_group().ok()?.attributes().ok()?;
+    let named = |name: &str| attributes.iter().find(|a| a.name == name);
+    let numbers = |name: &str| -> Option<Vec<u32>> {
+        let a = named(name)?;
+        let kind = kind(&a.datatype)?;
+        let found = kind.read(&a.raw_data, 0, kind.size, 3);
+        (0..found.len()).map(|i| u32::try_from(found.whole(i)?).ok().filter(|n| (1..=1 << 16).contains(n))).collect()
+    };
+    let text = named("geometry").and_then(|a| a.read_string().ok());
+    if let Some((w, h)) = text.as_deref().and_then(|t| t.trim_matches(['\0', ' ']).split_once('x'))
+        && let (Ok(w @ 1..=65_536), Ok(h @ 1..=65_536)) = (w.parse(), h.parse())
+    {
+        return Some((Sensor::new(w, h), "the attribute `geometry`".into()));
+    }
+    if let (Some([w]), Some([h])) = (numbers("width").as_deref(), numbers("height").as_deref()) {
+        return Some((Sensor::new(*w, *h), "the attributes `width` and `height`".into()));
+    }
+    let seen = Sensor::around(events);
+    let fits = |w: u32, h: u32| seen.width <= w && seen.height <= h;
+    ["geometry", "sensor_size", "sensor_resolution"].iter().find_map(|name| {
+        let [a, b] = numbers(name)?[..] else { return None };
+        let (sensor, order) = match (fits(a, b), fits(b, a)) {
+            (true, both) if !both || a == b => (Sensor::new(a, b), "width and height"),
+            (false, true) => (Sensor::new(b, a), "height and width"),
+            _ => return None,
+        };
+        Some((sensor, format!("the attribute `{name}`, {order}")))
+    })
 }
 
 /// What is there of an array's beginning, in whole elements (rows of a table); none where its kind of storage does not let it be
@@ -552,6 +606,16 @@ impl Decoder for Hdf5Decoder {
 mod tests {
     use super::super::decode;
     use super::*;
+
+    #[test]
+    fn damage_is_said_once() {
+        let mut bytes = include_bytes!("../../tests/data/cut_tiles.h5").to_vec();
+        // A tile behind the header of its zlib stream.
+        let at = bytes.windows(2).position(|w| w == b"\x78\x5e").unwrap();
+        bytes[at + 2..at + 12].fill(0xff);
+        let said = decode(&FORMAT, &bytes).unwrap_err();
+        assert_eq!(said.message, "events: damaged deflate data");
+    }
 
     #[test]
     fn what_is_no_hdf5_is_refused() {

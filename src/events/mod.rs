@@ -8,6 +8,10 @@
 //! By default the events before the damage are kept and [`EventStream::warnings`] says what is missing, with the byte
 //! offset; `strict` makes it an error. A file of which nothing can be read is always an error.
 //!
+//! That a file is cut off shows wherever its format allows it. ATIS, DAT, EVT2, EVT3, Event Stream and AEDAT 2 neither say how many
+//! events there are nor end with a mark, nor do AEDAT 3.1 behind a packet and text behind a row: cut between two events such a file is
+//! like one that was recorded for less long.
+//!
 //! # How to add a format
 //! Write `src/events/<name>.rs` with a [`Decoder`], an encoder if there is to be a writer, and a `pub static FORMAT:
 //! Format`; name it in [`FORMATS`]. What walks over [`FORMATS`] (sniffing, the fuzzing and round-trip tests, `spikemix
@@ -29,6 +33,7 @@ mod file;
 mod filter;
 pub mod hdf5;
 mod lines;
+mod lz4;
 pub mod mat;
 pub mod npy;
 pub mod npz;
@@ -42,7 +47,7 @@ pub mod transform;
 
 pub use bench::{DecodeSpeed, bench_decode};
 pub use convert::{ConvertReport, convert, written_as};
-pub use file::{ReadOptions, open, open_with, save, sniff};
+pub use file::{ReadOptions, is_one, open, open_with, save, sniff};
 pub use filter::{Filter, Filtering};
 pub use numbers::Numbers;
 pub use parts::Parts;

@@ -5,7 +5,7 @@
 //! numbers are microseconds; times with fractions are seconds.
 
 use super::columns::{By, Order};
-use super::numbers::{self, Kind, Numbers, Told};
+use super::numbers::{self, Column, Kind, Numbers, Told};
 use super::{DecodeError, Decoder, Event, Format};
 use npyz::{DType, TypeChar};
 
@@ -133,22 +133,20 @@ pub fn numbers(array: &[u8]) -> Result<(Vec<usize>, Numbers), String> {
 }
 
 /// An array of one axis, as far as it goes, and what is wrong with it.
-pub(super) fn column(array: &[u8]) -> (Numbers, Result<(), String>) {
+pub(super) fn column(array: &[u8]) -> (Column<'_>, Result<(), String>) {
     let read = || {
         let h = header(array)?;
         let [n] = h.shape[..] else {
             return Err(format!("an array of shape {:?} where one axis was expected", h.shape));
         };
         let kind = kind(&h.dtype).ok_or_else(|| format!("elements of type {}", h.dtype.descr()))?;
-        Ok((kind.read(array, h.data, kind.size, n), n))
+        let bytes = array.get(h.data..).unwrap_or_default();
+        Ok((Column { kind, bytes, len: n.min(bytes.len() / kind.size) }, n))
     };
     match read() {
-        Ok((column, n)) if column.len() == n => (column, Ok(())),
-        Ok((column, n)) => {
-            let what = format!("the array ends after {} of {n} elements", column.len());
-            (column, Err(what))
-        }
-        Err(e) => (Numbers::default(), Err(e)),
+        Ok((column, n)) if column.len == n => (column, Ok(())),
+        Ok((column, n)) => (column, Err(format!("the array ends after {} of {n} elements", column.len))),
+        Err(e) => (Column::default(), Err(e)),
     }
 }
 

@@ -64,6 +64,8 @@ impl Decoder for NpzDecoder {
     fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
         let bytes = std::mem::take(&mut self.bytes);
         let (arrays, damage) = arrays(&bytes);
+        let n = bytes.len() as u64;
+        drop(bytes);
         let found = self.events(&arrays, out);
         // What is wrong with the archive explains what is wrong within.
         let what = match (damage, found) {
@@ -71,7 +73,7 @@ impl Decoder for NpzDecoder {
             (Some(what), _) | (None, Err(what)) => what,
             (None, Ok(())) => return Ok(()),
         };
-        Err(DecodeError::new(bytes.len() as u64, what))
+        Err(DecodeError::new(n, what))
     }
 
     fn sensor(&self) -> Option<Sensor> {
@@ -95,6 +97,7 @@ impl NpzDecoder {
     fn events(&mut self, arrays: &[Array], out: &mut Vec<Event>) -> Result<(), String> {
         if let Some(a) = arrays.iter().find(|a| a.name == SENSOR)
             && let (sizes, Ok(())) = npy::column(&a.bytes)
+            && let sizes = sizes.read(0..sizes.len.min(3))
             && let (2, Some(w), Some(h)) = (sizes.len(), sizes.whole(0), sizes.whole(1))
         {
             self.sensor = w.try_into().ok().zip(h.try_into().ok()).map(|(w, h)| Sensor::new(w, h));
@@ -120,8 +123,7 @@ impl NpzDecoder {
             }
             column
         });
-        let [t, x, y, p] = &columns;
-        let end = numbers::events([t, x, y, p], (&order, By::Names), self.asked, out, &mut self.told);
+        let end = numbers::events_in_blocks(columns, (&order, By::Names), self.asked, out, &mut self.told);
         damage.map_or(end, Err)
     }
 }

@@ -1,10 +1,12 @@
 //! Columns of numbers as containers hold them (NumPy, MATLAB, HDF5), and events made of four of them.
 
-use super::columns::{By, Order, Polarity, Unit, doubt, in_thousandths, unit_of};
+use super::columns::{By, Order, Polarity, Unit, doubt, is_coarse, unit_of};
 use super::{DecodeError, Event};
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// The type of a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kind {
     /// Floating point; else an integer or a truth value.
     pub float: bool,
@@ -124,19 +126,29 @@ impl Numbers {
             }
         }
     }
-    /// The unit of unnamed times.
-    pub fn unit(&self) -> Unit {
-        match self {
-            Numbers::Ints(_) => Unit::Micro,
-            Numbers::Floats(v) => unit_of(v.iter().copied()),
-        }
-    }
     /// Number `i` as a time in microseconds.
     fn time(&self, i: usize, unit: Unit) -> Option<i64> {
         match (self, unit) {
             (Numbers::Ints(v), Unit::Micro) => v.get(i).copied(),
             _ => unit.microseconds(self.get(i)?),
         }
+    }
+}
+
+/// A column as a container holds it: numbers side by side, which are read as they are needed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Column<'a> {
+    pub kind: Kind,
+    /// From the first number on.
+    pub bytes: &'a [u8],
+    /// How many there are.
+    pub len: usize,
+}
+
+impl Column<'_> {
+    /// Some of the numbers.
+    pub fn read(&self, rows: Range<usize>) -> Numbers {
+        self.kind.read(self.bytes, rows.start.saturating_mul(self.kind.size), self.kind.size, rows.len().min(self.len))
     }
 }
 
@@ -174,39 +186,90 @@ pub(super) fn left_out(first: &str, n: u64) -> String {
 /// # Errors
 /// Columns of unequal lengths.
 pub(super) fn events(
-    [t, x, y, p]: [&Numbers; 4],
+    columns: [&Numbers; 4],
+    order: (&Order, By),
+    asked: Option<Order>,
+    out: &mut Vec<Event>,
+    told: &mut Told,
+) -> Result<(), String> {
+    let read = |c: usize, _: Range<usize>| Cow::Borrowed(columns[c]);
+    blocks(columns.map(Numbers::len), (usize::MAX, &read), order, asked, out, told)
+}
+
+/// [`events`] of columns that are decoded a block of rows at a time: as numbers of 64 bits four whole columns take twice the memory of
+/// their events.
+///
+/// # Errors
+/// Columns of unequal lengths.
+pub(super) fn events_in_blocks(
+    columns: [Column<'_>; 4],
+    order: (&Order, By),
+    asked: Option<Order>,
+    out: &mut Vec<Event>,
+    told: &mut Told,
+) -> Result<(), String> {
+    let read = |c: usize, rows| Cow::Owned(columns[c].read(rows));
+    blocks(columns.map(|c| c.len), (1 << 16, &read), order, asked, out, told)
+}
+
+/// [`events`] of columns of so many numbers, of which `read` gives those of some rows: at most as many as is said with it.
+fn blocks<'a>(
+    n: [usize; 4],
+    (most, read): (usize, &dyn Fn(usize, Range<usize>) -> Cow<'a, Numbers>),
     (order, by): (&Order, By),
     asked: Option<Order>,
     out: &mut Vec<Event>,
     told: &mut Told,
 ) -> Result<(), String> {
+    let shortest = n.into_iter().min().unwrap_or(0);
+    let step = most.min(shortest).max(1);
+    let ranges = || (0..shortest).step_by(step).map(|from| from..shortest.min(from + step));
+    let values = |c: usize| {
+        ranges().flat_map(move |rows| {
+            let part = read(c, rows.clone());
+            (0..rows.len()).map_while(move |i| part.get(i))
+        })
+    };
     let asked = asked.and_then(|a| a.unit);
-    let unit = asked.or(order.unit).unwrap_or_else(|| t.unit());
+    let unit = asked.or(order.unit).unwrap_or_else(|| match ranges().next().map(|rows| read(0, rows)).as_deref() {
+        Some(Numbers::Floats(_)) => unit_of(values(0)),
+        _ => Unit::Micro,
+    });
     told.read_as = Some(order.read_as(by, unit, asked.is_some()));
+    let coded = Polarity::of(values(3));
+    told.notes.extend(coded.note());
     let before = out.len();
-    let end = rows([t, x, y, p], unit, out, told);
+    out.reserve(shortest);
+    for range in ranges() {
+        let parts = [0, 1, 2, 3].map(|c| read(c, range.clone()));
+        rows(parts.each_ref().map(|p| &**p), range, (unit, coded), out, told);
+    }
     let guessed = asked.is_none() && (order.unit.is_none() || by == By::Values);
-    if let (true, Unit::Seconds, Numbers::Floats(t), Some(new)) = (guessed, unit, t, out.get(before..))
+    if let (true, Some(new)) = (guessed, out.get(before..))
         && let (Some(from), Some(to)) = (new.iter().map(|e| e.t).min(), new.iter().map(|e| e.t).max())
     {
         let letters = if by == By::Names { "txyp".to_owned() } else { order.letters() };
-        told.notes.extend(doubt([from, to], new.len(), in_thousandths(t.iter().copied()), &letters));
+        told.notes.extend(doubt(unit, [from, to], new.len(), is_coarse(unit, values(0)), &letters));
     }
-    end
+    match n.iter().any(|&n| n != shortest) {
+        true => Err(format!("columns t, x, y, p of unequal lengths {n:?}")),
+        false => Ok(()),
+    }
 }
 
-/// [`events`] of times in this unit.
-fn rows([t, x, y, p]: [&Numbers; 4], unit: Unit, out: &mut Vec<Event>, told: &mut Told) -> Result<(), String> {
-    let n = [t.len(), x.len(), y.len(), p.len()];
-    let shortest = n.iter().copied().min().unwrap_or(0);
-    let coded = Polarity::of((0..shortest).filter_map(|i| p.get(i)));
-    told.notes.extend(coded.note());
-    out.reserve(shortest);
+/// The events of some rows of a table, of which here are the columns.
+fn rows(
+    [t, x, y, p]: [&Numbers; 4],
+    range: Range<usize>,
+    (unit, coded): (Unit, Polarity),
+    out: &mut Vec<Event>,
+    told: &mut Told,
+) {
     let mut from = 0;
     if let (Numbers::Ints(t), Numbers::Ints(x), Numbers::Ints(y), Numbers::Ints(p), Unit::Micro) = (t, x, y, p, unit) {
         // Columns of whole numbers up to the first row that is no event: ten times as fast.
         let on = i64::from(coded == Polarity::FromOne) + 1;
-        let rows = t.iter().zip(x).zip(y).zip(p).take(shortest);
+        let rows = t.iter().zip(x).zip(y).zip(p).take(range.len());
         let events = rows.map_while(|(((t, x), y), p)| {
             let is_polarity = *p == on || *p == on - 1 || (*p == -1 && on == 1);
             let sound = (*x | *y) & !0xffff == 0 && is_polarity;
@@ -216,23 +279,22 @@ fn rows([t, x, y, p]: [&Numbers; 4], unit: Unit, out: &mut Vec<Event>, told: &mu
         out.extend(events);
         from = out.len() - before;
     }
-    for i in from..shortest {
+    for i in from..range.len() {
         let place = |v: &Numbers| v.whole(i).and_then(|v| u16::try_from(v).ok());
         let at = |v: &Numbers| v.get(i).unwrap_or(0.0);
+        let row = range.start + i;
         let what = match (t.time(i, unit), place(x), place(y), coded.on(at(p))) {
             (Some(t), Some(x), Some(y), Some(p)) => {
                 out.push(Event { t, x, y, p });
                 continue;
             }
-            (Some(_), Some(_), Some(_), None) => format!("event {i} has the polarity {}, where 0 (or -1) and 1 are known", at(p)),
-            _ => format!("event {i} at time {}, ({}, {}) is on no sensor", at(t), at(x), at(y)),
+            (Some(_), Some(_), Some(_), None) => {
+                format!("event {row} has the polarity {}, where 0 (or -1) and 1 are known", at(p))
+            }
+            _ => format!("event {row} at time {}, ({}, {}) is on no sensor", at(t), at(x), at(y)),
         };
         told.bad.get_or_insert(what);
         told.n_bad += 1;
-    }
-    match n.iter().any(|&n| n != shortest) {
-        true => Err(format!("columns t, x, y, p of unequal lengths {n:?}")),
-        false => Ok(()),
     }
 }
 
@@ -292,6 +354,63 @@ mod tests {
         assert_eq!(read(By::Names, Some("txyp:s")).1, Vec::<String>::new());
     }
 
+    /// Nanoseconds, as whole numbers or as floats without fractions.
+    #[test]
+    fn nanoseconds() {
+        let times: Vec<i64> = (0..1000).map(|i| 1_700_000_000_000_000_000 + i * 51_200).collect();
+        let floats = Numbers::Floats(times.iter().map(|&t| t as f64).collect());
+        let ones = Numbers::Ints(vec![1; 1000]);
+        for t in [Numbers::Ints(times), floats] {
+            let read = |asked: Option<&str>, found: &str| {
+                let (mut out, mut told) = (Vec::new(), Told::default());
+                let order = (&Order::parse(found).unwrap(), By::Names);
+                events([&t, &ones, &ones, &ones], order, asked.map(|a| Order::parse(a).unwrap()), &mut out, &mut told).unwrap();
+                (out.last().unwrap().t - out[0].t, told.notes)
+            };
+            let (last, notes) = read(None, "txyp");
+            assert!(last == 51_148_800 && notes.len() == 1 && notes[0].ends_with("--columns txyp:ns says so"), "{notes:?}");
+            assert_eq!(read(Some("txyp:ns"), "txyp"), (51_149, vec![]));
+            // A name that says the unit is believed.
+            assert_eq!(read(None, "txyp:us"), (51_148_800, vec![]));
+        }
+    }
+
+    /// In blocks as at once.
+    #[test]
+    fn columns_in_blocks() {
+        let n = 200_000usize;
+        let kind = |float, signed, size| Kind { float, signed, size, big: false };
+        let column = |f: &dyn Fn(usize) -> Vec<u8>| (0..n).flat_map(f).collect::<Vec<u8>>();
+        let [x, y] = [90, 70].map(|m| column(&move |i| vec![(i % m) as u8]));
+        // A row that is none behind the first block, and a polarity that tells the coding in the last.
+        let p = column(&|i| {
+            vec![match i {
+                150_000 => 9,
+                _ => u8::from(i % 3 == 0),
+            }]
+        });
+        let coded = column(&|i| vec![1 + u8::from(i > 190_000)]);
+        let whole = column(&|i| (i as i64 * 3).to_le_bytes().to_vec());
+        // And a fraction in the last that tells the unit.
+        let fractions = column(&|i| (i as f64 * 3.0 + if i > 190_000 { 0.5 } else { 0.0 }).to_le_bytes().to_vec());
+        for (t, is_float) in [(&whole, false), (&fractions, true)] {
+            for p in [&p, &coded] {
+                let of = |bytes, kind, len| Column { kind, bytes, len };
+                let byte = kind(false, false, 1);
+                let columns = [of(t, kind(is_float, true, 8), n), of(&x, byte, n), of(&y, byte, n), of(p, byte, n - 5)];
+                let order = Order::parse("txyp").unwrap();
+                let (mut out, mut told) = (Vec::new(), Told::default());
+                let end = events_in_blocks(columns, (&order, By::Names), None, &mut out, &mut told);
+                let numbers = columns.map(|c| c.read(0..c.len));
+                let (mut want, mut said) = (Vec::new(), Told::default());
+                let at_once = events(numbers.each_ref(), (&order, By::Names), None, &mut want, &mut said);
+                assert!(end == at_once && end.is_err() && out == want && out.len() > n - 10);
+                assert_eq!(format!("{told:?}"), format!("{said:?}"));
+                assert_eq!((told.n_bad, told.notes.is_empty()), if p[0] == 1 && p[1] == 1 { (0, false) } else { (1, !is_float) });
+            }
+        }
+    }
+
     #[test]
     fn rows_that_are_no_events_cost_themselves_alone() {
         let column = |v: &[i64]| Numbers::Ints(v.to_vec());
@@ -306,7 +425,7 @@ mod tests {
                 // Floats take the other way.
                 let p = if floats { Numbers::Floats(p.map(|p| p as f64).to_vec()) } else { column(&p) };
                 let (mut out, mut told) = (Vec::new(), Told::default());
-                rows([&t, &x, &y, &p], Unit::Micro, &mut out, &mut told).unwrap();
+                events([&t, &x, &y, &p], (&Order::parse("txyp:us").unwrap(), By::Names), None, &mut out, &mut told).unwrap();
                 assert_eq!(out.iter().map(|e| (e.t, e.p)).collect::<Vec<_>>(), [5, 6, 9].into_iter().zip(on).collect::<Vec<_>>());
                 let said = told.skipped(3).unwrap().to_string();
                 assert_eq!(said, "byte 3: event 2 at time 7, (-3, 3) is on no sensor; 2 such rows are left out");

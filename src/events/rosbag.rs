@@ -2,13 +2,13 @@
 //!
 //! A bag is a line `#ROSBAG V2.0` and records of a header (fields `name=value`) and data; chunks (op 5) hold further
 //! records, stored or packed by LZ4, among them messages (op 2) of connections (op 7) that name the type. The first topic
-//! of events is read; a warning names others. The records of a stored chunk are read as they come, so that those before the end
-//! of a file that is cut off are used.
+//! of events is read; a warning names others. The records of a stored chunk are read as they come, and those of a packed one from as many
+//! whole blocks as there are, so that those before the end of a file that is cut off are used. A bag that is cut between two records is
+//! told by where its header says the index to be, unless the bag was never closed.
 
 use super::evt::Words;
 use super::evt3::Evt3;
-use super::{Carry, DecodeError, Decoder, Event, Format, Sensor};
-use std::io::Read;
+use super::{Carry, DecodeError, Decoder, Event, Format, Sensor, lz4};
 
 /// The format.
 pub static FORMAT: Format = Format {
@@ -44,6 +44,10 @@ pub struct BagDecoder {
     others: Vec<String>,
     sensor: Option<Sensor>,
     words: Evt3,
+    /// Where the index begins and how many chunks it lists, as the bag's header says; zeros of a bag that was not closed.
+    index: (u64, u32),
+    /// Chunks that the index listed so far.
+    listed: u32,
 }
 
 fn u32_at(b: &[u8], at: usize) -> Option<u32> {
@@ -125,6 +129,16 @@ impl BagDecoder {
                     Ok(())
                 }
                 Some(2) => self.message(header, data, out),
+                Some(3) if !inside => {
+                    let position = field(header, "index_pos").and_then(|v| Some(u64::from_le_bytes(v.try_into().ok()?)));
+                    let chunks = field(header, "chunk_count").and_then(|v| u32_at(v, 0));
+                    self.index = (position.unwrap_or(0), chunks.unwrap_or(0));
+                    Ok(())
+                }
+                Some(6) if !inside => {
+                    self.listed += 1;
+                    Ok(())
+                }
                 Some(_) => Ok(()),
                 None => Err("a record without an op".into()),
             };
@@ -143,17 +157,27 @@ impl BagDecoder {
         match field(header, "compression").unwrap_or_default() {
             b"lz4" => {
                 let mut bytes = Vec::new();
-                let frame = lz4_flex::frame::FrameDecoder::new(data);
-                let end = frame.take(LARGEST).read_to_end(&mut bytes);
-                end.map_err(|e| format!("LZ4: {e}"))?;
-                self.records(&bytes, true, out).map_err(|e| e.1)?;
-                Ok(())
+                let end = lz4::unpack(data, LARGEST, &mut bytes);
+                // Those of the blocks before damage are read.
+                let read = self.records(&bytes, true, out);
+                end.and(read.map(|_| ()).map_err(|e| e.1))
             }
             other => {
                 let other = String::from_utf8_lossy(other);
                 Err(format!("a chunk compressed by {other}; none and lz4 are read"))
             }
         }
+    }
+
+    /// Reads what is there of a packed chunk within which the file ends.
+    fn cut_chunk(&mut self, record: &[u8], out: &mut Vec<Event>) -> Option<()> {
+        let n = u32_at(record, 0)? as usize;
+        let (header, data) = (record.get(4..4 + n)?, record.get(8 + n..)?);
+        if self.stored == 0 && field(header, "op")?.first() == Some(&5) {
+            // The error is that the file ends here.
+            let _ = self.chunk(header, data, out);
+        }
+        Some(())
     }
 
     fn connection(&mut self, header: &[u8], data: &[u8]) {
@@ -241,13 +265,24 @@ impl Decoder for BagDecoder {
         result
     }
 
-    fn finish(&mut self, _: &mut Vec<Event>) -> Result<(), DecodeError> {
+    fn finish(&mut self, out: &mut Vec<Event>) -> Result<(), DecodeError> {
+        let carry = std::mem::take(&mut self.carry);
+        self.cut_chunk(carry.rest(), out);
+        self.carry = carry;
         let (at, rest) = (self.carry.offset(), self.carry.rest().len());
         match (self.begun, rest, &self.chosen) {
             (false, ..) => Err(DecodeError::new(at, "the file ends within its first line")),
             (_, 1.., _) => Err(DecodeError::new(at, "the file ends within a record")),
             _ if self.stored > 0 => {
                 Err(DecodeError::new(at, format!("the file ends {} bytes before its last chunk does", self.stored)))
+            }
+            _ if self.index.0 > at => Err(DecodeError::new(
+                at,
+                format!("the file ends here; its header says that its index begins at byte {}", self.index.0),
+            )),
+            _ if self.index.0 > 0 && self.listed < self.index.1 => {
+                let what = format!("the file ends within its index, which lists {} of {} chunks", self.listed, self.index.1);
+                Err(DecodeError::new(at, what))
             }
             (_, _, None) => {
                 let what = "a bag without dvs_msgs/EventArray or event_camera_msgs/EventPacket";
@@ -322,6 +357,34 @@ mod tests {
         assert!(decode(&FORMAT, &bytes[..bytes.len() - 1]).unwrap_err().message.contains("within a record"));
     }
 
+    /// A bag that is cut between two records is told by what its header says of the index; one that was not closed is not.
+    #[test]
+    fn cut_between_records() {
+        let of = |position: u64, chunks: u32| {
+            let header =
+                rec(&[("op", &[3]), ("index_pos", &position.to_le_bytes()), ("chunk_count", &chunks.to_le_bytes())], b" ");
+            [MAGIC, &header].concat()
+        };
+        let chunks = [chunk("none", &[connection(), message(1)]), chunk("none", &[message(2)])];
+        let listed = rec(&[("op", &[6])], b"chunk");
+        let at = of(0, 2).len() + chunks.concat().len();
+        let end = |head: &[u8], parts: &[&[u8]]| {
+            let (events, end) = in_pieces(&FORMAT, &[head, &parts.concat()].concat(), 50);
+            (events.len(), end.map_err(|e| e.to_string()))
+        };
+        let (head, [one, two]) = (of(at as u64, 2), &chunks);
+        assert_eq!(end(&head, &[one, two, &connection(), &listed, &listed]), (2, Ok(())));
+        assert_eq!(end(&of(0, 0), &[one]), (1, Ok(())));
+        let said = format!("the file ends here; its header says that its index begins at byte {at}");
+        assert_eq!(end(&head, &[one]), (1, Err(format!("byte {}: {said}", head.len() + one.len()))));
+        assert_eq!(end(&head, &[]), (0, Err(format!("byte {}: {said}", head.len()))));
+        for n in 0..2 {
+            let index = listed.repeat(n);
+            let said = format!("byte {}: the file ends within its index, which lists {n} of 2 chunks", at + index.len());
+            assert_eq!(end(&head, &[one, two, &index]), (2, Err(said)));
+        }
+    }
+
     /// Of a stored chunk that is cut off the records before the cut are read, wherever it is; one that is too short for its records
     /// is told from that.
     #[test]
@@ -354,6 +417,21 @@ mod tests {
                 let want = (second - (1 - read) * len) as u64;
                 assert_eq!((events.len(), end), (read, Err(DecodeError::new(want, "a chunk ends within a record"))), "{less}");
             }
+        }
+        // Of a packed chunk the whole blocks: here of 64 KiB each, about half of the records.
+        let many: Vec<Vec<u8>> = [connection()].into_iter().chain((0..2000).map(|i| message(i as u8))).collect();
+        let mut frame = lz4_flex::frame::FrameEncoder::with_frame_info(
+            lz4_flex::frame::FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max64KB),
+            Vec::new(),
+        );
+        std::io::Write::write_all(&mut frame, &many.concat()).unwrap();
+        let packed = [&head[..], &chunk("lz4", &[frame.finish().unwrap()])].concat();
+        let all: Vec<Event> = (0..2000).map(|i| event(i as u8)).collect();
+        for piece in [100, 1 << 20] {
+            assert_eq!(in_pieces(&FORMAT, &packed, piece), (all.clone(), Ok(())));
+            let (found, end) = in_pieces(&FORMAT, &packed[..packed.len() - 50], piece);
+            assert_eq!(end, Err(DecodeError::new(head.len() as u64, "the file ends within a record")));
+            assert!(all.starts_with(&found) && (500..2000).contains(&found.len()), "{}", found.len());
         }
         let endless = [&head[..], &[0xff; 4]].concat();
         assert!(decode(&FORMAT, &endless).unwrap_err().message.contains("a record of 4294967303 bytes"));

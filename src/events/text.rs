@@ -9,7 +9,7 @@
 //! Rows that are no events are passed over and counted ([`Decoder::skipped`]). A peculiarity of published files: among rows
 //! `x y t p` without names a last row of `0 0 t 0` is a terminator, no event.
 
-use super::columns::{self, By, Order, Polarity, Unit, in_thousandths, unit_of};
+use super::columns::{self, By, Order, Polarity, Unit, is_coarse, unit_of};
 use super::numbers::left_out;
 use super::{Carry, DecodeError, Decoder, Event, EventStream, Format, Sensor};
 
@@ -43,7 +43,7 @@ pub struct TextDecoder {
     terminator: Option<i64>,
     held: Option<Event>,
     origin: u64,
-    /// The earliest and the latest time, and how many events, where the unit of time was guessed to be seconds.
+    /// The earliest and the latest time, and how many events, where the unit of time was guessed.
     span: Option<(i64, i64, usize)>,
 }
 
@@ -57,10 +57,10 @@ struct Table {
     /// Rows at the beginning that are no events.
     skip: u64,
     named: bool,
-    /// Whether the times are taken for seconds only because they have fractions.
+    /// Whether the unit of time is told by nothing but the values.
     guessed: bool,
-    /// Whether these are thousandths.
-    in_thousandths: bool,
+    /// Whether these are [coarse](is_coarse).
+    is_coarse: bool,
     by: By,
     coded: Polarity,
     /// What parts the fields of a row.
@@ -200,10 +200,10 @@ fn table(sample: &[u8], asked: Option<Order>) -> Result<(Table, Option<Sensor>),
     let column = |i: usize| values.iter().filter_map(move |v| v.get(order.at[i]).copied());
     let (unit, coded) = (order.unit.unwrap_or_else(|| unit_of(column(0))), Polarity::of(column(3)));
     let by = if asked.is_some() { By::Asked } else { [By::Values, By::Names][usize::from(named.is_some())] };
-    let guessed = unit == Unit::Seconds && (order.unit.is_none() || by == By::Values);
+    let guessed = order.unit.is_none() || by == By::Values;
     let separator = parts.unwrap_or_default();
-    let in_thousandths = in_thousandths(column(0));
-    Ok((Table { order, unit, columns, skip, named: named.is_some(), guessed, in_thousandths, by, coded, separator }, sensor))
+    let is_coarse = is_coarse(unit, column(0));
+    Ok((Table { order, unit, columns, skip, named: named.is_some(), guessed, is_coarse, by, coded, separator }, sensor))
 }
 
 /// Whether a file that begins so is a text.
@@ -406,10 +406,10 @@ impl TextDecoder {
         result
     }
 
-    /// What is said of a recording that is too long to be true if its times are seconds.
+    /// What is said of a recording that is too long to be true if its times are of the unit that was guessed.
     fn doubt(&self) -> Option<String> {
         let ((from, to, n), table) = (self.span?, self.table?);
-        columns::doubt([from, to], n, table.in_thousandths, &table.order.letters())
+        columns::doubt(table.unit, [from, to], n, table.is_coarse, &table.order.letters())
     }
 }
 
@@ -550,6 +550,39 @@ mod tests {
         assert_eq!(said(&coarse(50, 0.1), None).1.len(), 1);
         assert_eq!(said(&coarse(50, 0.01), None).1.len(), 0, "half a second");
         assert_eq!(said(&coarse(50, 0.1), Some("xytp:s")).1.len(), 0);
+    }
+
+    /// Nanoseconds look like microseconds; where that is said, and that it is said of no recording in microseconds.
+    #[test]
+    fn microseconds_are_doubted() {
+        let said = |n: usize, time: &dyn Fn(usize) -> u64, order: Option<&str>| {
+            let mut d = (FORMAT.decoder)();
+            assert!(order.is_none_or(|o| d.columns(Order::parse(o).unwrap())));
+            let rows: String = (0..n).map(|i| format!("{} {} {} {}\n", i % 30, i % 20, time(i), i % 2)).collect();
+            let mut out = Vec::new();
+            d.push(rows.as_bytes(), &mut out).unwrap();
+            d.finish(&mut out).unwrap();
+            (out.last().unwrap().t, d.warnings().into_iter().filter(|w| w.contains(":ns")).collect::<Vec<_>>())
+        };
+        // A tenth of a second of a clock of microseconds: coarse. Of another clock: too few events. Since 1970: of another age.
+        let clock = |i: usize| i as u64 * 21_000;
+        let (t, words) = said(5000, &clock, None);
+        assert_eq!((t, words.len()), (104_979_000, 1));
+        assert!(
+            words[0].contains("is 105 s long, with 47.6 events/s; if they are nanoseconds, --columns xytp:ns says so"),
+            "{words:?}"
+        );
+        assert_eq!(said(5000, &clock, Some("xytp:ns")), (104_979, vec![]));
+        assert_eq!(said(5000, &clock, Some("xytp:us")), (104_979_000, vec![]));
+        assert_eq!(said(5000, &|i| i as u64 * 210_001, None).1.len(), 1);
+        let words = said(5000, &|i| 1_700_000_000_000_000_123 + i as u64 * 21_001, None).1;
+        assert!(words[0].contains("then the recording begins in the year 55840; "), "{words:?}");
+        // An hour, a second of since 1970, frames milliseconds apart, and few events.
+        let hour = |i: usize| i as u64 * 20_003;
+        assert_eq!(said(180_000, &hour, None), (3_600_519_997, vec![]));
+        assert_eq!(said(5000, &|i| 1_700_000_000_000_001 + i as u64 * 210, None).1.len(), 0);
+        assert_eq!(said(5000, &|i| (i / 5) as u64 * 2000, None).1.len(), 0);
+        assert_eq!(said(19, &|i| i as u64 * 100_000, None).1.len(), 0);
     }
 
     /// `numpy.savetxt` puts the names behind a mark.
