@@ -5,6 +5,7 @@
 //! windows and an odd one by two, and columns likewise.
 
 use super::bits::keep;
+use super::par::Stream;
 use super::{AnyKernel, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::uniform;
 use rayon::prelude::*;
@@ -114,8 +115,8 @@ trait Winners: Send {
     fn new(u: &PoolU) -> Self;
     /// Finds the winners of window row `oy`.
     fn find(&mut self, x: &[u32], u: &PoolU, image: usize, oy: usize);
-    /// dst = sum over terms (gradient, winners, window, place in the window) of the gradient where that place won.
-    fn gather<const N: usize>(dst: &mut [f32], terms: [(&[f32], &Self, usize, usize); N], c: usize);
+    /// dst, of `out`, = sum over terms (gradient, winners, window, place in the window) of the gradient where that place won.
+    fn gather<const N: usize>(out: &Stream, dst: &mut [f32], terms: [(&[f32], &Self, usize, usize); N], c: usize);
 }
 
 /// dx of all images: tasks of window rows, each of which finds the winners of one row more than it owns.
@@ -125,25 +126,25 @@ fn backward<W: Winners>(u: &PoolU, x: &[u32], dy: &[f32], dx: &mut [f32]) {
     if dx.is_empty() {
         return;
     }
-    let task = u.task(c);
+    let (task, len) = (u.task(c), dx.len());
     dx.par_chunks_mut(h * w * c).enumerate().for_each(|(image, dx)| {
         dx.par_chunks_mut(2 * task * w * c).enumerate().for_each(|(t, dx)| {
             simd(
                 #[inline(always)]
                 || {
-                    let (mut here, mut below) = (W::new(u), W::new(u));
+                    let (mut here, mut below, out) = (W::new(u), W::new(u), &Stream::new(len));
                     here.find(x, u, image, t * task);
                     for (k, pair) in dx.chunks_mut(2 * w * c).enumerate() {
                         let oy = t * task + k;
                         let dy = |row: usize| &dy[(image * ho + row) * wo * c..(image * ho + row + 1) * wo * c];
                         let (even, odd) = pair.split_at_mut(w * c);
-                        row_back::<W>(even, [Some((&here, dy(oy), 1)), None], wo, c);
+                        row_back::<W>(out, even, [Some((&here, dy(oy), 1)), None], wo, c);
                         if oy + 1 < ho {
                             below.find(x, u, image, oy + 1);
                         }
                         if !odd.is_empty() {
                             let next = (oy + 1 < ho).then(|| (&below, dy(oy + 1), 0));
-                            row_back::<W>(odd, [Some((&here, dy(oy), 2)), next], wo, c);
+                            row_back::<W>(out, odd, [Some((&here, dy(oy), 2)), next], wo, c);
                         }
                         std::mem::swap(&mut here, &mut below);
                     }
@@ -155,7 +156,7 @@ fn backward<W: Winners>(u: &PoolU, x: &[u32], dy: &[f32], dx: &mut [f32]) {
 
 /// One row of dx from the one or two window rows that see it: their winners, gradient, and the place of the row in the window.
 #[inline(always)]
-fn row_back<W: Winners>(dx: &mut [f32], from: [Option<(&W, &[f32], usize)>; 2], wo: usize, c: usize) {
+fn row_back<W: Winners>(out: &Stream, dx: &mut [f32], from: [Option<(&W, &[f32], usize)>; 2], wo: usize, c: usize) {
     for (ix, dst) in dx.chunks_mut(c).enumerate() {
         let columns = seen(ix, wo);
         let term = |row: usize, column: usize| {
@@ -163,9 +164,9 @@ fn row_back<W: Winners>(dx: &mut [f32], from: [Option<(&W, &[f32], usize)>; 2], 
             Some((&dy[ox * c..(ox + 1) * c], winners, ox, 3 * ky + kx))
         };
         match (term(0, 0), term(0, 1), term(1, 0), term(1, 1)) {
-            (Some(a), Some(b), Some(c1), Some(d)) => W::gather(dst, [a, b, c1, d], c),
-            (Some(a), Some(b), None, None) | (Some(a), None, Some(b), None) => W::gather(dst, [a, b], c),
-            (Some(a), ..) => W::gather(dst, [a], c),
+            (Some(a), Some(b), Some(c1), Some(d)) => W::gather(out, dst, [a, b, c1, d], c),
+            (Some(a), Some(b), None, None) | (Some(a), None, Some(b), None) => W::gather(out, dst, [a, b], c),
+            (Some(a), ..) => W::gather(out, dst, [a], c),
             _ => dst.fill(0.0),
         }
     }
@@ -247,12 +248,12 @@ impl Winners for BitWinners {
         }
     }
     #[inline(always)]
-    fn gather<const N: usize>(dst: &mut [f32], terms: [(&[f32], &Self, usize, usize); N], _: usize) {
+    fn gather<const N: usize>(out: &Stream, dst: &mut [f32], terms: [(&[f32], &Self, usize, usize); N], _: usize) {
         for (word, dst) in dst.chunks_mut(32).enumerate() {
             let masks = terms.map(|(_, w, ox, p)| w.masks[p * w.stride + ox * w.nw + word]);
             let n = dst.len();
             let from = terms.map(|t| &t.0[word * 32..word * 32 + n]);
-            if let Ok(dst) = <&mut [f32; 32]>::try_from(&mut *dst) {
+            if n == 32 {
                 // Copies: where a value might not be read, each is branched for.
                 let from = from.map(|f| <[f32; 32]>::try_from(f).unwrap_or([0.0; 32]));
                 let mut sum = [0.0; 32];
@@ -264,7 +265,7 @@ impl Winners for BitWinners {
                         sum[k] += keep(from[j][k], masks[j], k);
                     }
                 }
-                *dst = sum;
+                out.write(dst, &sum);
             } else {
                 for k in 0..n {
                     let mut sum = keep(from[0][k], masks[0], k);
@@ -366,7 +367,7 @@ impl Winners for PlaceWinners {
         }
     }
     #[inline(always)]
-    fn gather<const N: usize>(dst: &mut [f32], terms: [(&[f32], &Self, usize, usize); N], c: usize) {
+    fn gather<const N: usize>(_: &Stream, dst: &mut [f32], terms: [(&[f32], &Self, usize, usize); N], c: usize) {
         let places = terms.map(|(_, w, ox, _)| &w.places[ox * c..(ox + 1) * c]);
         let from = terms.map(|t| &t.0[..c]);
         for k in 0..dst.len() {

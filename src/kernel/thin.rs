@@ -4,7 +4,7 @@
 use super::arch;
 use super::conv::ConvU;
 use super::panel::PANEL;
-use super::par::scratch;
+use super::par::{Stream, scratch};
 use super::product::split_range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -57,6 +57,8 @@ struct Forward<'a> {
     lines: Lines<'a>,
     weights: &'a [f32],
     y: &'a mut [f32],
+    /// What `y` is a part of.
+    out: Stream,
 }
 
 impl WithSimd for Forward<'_> {
@@ -71,10 +73,10 @@ impl WithSimd for Forward<'_> {
             for c in 0..n {
                 // As many pixels at once as sums fit into the registers of AVX-512, and of the others.
                 let first = match S::F32_LANES {
-                    16 => pixels::<S, 16>(s, 0, w, around, (k, n, c), cin, weights, y),
-                    _ => pixels::<S, 8>(s, 0, w, around, (k, n, c), cin, weights, y),
+                    16 => pixels::<S, 16>(s, 0, w, around, (k, n, c), cin, weights, y, &self.out),
+                    _ => pixels::<S, 8>(s, 0, w, around, (k, n, c), cin, weights, y, &self.out),
                 };
-                pixels::<S, 1>(s, first, w, around, (k, n, c), cin, weights, y);
+                pixels::<S, 1>(s, first, w, around, (k, n, c), cin, weights, y, &self.out);
             }
         }
     }
@@ -92,6 +94,7 @@ fn pixels<S: Simd, const M: usize>(
     cin: usize,
     weights: &[S::f32s],
     y: &mut [S::f32s],
+    out: &Stream,
 ) -> usize {
     let end = first + (w - first) / M * M;
     for p in (first..end).step_by(M) {
@@ -107,7 +110,12 @@ fn pixels<S: Simd, const M: usize>(
             }
         }
         for r in 0..M {
-            y[(p + r) * n + c] = sums[r];
+            let y = &mut y[(p + r) * n + c];
+            match S::F32_LANES {
+                // A line.
+                16 => out.write(bytemuck::cast_slice_mut(std::slice::from_mut(y)), bytemuck::cast_slice(&[sums[r]])),
+                _ => *y = sums[r],
+            }
         }
     }
     end
@@ -158,13 +166,13 @@ fn taps<S: Simd, const K: usize>(s: S, line: &[f32], dy: &[S::f32s], (n, c): (us
 /// x \[images, h, w, cin\], weights \[9, cin, cout\] -> y \[images, h, w, cout\].
 pub fn forward(u: &ConvU, x: &[f32], weights: &[f32], y: &mut [f32]) {
     let (h, w, cin, cout) = (u.h as usize, u.w as usize, u.cin as usize, u.cout as usize);
-    let line = (w * cout).max(1);
+    let (line, len) = ((w * cout).max(1), y.len());
     y.par_chunks_mut(h.max(1) * line).enumerate().for_each(|(image, y)| {
         y.par_chunks_mut(LINES * line).enumerate().for_each(|(i, y)| {
             let n = y.len() / line;
             scratch(Lines::len(u, n), |x_| {
                 Lines::fill(u, x, image, i * LINES, n, x_);
-                arch().dispatch(Forward { lines: Lines { x: x_, w, cin, cout }, weights, y });
+                arch().dispatch(Forward { lines: Lines { x: x_, w, cin, cout }, weights, y, out: Stream::new(len) });
             });
         });
     });

@@ -13,7 +13,7 @@
 
 use super::conv::{ConvU, FloatPatches};
 use super::panel::{PANEL, Product, place};
-use super::par::{Shared, lines, scratch};
+use super::par::{Shared, Stream, lines, scratch};
 use super::product::{BitMatrix, split_range, unpack_row, wide};
 use super::{arch, words};
 use pulp::{Simd, WithSimd};
@@ -363,6 +363,8 @@ struct Scatter<'a, const SIDE: usize> {
     c: usize,
     m: &'a [f32],
     y: &'a Shared<'a, f32>,
+    /// What becomes of `y`.
+    out: Stream,
 }
 
 impl<const SIDE: usize> WithSimd for Scatter<'_, SIDE>
@@ -391,7 +393,11 @@ where
                         if let Some(p) = pixels[r][j] {
                             // SAFETY: a pixel belongs to one tile, a tile to one block.
                             let out = unsafe { self.y.slice(p * self.c + c, S::F32_LANES) };
-                            S::as_mut_simd_f32s(out).0[0] = y[r][j];
+                            match S::F32_LANES {
+                                // A line.
+                                16 => self.out.write(out, bytemuck::cast_slice(&[y[r][j]])),
+                                _ => S::as_mut_simd_f32s(out).0[0] = y[r][j],
+                            }
                         }
                     }
                 }
@@ -424,6 +430,7 @@ where
         let (rows, matrix) = (i * PANEL..(i + 1) * PANEL, PhantomData);
         arch().dispatch(Apply::<3, SIDE, Weight> { from: w, to, first: 0, cin, cout, rows, columns: 0..cout, matrix });
     });
+    let len = y.len();
     let y = &Shared::new(y);
     // Few tiles are shared out among many threads; a tile's result does not depend on the others of its block.
     let block = if wide() { BLOCK } else { 48 }; // A multiple of the six rows that AVX2 multiplies at once.
@@ -448,7 +455,7 @@ where
                 let (a, b) = (&v[p * v_size..], &points[p * size..]);
                 arch().dispatch(Product { a, b, c, m: n, k: cin, n: cout, transposed: false, add: false });
             }
-            arch().dispatch(Scatter::<SIDE> { tiles, first, n, c: cout, m, y });
+            arch().dispatch(Scatter::<SIDE> { tiles, first, n, c: cout, m, y, out: Stream::new(len) });
         });
     });
 }
