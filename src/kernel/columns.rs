@@ -48,3 +48,33 @@ pub fn fold(long: &[f32], sums: &mut [f32]) {
         sums.iter_mut().zip(row).for_each(|(s, x)| *s += x);
     }
 }
+
+/// Adds `term(x, about)` of each element of each long vector in `x` (the last may be shorter) to `long`; `about` is as long as that.
+#[inline(always)]
+pub fn add_up(x: &[f32], about: &[f32], long: &mut [f32], term: impl Fn(f32, f32) -> f32) {
+    /// Elements whose sums stay in registers.
+    const N: usize = 64;
+    /// Long vectors at a time: few enough for the first-level cache.
+    const FEW: usize = 8;
+    let span = long.len();
+    let (whole, rest) = x.split_at(x.len() / span * span);
+    let blocks = about.as_chunks::<N>();
+    for x in whole.chunks(FEW * span) {
+        let (longs, last) = long.as_chunks_mut::<N>();
+        for (b, (long, about)) in longs.iter_mut().zip(blocks.0).enumerate() {
+            let (mut sums, about) = (*long, *about);
+            for x in x.chunks_exact(span) {
+                let x = &x[b * N..(b + 1) * N];
+                for k in 0..N {
+                    sums[k] += term(x[k], about[k]);
+                }
+            }
+            *long = sums;
+        }
+        let first = span - last.len();
+        for x in x.chunks_exact(span) {
+            last.iter_mut().zip(&x[first..]).zip(blocks.1).for_each(|((sum, x), about)| *sum += term(*x, *about));
+        }
+    }
+    long.iter_mut().zip(rest).zip(about).for_each(|((sum, x), about)| *sum += term(*x, *about));
+}

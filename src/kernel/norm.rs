@@ -3,7 +3,7 @@
 //! The large ones are bound by memory; the twins read each tensor once from it. Sums are two-level everywhere (chunks, then the sums of
 //! chunks), and variances are taken about the mean, so that neither many rows nor a large mean cost digits.
 
-use super::columns::{self, chunk_rows, fold, span_rows, spread};
+use super::columns::{self, add_up, chunk_rows, fold, span_rows, spread};
 use super::{AnyKernel, Args, Case, Data, Gen, Kernel, Tolerance, simd};
 use crate::uniform;
 use rayon::prelude::*;
@@ -80,17 +80,12 @@ fn chunk_stats(x: &[f32], c: usize) -> (usize, Vec<f32>, Vec<f32>) {
     simd(
         #[inline(always)]
         || {
-            let mut long = vec![0.0; span];
-            for x in x.chunks(span) {
-                long.iter_mut().zip(x).for_each(|(s, x)| *s += x);
-            }
+            let (mut long, none) = (vec![0.0; span], vec![0.0; span]);
+            add_up(x, &none, &mut long, |x, _| x);
             fold(&long, &mut mean);
             mean.iter_mut().for_each(|m| *m /= rows as f32);
-            let about = spread(&mean);
             long.fill(0.0);
-            for x in x.chunks(span) {
-                long.iter_mut().zip(x).zip(&about).for_each(|((s, x), m)| *s += (x - m) * (x - m));
-            }
+            add_up(x, &spread(&mean), &mut long, |x, m| (x - m) * (x - m));
             fold(&long, &mut squares);
         },
     );

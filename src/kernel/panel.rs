@@ -66,7 +66,11 @@ impl Product<'_> {
     }
     /// M rows of P panels at a time, R registers a panel.
     #[inline(always)]
-    fn by_rows<S: Simd, const TRANSPOSED: bool, const M: usize, const R: usize, const P: usize>(&mut self, s: S, panels: Range<usize>) {
+    fn by_rows<S: Simd, const TRANSPOSED: bool, const M: usize, const R: usize, const P: usize>(
+        &mut self,
+        s: S,
+        panels: Range<usize>,
+    ) {
         let Product { a, b, c, m, k, n, add, .. } = self;
         let (m, k, n, add) = (*m, *k, *n, *add);
         assert!([m, k, n].iter().all(|size| size.is_multiple_of(PANEL)) && m.is_multiple_of(M));

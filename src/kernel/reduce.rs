@@ -1,7 +1,7 @@
 //! Sums over rows, means over the places of a group, and counts of spikes.
 
 use super::bits::masked_add;
-use super::columns::{self, chunk_rows, fold, span_rows};
+use super::columns::{self, add_up, chunk_rows, fold, span_rows};
 use super::par::task_rows;
 use super::{AnyKernel, Args, Case, Gen, Kernel, Tolerance, simd, words};
 use crate::uniform;
@@ -56,10 +56,8 @@ impl Kernel for ColumnSum {
             simd(
                 #[inline(always)]
                 || {
-                    let mut long = vec![0.0; span];
-                    for x in x.chunks(span) {
-                        long.iter_mut().zip(x).for_each(|(s, x)| *s += x);
-                    }
+                    let (mut long, none) = (vec![0.0; span], vec![0.0; span]);
+                    add_up(x, &none, &mut long, |x, _| x);
                     fold(&long, &mut sums);
                 },
             );
