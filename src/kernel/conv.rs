@@ -317,7 +317,27 @@ fn turned(u: &ConvU, w: &[f32]) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::par::Stream;
     use super::*;
+
+    /// Outputs that are written past the caches are those of each image by itself.
+    #[test]
+    fn long_outputs() {
+        for (cin, cout) in [(2, 32), (2, 48), (16, 32)] {
+            let u = ConvU { images: 8, h: 128, w: 128, cin, cout, planes: 1, splits: 1, exact: 0 };
+            let mut rng = crate::rng::Rng::new(1);
+            let mut numbers = |n: usize| (0..n).map(|_| (rng.u32() % 64) as f32 / 64.0).collect::<Vec<_>>();
+            let (x, w) = (numbers(u.pixels() * cin as usize), numbers(u.taps() * cout as usize));
+            let run = |u: &ConvU, x: &[f32]| {
+                let mut y = vec![0u32; u.pixels() * cout as usize];
+                Kernel::cpu(&Forward, u, &mut Args::new(vec![bytemuck::cast_slice(x), bytemuck::cast_slice(&w)], vec![&mut y]));
+                y
+            };
+            let one = ConvU { images: 1, ..u };
+            let each: Vec<u32> = x.chunks(one.pixels() * cin as usize).flat_map(|x| run(&one, x)).collect();
+            assert!(each.len() >= Stream::FROM && run(&u, &x) == each, "{cin} {cout}");
+        }
+    }
 
     /// A float64 convolution written out, against both ways of the CPU twin.
     #[test]

@@ -99,7 +99,7 @@ pub struct Stream {
 
 impl Stream {
     /// Floats of an output from which it is written past the caches: 16 MiB.
-    const FROM: usize = 1 << 22;
+    pub const FROM: usize = 1 << 22;
 
     /// For a task that writes a part of an output of `len` floats. What it wrote is seen by other threads once this has been dropped.
     pub fn new(len: usize) -> Self {
@@ -151,4 +151,24 @@ unsafe fn ask(x: *const f32, n: usize) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (x, n);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Wherever a line begins.
+    #[test]
+    fn what_is_streamed_is_there() {
+        let from: Vec<f32> = (0..4 * LINE).map(|i| i as f32).collect();
+        for len in [LINE, Stream::FROM] {
+            for at in [0, 1, 4, LINE] {
+                let mut room = Vec::new();
+                let to = lines(&mut room, 6 * LINE);
+                to.fill(-1.0);
+                Stream::new(len).write(&mut to[at..at + from.len()], &from);
+                assert!(to[at..at + from.len()] == from && to[..at].iter().chain(&to[at + from.len()..]).all(|x| *x == -1.0));
+            }
+        }
+    }
 }

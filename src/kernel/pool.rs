@@ -460,4 +460,21 @@ mod tests {
             assert_eq!(run(&MaxBitsBackward, &bits), naive(&u, &spikes, dy), "{u:?}");
         }
     }
+
+    /// A gradient that is written past the caches is that of each image by itself.
+    #[test]
+    fn long_gradients() {
+        let u = PoolU { images: 8, h: 128, w: 128, c: 32 };
+        let mut g = Gen::new("long");
+        let (x, dy) = (g.bits(u.input_len(1), 32, 0.2), g.f32s(u.output_len(32)));
+        let run = |u: &PoolU, x: &[u32], dy: &[u32]| {
+            let mut dx = vec![0; u.input_len(32)];
+            Kernel::cpu(&MaxBitsBackward, u, &mut Args::new(vec![x, dy], vec![&mut dx]));
+            dx
+        };
+        let one = PoolU { images: 1, ..u };
+        let (xs, dys) = (x.words().chunks(one.input_len(1)), dy.words().chunks(one.output_len(32)));
+        let each: Vec<u32> = xs.zip(dys).flat_map(|(x, dy)| run(&one, x, dy)).collect();
+        assert!(each.len() >= Stream::FROM && run(&u, x.words(), dy.words()) == each);
+    }
 }

@@ -65,60 +65,71 @@ impl WithSimd for Forward<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Lines { w, cin, cout, .. } = self.lines;
-        let (k, n) = (3 * cin, cout / S::F32_LANES);
+        // As many pixels and registers at once as sums fit into the registers of AVX-512, AVX2, NEON; whole lines of the cache.
+        match S::F32_LANES {
+            16 if self.lines.cout.is_multiple_of(2 * PANEL) => self.by_pixels::<S, 8, 2>(s),
+            16 => self.by_pixels::<S, 16, 1>(s),
+            8 => self.by_pixels::<S, 6, 2>(s),
+            4 => self.by_pixels::<S, 4, 4>(s),
+            _ => self.by_pixels::<S, 1, 16>(s),
+        }
+    }
+}
+
+impl Forward<'_> {
+    /// M pixels of R registers at a time.
+    #[inline(always)]
+    fn by_pixels<S: Simd, const M: usize, const R: usize>(self, s: S) {
+        let Lines { w, cout, .. } = self.lines;
         let weights = S::as_simd_f32s(self.weights).0;
         for (i, y) in self.y.chunks_exact_mut(w * cout).enumerate() {
-            let (around, y) = (self.lines.around(i), S::as_mut_simd_f32s(y).0);
-            for c in 0..n {
-                // As many pixels at once as sums fit into the registers of AVX-512, and of the others.
-                let first = match S::F32_LANES {
-                    16 => pixels::<S, 16>(s, 0, w, around, (k, n, c), cin, weights, y, &self.out),
-                    _ => pixels::<S, 8>(s, 0, w, around, (k, n, c), cin, weights, y, &self.out),
-                };
-                pixels::<S, 1>(s, first, w, around, (k, n, c), cin, weights, y, &self.out);
+            for c in (0..cout / S::F32_LANES).step_by(R) {
+                let first = self.lines.pixels::<S, M, R>(s, 0, i, c, weights, y, &self.out);
+                self.lines.pixels::<S, 1, R>(s, first, i, c, weights, y, &self.out);
             }
         }
     }
 }
 
-/// Register `c` of `n` of the results of pixels from `first` on, M at a time; returns the first that is left over.
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn pixels<S: Simd, const M: usize>(
-    s: S,
-    first: usize,
-    w: usize,
-    around: [&[f32]; 3],
-    (k, n, c): (usize, usize, usize),
-    cin: usize,
-    weights: &[S::f32s],
-    y: &mut [S::f32s],
-    out: &Stream,
-) -> usize {
-    let end = first + (w - first) / M * M;
-    for p in (first..end).step_by(M) {
-        let mut sums = [s.splat_f32s(0.0); M];
-        for (ky, line) in around.iter().enumerate() {
-            let line = &line[p * cin..(p + M - 1) * cin + k];
-            for j in 0..k {
-                let weight = weights[(ky * k + j) * n + c];
-                for r in 0..M {
-                    // SAFETY: at most the last of the (M - 1) cin + k numbers.
-                    sums[r] = s.mul_add_e_f32s(s.splat_f32s(unsafe { *line.get_unchecked(r * cin + j) }), weight, sums[r]);
+impl Lines<'_> {
+    /// R registers, from `c` on, of the results of pixels from `first` on of line `i`, M at a time; returns the first that is left over.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
+    fn pixels<S: Simd, const M: usize, const R: usize>(
+        &self,
+        s: S,
+        first: usize,
+        i: usize,
+        c: usize,
+        weights: &[S::f32s],
+        y: &mut [f32],
+        out: &Stream,
+    ) -> usize {
+        let Lines { w, cin, cout, .. } = *self;
+        let (k, n, around) = (3 * cin, cout / S::F32_LANES, self.around(i));
+        let end = first + (w - first) / M * M;
+        for p in (first..end).step_by(M) {
+            let mut sums = [[s.splat_f32s(0.0); R]; M];
+            for (ky, line) in around.iter().enumerate() {
+                let line = &line[p * cin..(p + M - 1) * cin + k];
+                for j in 0..k {
+                    let weights = &weights[(ky * k + j) * n + c..][..R];
+                    for r in 0..M {
+                        // SAFETY: at most the last of the (M - 1) cin + k numbers.
+                        let x = s.splat_f32s(unsafe { *line.get_unchecked(r * cin + j) });
+                        for t in 0..R {
+                            sums[r][t] = s.mul_add_e_f32s(x, weights[t], sums[r][t]);
+                        }
+                    }
                 }
             }
-        }
-        for r in 0..M {
-            let y = &mut y[(p + r) * n + c];
-            match S::F32_LANES {
-                // A line.
-                16 => out.write(bytemuck::cast_slice_mut(std::slice::from_mut(y)), bytemuck::cast_slice(&[sums[r]])),
-                _ => *y = sums[r],
+            for (r, sums) in sums.iter().enumerate() {
+                let at = (p + r) * cout + c * S::F32_LANES;
+                out.write(&mut y[at..at + R * S::F32_LANES], bytemuck::cast_slice(sums));
             }
         }
+        end
     }
-    end
 }
 
 /// Lines, dy \[lines, w, cout\] -> added to dw \[9, cin, cout\].
@@ -132,34 +143,59 @@ impl WithSimd for Weight<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
+        // Two registers of a pixel where they are even: numbers of x are fetched half as often.
+        match (self.lines.cout / S::F32_LANES).is_multiple_of(2) {
+            true => self.by_registers::<S, 2>(s),
+            false => self.by_registers::<S, 1>(s),
+        }
+    }
+}
+
+impl Weight<'_> {
+    /// R registers at a time.
+    #[inline(always)]
+    fn by_registers<S: Simd, const R: usize>(self, s: S) {
         let Lines { w, cin, cout, .. } = self.lines;
         let (k, n) = (3 * cin, cout / S::F32_LANES);
         let dw = S::as_mut_simd_f32s(self.dw).0;
         for (i, dy) in self.dy.chunks_exact(w * cout).enumerate() {
             let (around, dy) = (self.lines.around(i), S::as_simd_f32s(dy).0);
-            for c in 0..n {
+            for c in (0..n).step_by(R) {
                 for (ky, line) in around.iter().enumerate() {
                     let (dw, whole) = (&mut dw[ky * k * n..(ky + 1) * k * n], k / SUMS * SUMS);
-                    (0..whole).step_by(SUMS).for_each(|j| taps::<S, SUMS>(s, &line[j..], dy, (n, c), cin, &mut dw[j * n..]));
-                    (whole..k).for_each(|j| taps::<S, 1>(s, &line[j..], dy, (n, c), cin, &mut dw[j * n..]));
+                    (0..whole).step_by(SUMS).for_each(|j| taps::<S, SUMS, R>(s, &line[j..], dy, (n, c), cin, &mut dw[j * n..]));
+                    (whole..k).for_each(|j| taps::<S, 1, R>(s, &line[j..], dy, (n, c), cin, &mut dw[j * n..]));
                 }
             }
         }
     }
 }
 
-/// Adds to register `c` of `n` of K rows of `dw` the sum over the pixels of a line.
+/// Adds to R registers, from `c` of `n` on, of K rows of `dw` the sum over the pixels of a line.
 #[inline(always)]
-fn taps<S: Simd, const K: usize>(s: S, line: &[f32], dy: &[S::f32s], (n, c): (usize, usize), cin: usize, dw: &mut [S::f32s]) {
-    let mut sums = [s.splat_f32s(0.0); K];
+fn taps<S: Simd, const K: usize, const R: usize>(
+    s: S,
+    line: &[f32],
+    dy: &[S::f32s],
+    (n, c): (usize, usize),
+    cin: usize,
+    dw: &mut [S::f32s],
+) {
+    let mut sums = [[s.splat_f32s(0.0); R]; K];
     for (p, dy) in dy.chunks_exact(n).enumerate() {
-        let x = &line[p * cin..p * cin + K];
+        let (x, dy) = (&line[p * cin..p * cin + K], &dy[c..c + R]);
         for j in 0..K {
-            sums[j] = s.mul_add_e_f32s(s.splat_f32s(x[j]), dy[c], sums[j]);
+            let x = s.splat_f32s(x[j]);
+            for t in 0..R {
+                sums[j][t] = s.mul_add_e_f32s(x, dy[t], sums[j][t]);
+            }
         }
     }
     for j in 0..K {
-        dw[j * n + c] = s.add_f32s(dw[j * n + c], sums[j]);
+        for t in 0..R {
+            let dw = &mut dw[j * n + c + t];
+            *dw = s.add_f32s(*dw, sums[j][t]);
+        }
     }
 }
 

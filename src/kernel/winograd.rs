@@ -378,26 +378,31 @@ where
         assert!(m.len() >= SIDE * SIDE * stride);
         for i in 0..n {
             let pixels = self.tiles.pixels::<TILE>(self.first + i, 0);
-            for c in (0..self.c).step_by(S::F32_LANES) {
-                let at = place(i, c, n) / S::F32_LANES;
-                let mut d = [[s.splat_f32s(0.0); SIDE]; SIDE];
-                for r in 0..SIDE {
-                    for j in 0..SIDE {
-                        // SAFETY: `at` is below n c, and SIDE^2 strides of no less are there.
-                        d[r][j] = unsafe { *m.get_unchecked((SIDE * r + j) * stride + at) };
+            // A line of the cache each.
+            for c in (0..self.c).step_by(PANEL) {
+                let mut lines = [[[0.0f32; PANEL]; TILE]; TILE];
+                for part in 0..PANEL / S::F32_LANES {
+                    let at = place(i, c, n) / S::F32_LANES + part;
+                    let mut d = [[s.splat_f32s(0.0); SIDE]; SIDE];
+                    for r in 0..SIDE {
+                        for j in 0..SIDE {
+                            // SAFETY: `at` is below n c, and SIDE^2 strides of no less are there.
+                            d[r][j] = unsafe { *m.get_unchecked((SIDE * r + j) * stride + at) };
+                        }
+                    }
+                    let y = Output::both(s, d);
+                    for r in 0..TILE {
+                        for j in 0..TILE {
+                            S::as_mut_simd_f32s(&mut lines[r][j]).0[part] = y[r][j];
+                        }
                     }
                 }
-                let y = Output::both(s, d);
                 for r in 0..TILE {
                     for j in 0..TILE {
                         if let Some(p) = pixels[r][j] {
                             // SAFETY: a pixel belongs to one tile, a tile to one block.
-                            let out = unsafe { self.y.slice(p * self.c + c, S::F32_LANES) };
-                            match S::F32_LANES {
-                                // A line.
-                                16 => self.out.write(out, bytemuck::cast_slice(&[y[r][j]])),
-                                _ => S::as_mut_simd_f32s(out).0[0] = y[r][j],
-                            }
+                            let y = unsafe { self.y.slice(p * self.c + c, PANEL) };
+                            self.out.write(y, &lines[r][j]);
                         }
                     }
                 }
