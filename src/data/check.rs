@@ -81,17 +81,14 @@ pub fn check(name: &str, dir: &Path, sensor: Option<[u32; 2]>, all: bool) -> Res
                 let found = checked(dataset.as_ref(), part, expected, all, &mut report);
                 report.parts.push(found);
                 let faults = dataset.faults().into_iter().map(|[place, what]| format!("{place}: {what}"));
-                let new: Vec<_> = faults.filter(|f| !report.problems.contains(f)).collect();
-                report.problems.extend(new);
+                report.problems.extend(faults);
             }
-            Err(e) => {
-                let what = e.to_string();
-                if !report.problems.contains(&what) {
-                    report.problems.push(what);
-                }
-            }
+            Err(e) => report.problems.push(e.to_string()),
         }
     }
+    // What is wrong with both parts, or with a recording and therefore with the whole, is said once.
+    let mut said = BTreeSet::new();
+    report.problems.retain(|p| said.insert(p.clone()));
     let get = manifest.get.replace("{dir}", &dir.display().to_string());
     // Some errors say it themselves.
     report.get = (report.parts.is_empty() && !report.problems.iter().any(|p| p.contains(&get))).then_some(get);

@@ -143,6 +143,29 @@ pub(super) fn layout(spec: &DatasetSpec, dir: &Path, part: Split, wanted: fn(&Pa
     Ok(Layout { classes, files, training, faults })
 }
 
+/// What the first of the files that can be read says of all of them; that one before it cannot be read is a fault of the layout.
+///
+/// # Errors
+/// None of the first twenty can be read.
+pub(super) fn first<T>(found: &mut Layout, read: impl Fn(&Path) -> Result<T>) -> Result<T> {
+    const ASKED: usize = 20;
+    let mut wrong: Option<(String, Error)> = None;
+    for path in found.training.iter().take(ASKED) {
+        match read(path) {
+            Ok(first) => {
+                if let Some((place, e)) = wrong {
+                    let what = e.to_string();
+                    let what = what.strip_prefix(&format!("{place}: ")).unwrap_or(&what).to_owned();
+                    found.faults.push([place, what]);
+                }
+                return Ok(first);
+            }
+            Err(e) => _ = wrong.get_or_insert((path.display().to_string(), e)),
+        }
+    }
+    Err(wrong.map_or_else(|| Error::config("data.dir", "no file"), |(_, e)| e))
+}
+
 /// A dataset of class folders in two folders, one for each part; the classes are the manifest's, else those of the
 /// training folder.
 pub(super) fn parted(

@@ -2,7 +2,7 @@
 //! `frames_number` and `frames_duration` folders do, in the layouts of [`folder`](super::folder). T is
 //! that of the files, not `data.frames`.
 
-use super::files::layout;
+use super::files::{first, layout};
 use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Source, Split};
 use crate::encode::Encoding;
 use crate::events::{Sensor, npy};
@@ -26,8 +26,8 @@ struct FramesFolder {
 
 fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
     let npz = |path: &Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"));
-    let found = layout(spec, &spec.folder(manifest)?, part, npz, ".npz files")?;
-    let (shape, _) = read(&found.training[0])?;
+    let mut found = layout(spec, &spec.folder(manifest)?, part, npz, ".npz files")?;
+    let (shape, _) = first(&mut found, read)?;
     Ok(Box::new(FramesFolder {
         name: manifest.name.clone(),
         classes: found.classes,

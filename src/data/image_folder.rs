@@ -4,7 +4,7 @@
 //! A picture is cut centrally to the proportions of `data.size` (the size of the first training image if none) and scaled to it. It has
 //! three channels, red, green and blue, and no transparency.
 
-use super::files::layout;
+use super::files::{first, layout};
 use super::images::Still;
 use super::{Dataset, DatasetSpec, Entry, Manifest, Recording, Source, Split};
 use crate::encode::Encoding;
@@ -35,11 +35,11 @@ fn named_like_images(path: &Path) -> bool {
 
 fn open(spec: &DatasetSpec, manifest: &Manifest, part: Split) -> Result<Box<dyn Dataset>> {
     let dir = spec.folder(manifest)?;
-    let found = layout(spec, &dir, part, named_like_images, "images")?;
+    let mut found = layout(spec, &dir, part, named_like_images, "images")?;
     let size = match spec.size {
         Some(size) => size,
         None => {
-            let picture = decode(&found.training[0])?;
+            let picture = first(&mut found, decode)?;
             [picture.height() as usize, picture.width() as usize]
         }
     };
@@ -148,6 +148,22 @@ mod tests {
         assert_eq!(a.load(0).unwrap(), open(&spec, Split::Train).unwrap().load(0).unwrap());
         spec.validation = 0.3;
         assert_eq!(Splits::open(&spec, 0).unwrap().train.shape(), [2, 8, 8, 3]);
+    }
+
+    /// The first picture says the size; where it cannot be read the others are counted, and training refuses it.
+    #[test]
+    fn a_first_that_is_damaged_hides_nothing() {
+        let (dir, spec) = folder(&["png", "bmp"]);
+        let spec = DatasetSpec { size: None, ..spec };
+        let path = dir.path().join("blue/a.bmp");
+        std::fs::write(&path, "no image").unwrap();
+        let said = format!("{}: no image could be read: ", path.display());
+        let e = open(&spec, Split::Train).err().unwrap().to_string();
+        assert!(e.starts_with(&said), "{e}");
+        let report = crate::data::check("image_folder", dir.path(), None, true).unwrap();
+        assert_eq!(report.problems.iter().filter(|p| p.starts_with(&said)).count(), 1, "{:?}", report.problems);
+        let counted: usize = report.parts.iter().map(|p| p.samples).sum();
+        assert_eq!(counted, 4, "{:?}", report.problems);
     }
 
     #[test]

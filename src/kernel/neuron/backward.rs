@@ -9,7 +9,7 @@ use crate::surrogate::{Surrogate, SurrogateKind, with_surrogate};
 use crate::with_model;
 use rayon::prelude::*;
 
-/// x, a, b, w as in [`Forward`], ds\[T, rows, C\], dv_seq -> dz\[T, rows, C\] (the gradient of the current), dw\[rows, C\] (of w, one share for each
+/// x, a, b, w as in [`Forward`](super::Forward), ds\[T, rows, C\], dv_seq -> dz\[T, rows, C\] (the gradient of the current), dw\[rows, C\] (of w, one share for each
 /// neuron; empty where tau is not learned).
 ///
 /// dL/dH\[t\] = dS g(H - Vth) + (dV + dL/dH\[t+1\] dH\[t+1\]/dV\[t\]) dV\[t\]/dH\[t\]. Clips start from rest: there is no `v0`.
