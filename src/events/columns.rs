@@ -240,6 +240,9 @@ pub fn doubt(unit: Unit, [from, to]: [i64; 2], n: usize, is_coarse: bool, letter
         Unit::Micro => ("they are whole numbers", Unit::Nano, "ns"),
         _ => return None,
     };
+    if n == 0 {
+        return None;
+    }
     let s = (to as f64 - from as f64) / 1e6;
     let rate = n as f64 / s;
     let year = 1970.0 + from as f64 / YEAR;

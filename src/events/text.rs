@@ -583,6 +583,11 @@ mod tests {
         assert_eq!(said(5000, &|i| 1_700_000_000_000_001 + i as u64 * 210, None).1.len(), 0);
         assert_eq!(said(5000, &|i| (i / 5) as u64 * 2000, None).1.len(), 0);
         assert_eq!(said(19, &|i| i as u64 * 100_000, None).1.len(), 0);
+        // None at all.
+        let mut d = (FORMAT.decoder)();
+        d.push(b"t,x,y,p\n", &mut Vec::new()).unwrap();
+        d.finish(&mut Vec::new()).unwrap();
+        assert_eq!(d.warnings(), Vec::<String>::new());
     }
 
     /// `numpy.savetxt` puts the names behind a mark.

@@ -232,3 +232,45 @@ pub fn weight(u: &ConvU, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// This machine's vectors, AVX2's where it has them, and none: sums of dyadic numbers are exact.
+    #[test]
+    fn every_kind_of_vectors_agrees() {
+        let mut rng = crate::rng::Rng::new(1);
+        for (w, cin, cout) in [(5, 1, 16), (13, 2, 32), (20, 4, 48)] {
+            let mut numbers = |n: usize| (0..n).map(|_| (rng.u32() % 16) as f32 / 8.0 - 1.0).collect::<Vec<_>>();
+            let n = 3;
+            let (x, weights, dy) = (numbers((n + 2) * (w + 2) * cin), numbers(9 * cin * cout), numbers(n * w * cout));
+            let lines = || Lines { x: &x, w, cin, cout };
+            // From line to line, and each pixel from the three around it.
+            let mut expected = (vec![0.0f32; n * w * cout], vec![0.0f32; 9 * cin * cout]);
+            for (i, p, tap, ci) in
+                (0..n).flat_map(|i| (0..w).flat_map(move |p| (0..9 * cin).map(move |k| (i, p, k / cin, k % cin))))
+            {
+                let v = x[((i + tap / 3) * (w + 2) + p + tap % 3) * cin + ci];
+                for co in 0..cout {
+                    let (pixel, weight) = ((i * w + p) * cout + co, (tap * cin + ci) * cout + co);
+                    expected.0[pixel] += v * weights[weight];
+                    expected.1[weight] += v * dy[pixel];
+                }
+            }
+            let run = |forward: &dyn Fn(Forward<'_>), weight: &dyn Fn(Weight<'_>)| {
+                let (mut y, mut dw) = (vec![0.0; n * w * cout], vec![0.0; 9 * cin * cout]);
+                forward(Forward { lines: lines(), weights: &weights, y: &mut y, out: Stream::new(0) });
+                weight(Weight { lines: lines(), dy: &dy, dw: &mut dw });
+                (y, dw)
+            };
+            let scalar = pulp::Scalar::new();
+            assert_eq!(run(&|f| arch().dispatch(f), &|f| arch().dispatch(f)), expected, "{w} {cin} {cout}");
+            assert_eq!(run(&|f| f.with_simd(scalar), &|f| f.with_simd(scalar)), expected, "{w} {cin} {cout}, without");
+            #[cfg(target_arch = "x86_64")]
+            if let Some(avx2) = pulp::x86::V3::try_new() {
+                assert_eq!(run(&|f| Simd::vectorize(avx2, f), &|f| Simd::vectorize(avx2, f)), expected, "{w} {cin} {cout}, AVX2");
+            }
+        }
+    }
+}
