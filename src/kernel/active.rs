@@ -4,9 +4,10 @@
 //! write for rows is compact, `[count, c]`, and on a GPU they are dispatched for no more ([`Kernel::counted`]). A buffer may be longer than the count (on a GPU the host does not know it): **what lies behind
 //! is left as it was**, and nobody reads it. Packed spikes stay where they were, a bit each, and are zero where nothing was computed.
 
+use super::bit_matrix::{BitMatrix, Pick};
 use super::neuron::{NeuronU, step_row};
 use super::par::{Shared, prefetch};
-use super::product::{BitMatrix, Pick, WALK_BELOW, Way, bit_density, gpu_walk_below, product};
+use super::product::{WALK_BELOW, Way, bit_density, gpu_walk_below, product};
 use super::{AnyKernel, Args, Case, Counted, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::{uniform, with_model};

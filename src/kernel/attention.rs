@@ -3,7 +3,8 @@
 //! Tokens `[groups, N, heads x d]` are seen as one \[N, d\] matrix for each group (T x B) and head, transposed or not, by strides alone;
 //! so K^T V, Q (K^T V), Q K^T and every gradient of theirs is this one kernel.
 
-use super::product::{gemm_scaled, transpose};
+use super::bit_matrix::transpose;
+use super::product::gemm_scaled;
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::uniform;
 use rayon::prelude::*;

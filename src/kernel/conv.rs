@@ -2,10 +2,9 @@
 //!
 //! The gradient of the input is the same convolution of dy with the weights turned round.
 
+use super::bit_matrix::{BitMatrix, Pick};
 use super::matmul::{tiles, transposed};
-use super::product::{
-    BitMatrix, Pick, Rows, WALK_BELOW, WALK_WEIGHT_BELOW, Way, dense, dense_weight, gpu_walk_below, product, weight_product,
-};
+use super::product::{Rows, WALK_BELOW, WALK_WEIGHT_BELOW, Way, dense, dense_weight, gpu_walk_below, product, weight_product};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, thin, winograd};
 use crate::uniform;
 
@@ -336,6 +335,27 @@ mod tests {
             let one = ConvU { images: 1, ..u };
             let each: Vec<u32> = x.chunks(one.pixels() * cin as usize).flat_map(|x| run(&one, x)).collect();
             assert!(each.len() >= Stream::FROM && run(&u, &x) == each, "{cin} {cout}");
+        }
+    }
+
+    /// The same of spikes that are walked, two planes of them.
+    #[test]
+    fn long_outputs_of_walks() {
+        for cin in [32, 33] {
+            let u = ConvU { images: 4, h: 128, w: 128, cin, cout: 64, planes: 2, splits: 1, exact: 0 };
+            let one = ConvU { images: 1, ..u };
+            let Data::U32(x) = Gen::new("long").bits(2 * u.pixels(), cin as usize, 0.02) else { unreachable!() };
+            let Data::F32(w) = Gen::new("weights").dyadic(u.taps() * 64) else { unreachable!() };
+            let run = |u: &ConvU, x: &[u32]| {
+                let mut room = Vec::new();
+                let y = super::super::par::lines(&mut room, u.pixels() * 64);
+                forward_by(Way::Walk, u, &spikes(u, x), &w, y);
+                y.to_vec()
+            };
+            let (low, high) = x.split_at(x.len() / 2);
+            let planes = low.chunks(low.len() / 4).zip(high.chunks(low.len() / 4));
+            let each: Vec<f32> = planes.flat_map(|(low, high)| run(&one, &[low, high].concat())).collect();
+            assert!(each.len() >= Stream::FROM && run(&u, &x) == each, "{cin}");
         }
     }
 

@@ -1,9 +1,10 @@
 //! Depth-wise 3x3 convolutions of packed spikes: each channel has its own nine weights \[9, c\].
 
+use super::bit_matrix::each_tap;
 use super::bits::keep;
 use super::neuron::{NeuronU, step_row};
 use super::par::Shared;
-use super::product::{each_tap, split_range};
+use super::product::split_range;
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Model, Neuron, NeuronKind};
 use crate::{uniform, with_model};

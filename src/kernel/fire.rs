@@ -20,10 +20,11 @@
 //! llvmpipe it took 1.2 to 2.5 times the time of the clocked kernels at every rate from 0.1 % to 40 % (`spikemix bench async`). The shaders
 //! stand for a card on which that comes out otherwise, and for networks that are given the operation by name.
 
+use super::bit_matrix::{BitMatrix, Near, each_line};
 use super::conv::{ConvU, FloatPatches, floats, spikes};
 use super::neuron::{NeuronU, gather_bits, settings, step, step_row};
-use super::par::Shared;
-use super::product::{BitMatrix, add_rows, each_line};
+use super::par::{Shared, Stream};
+use super::product::add_rows;
 use super::{Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::surrogate::SurrogateKind;
@@ -134,7 +135,6 @@ impl FireU {
     fn rows(&self) -> usize {
         self.lines() * self.w as usize
     }
-    /// The convolution of what arrives at each pixel.
     fn taps(&self) -> usize {
         9 * self.cin as usize
     }
@@ -142,10 +142,18 @@ impl FireU {
 
 /// Images of which only what is not zero is looked at.
 trait Arrivals: Sync {
+    /// What has been found around some pixels.
+    type Found<'a>
+    where
+        Self: 'a;
+    /// Words that [`Arrivals::find`] needs for so many output pixels, and [`Arrivals::sum`] for one.
+    fn room(&self, pixels: usize) -> [usize; 2];
     /// Sets `met[1 + x]` to nonzero where column x of the lines of `around` holds something; lines count through all images.
     fn meet(&self, around: Range<usize>, met: &mut [u32]);
-    /// The convolution at an output pixel; `list` has room for twice what can arrive there and 64 more.
-    fn sum(&self, row: usize, w: &[f32], list: &mut [u32], y: &mut [f32]);
+    /// Looks through what lies around output pixels.
+    fn find<'a>(&'a self, pixels: Range<usize>, room: &'a mut [u32]) -> Self::Found<'a>;
+    /// The convolution at one of them, which lies at (line, column) of its image.
+    fn sum(&self, found: &Self::Found<'_>, pixel: usize, place: (usize, usize), w: &[f32], room: &mut [u32], y: &mut [f32]);
 }
 
 /// Adds to `met` the bits of `mask` that the `n` words of each pixel have.
@@ -160,6 +168,13 @@ fn meet_line(x: &[u32], n: usize, mask: u32, met: &mut [u32]) {
 }
 
 impl Arrivals for BitMatrix<'_> {
+    type Found<'a>
+        = Near<'a>
+    where
+        Self: 'a;
+    fn room(&self, pixels: usize) -> [usize; 2] {
+        [self.room_near(pixels), self.room(1)]
+    }
     #[inline(always)]
     fn meet(&self, around: Range<usize>, met: &mut [u32]) {
         let (nw, width) = (words(self.c), met.len() - 2);
@@ -171,13 +186,24 @@ impl Arrivals for BitMatrix<'_> {
         }
     }
     #[inline(always)]
-    fn sum(&self, row: usize, w: &[f32], list: &mut [u32], y: &mut [f32]) {
-        let len = self.spikes(row, list);
-        add_rows(&list[..len], w, 0, y);
+    fn find<'a>(&'a self, pixels: Range<usize>, room: &'a mut [u32]) -> Near<'a> {
+        Near::new(self, pixels, room)
+    }
+    #[inline(always)]
+    fn sum(&self, found: &Near<'_>, pixel: usize, place: (usize, usize), w: &[f32], list: &mut [u32], y: &mut [f32]) {
+        let len = found.around(pixel, place, list);
+        add_rows(&list[..len], w, 0, y, &Stream::new(0));
     }
 }
 
 impl Arrivals for FloatPatches<'_> {
+    type Found<'a>
+        = ()
+    where
+        Self: 'a;
+    fn room(&self, _: usize) -> [usize; 2] {
+        [0, 18 * self.u.cin as usize + 2]
+    }
     #[inline(always)]
     fn meet(&self, around: Range<usize>, met: &mut [u32]) {
         let (c, width) = (self.u.cin as usize, met.len() - 2);
@@ -188,12 +214,14 @@ impl Arrivals for FloatPatches<'_> {
         }
     }
     #[inline(always)]
-    fn sum(&self, row: usize, w: &[f32], list: &mut [u32], y: &mut [f32]) {
+    fn find<'a>(&'a self, _: Range<usize>, _: &'a mut [u32]) {}
+    #[inline(always)]
+    fn sum(&self, (): &(), pixel: usize, _: (usize, usize), w: &[f32], list: &mut [u32], y: &mut [f32]) {
         let c = self.u.cin as usize;
         let (columns, values) = list.split_at_mut(9 * c + 1);
         let values: &mut [f32] = bytemuck::cast_slice_mut(values);
         let mut len = 0;
-        each_line(row, self.u.h as usize, self.u.w as usize, |tap, source, pixels| {
+        each_line(pixel, self.u.h as usize, self.u.w as usize, |tap, source, pixels| {
             for (i, &x) in self.x[source * c..(source + pixels) * c].iter().enumerate() {
                 // Written whether it counts or not: a branch that cannot be foretold costs more.
                 (columns[len], values[len]) = ((tap * c + i) as u32, x);
@@ -362,7 +390,7 @@ fn run<M: Model>(u: &FireU, kind: NeuronKind, x: &impl Arrivals, args: &mut Args
         // The first step that each pixel has not done.
         let mut next = vec![0; width];
         let (mut met, mut y) = (vec![0; width + 2], vec![0.0; whole]);
-        let mut list = vec![0; u.planes.max(2) as usize * (u.taps() + 32)];
+        let [mut found, mut list] = x.room(width).map(|n| vec![0; n]);
         if u.has_v0 != 0 {
             for (px, v) in v.chunks_exact_mut(whole).enumerate() {
                 v[c..].fill(u.rest);
@@ -379,13 +407,17 @@ fn run<M: Model>(u: &FireU, kind: NeuronKind, x: &impl Arrivals, args: &mut Args
                 || {
                     met.fill(0);
                     x.meet(at - usize::from(line % h > 0)..at + 1 + usize::from(line % h + 1 < h), &mut met);
+                    if met.iter().all(|met| *met == 0) {
+                        return;
+                    }
+                    let found = x.find(at * width..(at + 1) * width, &mut found);
                     for (px, v) in v.chunks_exact_mut(whole).enumerate() {
                         if met[px] | met[px + 1] | met[px + 2] == 0 {
                             continue;
                         }
                         course.catch_up::<M>(&l, v, next[px]..t, |t| words_at(t, px, 1));
                         next[px] = t + 1;
-                        x.sum(at * width + px, w, &mut list, &mut y[..c]);
+                        x.sum(&found, at * width + px, (line % h, px), w, &mut list, &mut y[..c]);
                         step_row::<M>(&y, &l.a, &l.b, v, words_at(t, px, 1), l.charging, &l.u);
                     }
                 },

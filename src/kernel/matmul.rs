@@ -1,8 +1,7 @@
 //! Linear maps: products of floats, and products with packed spikes.
 
-use super::product::{
-    BitMatrix, Pick, WALK_BELOW, WALK_WEIGHT_BELOW, Way, gemm, gpu_walk_below, product, split_range, weight_product,
-};
+use super::bit_matrix::{BitMatrix, Pick};
+use super::product::{WALK_BELOW, WALK_WEIGHT_BELOW, Way, gemm, gpu_walk_below, product, split_range, weight_product};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance};
 use crate::uniform;
 use rayon::prelude::*;

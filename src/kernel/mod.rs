@@ -35,6 +35,7 @@ macro_rules! head {
 
 pub mod active;
 pub mod attention;
+pub mod bit_matrix;
 pub mod bits;
 pub mod columns;
 pub mod conv;

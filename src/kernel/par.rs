@@ -105,13 +105,13 @@ impl Stream {
     pub fn new(len: usize) -> Self {
         Stream { past: cfg!(target_arch = "x86_64") && len >= Self::FROM }
     }
-    /// Writes `from`, whole lines of the cache, to `to`.
+    /// Writes `from` to `to`: past the caches where that was wanted and these are whole lines.
     #[inline(always)]
     pub fn write(&self, to: &mut [f32], from: &[f32]) {
         #[cfg(target_arch = "x86_64")]
-        if self.past && to.as_ptr().addr().is_multiple_of(4 * LINE) {
+        if self.past && to.as_ptr().addr().is_multiple_of(4 * LINE) && to.len().is_multiple_of(LINE) {
             use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
-            assert!(to.len() == from.len() && to.len().is_multiple_of(LINE));
+            assert!(to.len() == from.len());
             for at in (0..to.len()).step_by(4) {
                 // SAFETY: four floats from `at` on are there, and they begin at a multiple of 16 bytes; SSE is part of x86-64.
                 unsafe { _mm_stream_ps(to.as_mut_ptr().add(at), _mm_loadu_ps(from.as_ptr().add(at))) };

@@ -11,10 +11,11 @@
 //! polynomial g0 + g1 x + g2 x^2 and the outputs' coefficients for h: their product modulo x^5 - x, and its highest coefficient, are found
 //! from the seven products, and transposing that gives the correlation. A, B hold 0 and +-1, G also 1/2 and 1/4.
 
+use super::bit_matrix::{BitMatrix, unpack_row};
 use super::conv::{ConvU, FloatPatches};
 use super::panel::{PANEL, Product, place};
 use super::par::{Shared, Stream, lines, scratch};
-use super::product::{BitMatrix, split_range, unpack_row, wide};
+use super::product::{split_range, wide};
 use super::{arch, words};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;

@@ -3,8 +3,10 @@
 use crate::cli::{Place, print, print_json, table};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::kernel::bit_matrix::{BitMatrix, Pick};
 use crate::kernel::conv::{Bits, BitsWeight, ConvU, forward_by, walk_below, weight_by};
-use crate::kernel::product::{BitMatrix, GPU_WALK_BELOW, Pick, Way};
+use crate::kernel::par::lines;
+use crate::kernel::product::{GPU_WALK_BELOW, Way};
 use crate::kernel::{Access, Args as Buffers, Case, Kernel, Tolerance, words};
 use crate::rng::Rng;
 use clap::Args;
@@ -156,14 +158,16 @@ fn measure(a: &CrossoverArgs, u: &ConvU, rate: f64, device: &Device) -> Result<R
     let ways = [(0, Way::Walk), (1, Way::Dense)];
     if matches!(device, Device::Cpu) {
         let x = BitMatrix { x: &x, rows: pixels, c: a.cin, planes: 1, pick: Pick::Neighbours(a.size, a.size) };
-        let (mut y, mut dw) = (vec![0.0; out], vec![0.0; dw_out]);
+        // From the start of a cache line, as buffers of tensors are.
+        let (mut y, mut dw) = (Vec::new(), Vec::new());
+        let (y, dw) = (lines(&mut y, out), lines(&mut dw, dw_out));
         for (i, way) in ways {
             ms[i] = best(a.runs, || {
-                forward_by(way, u, &x, &w, &mut y);
+                forward_by(way, u, &x, &w, y);
                 Ok(())
             })?;
             ms[i + 2] = best(a.runs, || {
-                weight_by(way, u, &x, &dy, &mut dw);
+                weight_by(way, u, &x, &dy, dw);
                 Ok(())
             })?;
         }
