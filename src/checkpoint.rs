@@ -126,6 +126,12 @@ pub struct Checkpoint {
     pub optimiser: Named,
 }
 
+/// The checkpoint that a path names: where it is the folder of a run, that run's best one.
+pub fn best_of(path: PathBuf) -> PathBuf {
+    let best = path.join("best.safetensors");
+    if best.is_file() { best } else { path }
+}
+
 impl Checkpoint {
     /// Reads a checkpoint.
     ///
@@ -134,6 +140,9 @@ impl Checkpoint {
     /// wrote; a newer version. Each names the path, and the byte where there is one.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        if path.is_dir() {
+            return Err(Error::config(path.display().to_string(), "a folder without best.safetensors, expected a checkpoint"));
+        }
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         let bad = |offset: u64, message: String| Error::format(path, offset, message);
         let header = check_length(&bytes).map_err(|(at, m)| bad(at, m))?;

@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::{Place, print, print_json, say};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, best_of};
 use crate::config::Settings;
 use crate::counts::Counts;
 use crate::ctx::Module;
@@ -14,6 +14,7 @@ use crate::params::{Build, Params};
 use crate::profile::report::Activity;
 use crate::recipe::Recipe;
 use crate::train::{self, Evaluation, Now, Watch};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -71,7 +72,8 @@ pub(super) struct EvalArgs {
 /// What `eval` and `profile` run.
 #[derive(Args)]
 pub(super) struct Subject {
-    /// The checkpoint, a .safetensors file of `spikemix train`
+    /// The checkpoint, a .safetensors file of `spikemix train`, or a run's folder for its best.safetensors
+    #[arg(value_parser = PathBufValueParser::new().map(best_of))]
     pub checkpoint: PathBuf,
     /// Another dataset than the checkpoint's; the same as --set data.name=NAME
     #[arg(long, value_name = "NAME")]

@@ -1,7 +1,7 @@
 //! `spikemix infer`.
 
 use super::{Place, print_json, say};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, best_of};
 use crate::encode::{Encoding, Kind, SplitBy, StepEncoder};
 use crate::error::{Error, Result};
 use crate::events::{Event, Reader, Sensor};
@@ -9,6 +9,7 @@ use crate::infer::{Origin, Session, answer, softmax};
 use crate::model::Spec;
 use crate::tensor::Tensor;
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -28,7 +29,8 @@ Examples:
   spikemix infer best.safetensors recording.bin --exit-at 0.95 --json
   camera | spikemix infer best.safetensors - --format aedat3 --step-us 20000 --chunk 2")]
 pub(super) struct InferArgs {
-    /// The checkpoint, a .safetensors file of `spikemix train`
+    /// The checkpoint, a .safetensors file of `spikemix train`, or a run's folder for its best.safetensors
+    #[arg(value_parser = PathBufValueParser::new().map(best_of))]
     checkpoint: PathBuf,
     /// An event file of any known format, or - for standard input
     file: PathBuf,

@@ -3,13 +3,14 @@
 mod trains;
 
 use super::{Reading, print, print_json, say, table};
-use crate::checkpoint::{Checkpoint, is_one};
+use crate::checkpoint::{Checkpoint, best_of, is_one};
 use crate::data::shd;
 use crate::encode::{SplitBy, render};
 use crate::error::{Error, Result};
 use crate::events::{self, EventStats, EventStream};
 use crate::files::{not_over, write_atomic};
 use crate::profile::report::count;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use image::codecs::gif::{GifEncoder, Repeat};
 use image::{Delay, DynamicImage, Frame, ImageError};
@@ -42,7 +43,8 @@ Examples:
   spikemix inspect events.txt --columns tyxp
   spikemix inspect runs/gestures-0/best.safetensors --json")]
 pub(super) struct InspectArgs {
-    /// An event file of any known format, a set of spike trains (SHD, SSC; also .gz), or a checkpoint
+    /// An event file of any known format, a set of spike trains (SHD, SSC; also .gz), a checkpoint, or a run's folder
+    #[arg(value_parser = PathBufValueParser::new().map(best_of))]
     file: PathBuf,
     /// Draw accumulated frames of the events to this file, side by side
     #[arg(long, value_name = "FILE", group = "picture")]

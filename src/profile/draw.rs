@@ -149,15 +149,43 @@ pub fn grid(rows: &[(String, Vec<f64>)], full: f64, numbers: bool, per: usize) -
 /// The most columns of a [`raster`].
 pub const RASTER: usize = 432;
 
-/// Spikes of some neurons over time: a row each, a dark cell where it fired. Columns are as wide as many allow.
-pub fn raster(columns: usize, neurons: usize, fired: impl Fn(usize, usize) -> bool) -> RgbImage {
-    let (w, h) = ((216 / columns.max(1)).clamp(1, 18), if neurons > 96 { 2 } else { 4 });
-    let size = ((columns * w) as u32 + 1, (neurons * h) as u32 + 1);
+/// Spikes of some neurons over time: a row each, named on the left, a dark cell where it fired. Columns are as wide as many allow; each
+/// stands for `per` steps and is named by the first.
+pub fn raster(columns: usize, per: usize, neurons: &[usize], fired: impl Fn(usize, usize) -> bool) -> Result<String> {
+    let cell = ((216 / columns.max(1)).clamp(1, 18), if neurons.len() > 96 { 2 } else { 4 });
+    let picture = data_uri(&cells(columns, neurons.len(), cell, fired))?;
+    let letters = |n: usize| n.max(1).ilog10() as usize + 1;
+    let left = (letters(neurons.iter().copied().max().unwrap_or(0)) * LETTER + 16) as i32;
+    // The words below need room where there are few steps.
+    let (w, h) = (((columns * cell.0) as i32 + 1).max(60), (neurons.len() * cell.1) as i32 + 1);
+    let text = svg(left + w + 20, h + 44, |area| {
+        // Not every row and column when they are narrower than its number.
+        for i in (0..neurons.len()).step_by(ROW as usize / cell.1 + 1) {
+            let y = (i * cell.1 + cell.1 / 2) as i32 + 2;
+            write(area, &neurons[i].to_string(), (left - 6, y + 6), HPos::Right, INK)?;
+        }
+        let number = 10 * (1 + letters(columns * per));
+        for t in (0..columns).step_by(number / cell.0 + 1) {
+            let x = left + (t * cell.0 + cell.0 / 2) as i32;
+            write(area, &(t * per).to_string(), (x, h + 18), HPos::Center, INK)?;
+        }
+        write(area, "step", (left + w / 2, h + 35), HPos::Center, INK)
+    })?;
+    let (w, h) = (columns * cell.0 + 1, neurons.len() * cell.1 + 1);
+    let image = format!(
+        "<image href=\"{picture}\" x=\"{left}\" y=\"8\" width=\"{w}\" height=\"{h}\" style=\"image-rendering:pixelated\"/>"
+    );
+    Ok(text.replace("</svg>", &format!("{image}</svg>")))
+}
+
+/// The cells of a [`raster`], each (width, height) pixels.
+fn cells(columns: usize, rows: usize, (w, h): (usize, usize), fired: impl Fn(usize, usize) -> bool) -> RgbImage {
+    let size = ((columns * w) as u32 + 1, (rows * h) as u32 + 1);
     RgbImage::from_fn(size.0, size.1, |x, y| {
         let (t, n) = (x as usize / w, y as usize / h);
         match () {
             _ if w >= 3 && (x as usize).is_multiple_of(w) => Rgb([FAINT.0, FAINT.1, FAINT.2]),
-            _ if t < columns && n < neurons && fired(t, n) => Rgb([INK.0, INK.1, INK.2]),
+            _ if t < columns && n < rows && fired(t, n) => Rgb([INK.0, INK.1, INK.2]),
             _ => Rgb([255; 3]),
         }
     })
@@ -261,12 +289,21 @@ mod tests {
         let (left, right) = (m.get_pixel(3, 3), m.get_pixel(m.width() - 3, 3));
         assert!(left[0] > left[1] + 100 && right[0] == right[1] && right[0] == 105, "{left:?} {right:?}");
         assert_eq!(map(&[], [0, 0], None).width(), 0);
-        // However many columns, a picture stays narrower than a page.
-        for n in [1, 16, 72, 73, 216, RASTER] {
-            assert!(raster(n, 2, |_, _| true).width() <= 434, "{n}");
-        }
-        let r = raster(2, 1, |t, _| t == 1);
+        let r = cells(2, 1, (18, 4), |t, _| t == 1);
         assert_eq!((r.get_pixel(2, 1), r.get_pixel(20, 1)), (&Rgb([255; 3]), &Rgb([34, 38, 46])));
         assert!(data_uri(&r).unwrap().starts_with("data:image/png;base64,iVBOR"));
+    }
+
+    #[test]
+    fn rasters() {
+        let neurons: Vec<usize> = (0..100).map(|n| 11 * n).collect();
+        for (steps, per) in [(1, 1), (16, 1), (73, 1), (RASTER, 5)] {
+            let text = raster(steps, per, &neurons, |t, n| t == n).unwrap();
+            // However many columns, a picture stays narrower than a page.
+            let wide: usize = text.split('"').nth(1).unwrap().parse().unwrap();
+            assert!(wide <= 520 && text.ends_with("</svg>\n") | text.ends_with("</svg>"), "{steps}: {wide}");
+            assert!(text.contains("base64,iVBOR") && text.contains("step") && text.contains("\n110\n"), "{text}");
+        }
+        assert!(raster(0, 1, &[], |_, _| true).is_ok());
     }
 }

@@ -5,6 +5,7 @@ use super::modules::{HOW, Operation, Profile};
 use super::report::{count, joules, percent, share};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+use image::RgbImage;
 use std::fmt::Write;
 
 /// One clip, for the pictures.
@@ -97,8 +98,13 @@ fn key(items: &[(&str, String)]) -> String {
     format!("<p class=note>{}</p>\n", items.iter().map(item).collect::<String>())
 }
 
-fn figure(uri: &str, caption: &str) -> String {
-    format!("<figure><img src=\"{uri}\" alt=\"{0}\"><figcaption>{0}</figcaption></figure>\n", escape(caption))
+fn figure(picture: &str, caption: &str) -> String {
+    format!("<figure>{picture}<figcaption>{}</figcaption></figure>\n", escape(caption))
+}
+
+/// [`figure`] of pixels.
+fn photo(image: &RgbImage, caption: &str) -> Result<String> {
+    Ok(figure(&format!("<img src=\"{}\" alt=\"{}\">", data_uri(image)?, escape(caption)), caption))
 }
 
 /// Operations of the same module added up: name and numbers, modules for which `f` is nothing left out.
@@ -233,8 +239,8 @@ fn clip(p: &Page<'_>) -> Result<String> {
         n => format!("each column {n} steps, dark where it fired in any of them"),
     };
     let mut s = format!(
-        "<h2>One clip: {}</h2>\n<p>Of class {}, taken for {}. Each row is a neuron, {columns}. Only neurons \
-         that fired in this clip are drawn, at even distances where they are more than {ROWS}.</p>\n<div class=row>\n",
+        "<h2>One clip: {}</h2>\n<p>Of class {}, taken for {}. Each row is a neuron, numbered by its place in \
+         [H, W, C], {columns}. Only neurons that fired in this clip are drawn, at even distances where they are more than {ROWS}.</p>\n<div class=row>\n",
         escape(&c.name),
         escape(&c.label),
         escape(&c.answer)
@@ -246,13 +252,12 @@ fn clip(p: &Page<'_>) -> Result<String> {
         let fired = |t: usize, n: usize| v.get(t * all + n).is_some_and(|s| *s > 0.0);
         let active: Vec<usize> = (0..all).filter(|&n| (0..steps).any(|t| fired(t, n))).collect();
         let rows = active.len().min(ROWS);
+        let drawn: Vec<usize> = (0..rows).map(|n| active[n * active.len() / rows]).collect();
         let within = |t: usize| t * per..((t + 1) * per).min(steps);
-        let image = raster(steps.div_ceil(per), rows.max(1), |t, n| {
-            active.get(n * active.len() / rows.max(1)).is_some_and(|&n| within(t).any(|t| fired(t, n)))
-        });
+        let picture = raster(steps.div_ceil(per), per, &drawn, |t, n| within(t).any(|t| fired(t, drawn[n])))?;
         let rate = v.iter().filter(|s| **s > 0.0).count() as f64 / v.len().max(1) as f64;
         let caption = format!("{name}: {rows} of the {} that fired of {all} neurons, rate {}", active.len(), percent(rate));
-        s += &figure(&data_uri(&image)?, &caption);
+        s += &figure(&picture, &caption);
     }
     s += "</div>\n";
     Ok(s)
@@ -300,7 +305,7 @@ fn routers(p: &Page<'_>) -> Result<String> {
         s,
         "<h3>Where experts are open</h3>\n<p>The clip above: its events in grey, and over each token the share of steps in which the \
          expert's gate was open. No colour: never open; full colour: the largest share of the router.</p>\n<div class=row>{}</div>",
-        figure(&data_uri(&map(&c.events, c.size, None))?, "all events")
+        photo(&map(&c.events, c.size, None), "all events")?
     );
     for (name, gates) in &c.gates {
         let &[steps, 1, rows, columns, m] = gates.shape() else {
@@ -321,7 +326,7 @@ fn routers(p: &Page<'_>) -> Result<String> {
         for (i, values) in shares.iter().enumerate() {
             let over = Overlay { values, grid: [rows, columns], full, colour: EXPERTS[i % EXPERTS.len()] };
             let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-            s += &figure(&data_uri(&map(&c.events, c.size, Some(&over)))?, &format!("expert {i}: open {}", percent(mean)));
+            s += &photo(&map(&c.events, c.size, Some(&over)), &format!("expert {i}: open {}", percent(mean)))?;
         }
         s += "</div>\n";
     }
