@@ -189,7 +189,7 @@ impl<'a> Near<'a> {
         };
         let (mut y, mut x) = (first / w % h, first % w);
         for (i, end) in ends.iter_mut().enumerate() {
-            len += self.around(first + i, (y, x), &mut list[len..]);
+            len += self.neighbours(first + i, (y, x), &mut list[len..]);
             *end = len;
             x += 1;
             if x == w {
@@ -199,7 +199,7 @@ impl<'a> Near<'a> {
     }
     /// [`Near::spikes`] of one pixel of a convolution, at line y and column x of its image; returns how many there are.
     #[inline(always)]
-    pub(super) fn around(&self, pixel: usize, (y, x): (usize, usize), list: &mut [u32]) -> usize {
+    pub(super) fn neighbours(&self, pixel: usize, (y, x): (usize, usize), list: &mut [u32]) -> usize {
         let Pick::Neighbours(h, w) = self.a.pick else { return 0 };
         let (left, right) = (usize::from(x > 0), 1 + usize::from(x + 1 < w));
         let mut len = 0;
