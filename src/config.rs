@@ -98,9 +98,7 @@ impl Settings {
     }
     /// What [`Settings::set`] made of a key, in itself or with the table around it.
     pub fn overridden(&self, path: &str) -> Option<&Value> {
-        let from_set =
-            self.overridden.iter().any(|o| path.strip_prefix(o.as_str()).is_some_and(|p| p.is_empty() || p.starts_with('.')));
-        if from_set { self.get(path) } else { None }
+        if self.overridden.iter().any(|o| below(path, o)) { self.get(path) } else { None }
     }
     /// Sets `path`; the error is the part of it that is no table.
     fn put(&mut self, path: &str, value: Value) -> Result<(), String> {
@@ -132,7 +130,8 @@ impl Settings {
     }
     /// An error about the key at `path`: it names the file, or the command line where the key was set there.
     pub fn error(&self, path: &str, message: impl Into<String>) -> Error {
-        let from_set = self.overridden.iter().any(|o| o == path || o.starts_with(&format!("{path}.")) && !path.is_empty());
+        // Set itself, or something in it, or what it lies in.
+        let from_set = !path.is_empty() && self.overridden.iter().any(|o| below(o, path) || below(path, o));
         let place = match (from_set, path.is_empty()) {
             (true, _) => format!("--set {path}"),
             (false, true) => self.source.clone(),
@@ -140,6 +139,11 @@ impl Settings {
         };
         Error::config(place, message)
     }
+}
+
+/// Whether a path of keys is `outer`, or of something in it.
+fn below(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 fn split(path: &str) -> (&str, Vec<&str>) {
@@ -176,7 +180,9 @@ fn explain(path: &str, message: &str) -> (String, String) {
     // serde says: unknown field `x`, expected one of `a`, `b` - or: expected `a` - or: there are no fields.
     let mut words = message.split('`').skip(1).step_by(2);
     let unknown = ["unknown field", "unknown variant"].into_iter().find(|w| message.starts_with(w));
-    let (Some(kind), Some(wrong)) = (unknown, words.next()) else { return (path.to_string(), message.to_string()) };
+    let (Some(kind), Some(wrong)) = (unknown, words.next()) else {
+        return (path.to_string(), mismatch(message).unwrap_or_else(|| message.to_string()));
+    };
     let known: Vec<&str> = words.collect();
     let what = if kind == "unknown field" { "there is no such key" } else { "is not one of its values" };
     let list = known.join(", ");
@@ -196,6 +202,37 @@ fn explain(path: &str, message: &str) -> (String, String) {
         (false, false) => format!("{path}.{wrong}"),
     };
     (key, format!("{what}; {hint}"))
+}
+
+/// What serde says of a value of another type, without Rust's names for types.
+fn mismatch(message: &str) -> Option<String> {
+    let wanted = |text: &str| match text {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 on".to_string(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_string(),
+        "f32" | "f64" => "a number".to_string(),
+        "a boolean" => "true or false".to_string(),
+        "a sequence" => "a list".to_string(),
+        "a map" => "a table".to_string(),
+        t if t.starts_with("struct ") => "a table".to_string(),
+        t => t.strip_prefix("an array of length ").map_or_else(|| t.to_string(), |n| format!("a list of {n} values")),
+    };
+    if let Some((n, want)) = message.strip_prefix("invalid length ").and_then(|m| m.split_once(", expected ")) {
+        return Some(format!("expected {}, got {n}", wanted(want)));
+    }
+    let kind = ["invalid type: ", "invalid value: "].into_iter().find_map(|k| message.strip_prefix(k))?;
+    let (given, want) = kind.rsplit_once(", expected ")?;
+    if want == "string only" {
+        // Of an enum; what was given is not said.
+        return Some("expected a word".to_string());
+    }
+    let given = match given.split_once(' ') {
+        Some(("string", text)) => text,
+        _ if given == "map" => "a table",
+        _ if given == "sequence" => "a list",
+        // integer `3`, floating point `0.5`, boolean `true`
+        _ => given.split('`').nth(1).unwrap_or(given),
+    };
+    Some(format!("{given} is not {}", wanted(want)))
 }
 
 /// The word of `known` that a person who wrote `wrong` may have meant.
@@ -221,6 +258,7 @@ mod tests {
         batch: usize,
         lr: f32,
         kind: Option<Kind>,
+        pair: Option<[f32; 2]>,
     }
     #[derive(Debug, Deserialize)]
     #[serde(tag = "source", deny_unknown_fields, rename_all = "lowercase")]
@@ -282,7 +320,7 @@ mod tests {
 
     #[test]
     fn complaints_name_place_key_and_neighbour() {
-        let known = "(known: batch, lr, kind)";
+        let known = "(known: batch, lr, kind, pair)";
         assert_eq!(
             complaint("[train]\nbach = 4", &[]),
             format!("a.toml: train.bach: there is no such key; did you mean batch? {known}")
@@ -293,10 +331,22 @@ mod tests {
         );
         assert_eq!(complaint("[trian]\n", &[]), "a.toml: trian: there is no such key; did you mean train? (known: train, data)");
         assert_eq!(complaint("", &[]), "a.toml: missing field `train`");
-        let e = complaint("[train]\nbatch = 'x'", &[]);
-        assert!(e.starts_with("a.toml: train.batch: invalid type: string \"x\", expected"), "{e}");
-        let e = complaint("[train]\nbatch = -1", &[]);
-        assert!(e.starts_with("a.toml: train.batch: invalid value: integer `-1`"), "{e}");
+        for (value, what) in [
+            ("'x, expected y'", "\"x, expected y\" is not a whole number from 0 on"),
+            ("-1", "-1 is not a whole number from 0 on"),
+            ("1.5", "1.5 is not a whole number from 0 on"),
+            ("true", "true is not a whole number from 0 on"),
+            ("[1]", "a list is not a whole number from 0 on"),
+            ("{ x = 1 }", "a table is not a whole number from 0 on"),
+        ] {
+            assert_eq!(complaint(&format!("[train]\nbatch = {value}"), &[]), format!("a.toml: train.batch: {what}"));
+            assert_eq!(complaint("[train]", &[&format!("train.batch={value}")]), format!("--set train.batch: {what}"));
+        }
+        assert_eq!(complaint("train = 3", &[]), "a.toml: train: 3 is not a table");
+        assert_eq!(complaint("[train]\nlr = 'x'", &[]), "a.toml: train.lr: \"x\" is not a number");
+        assert_eq!(complaint("[train]\nkind = 3", &[]), "a.toml: train.kind: expected a word");
+        assert_eq!(complaint("[train]", &["train.pair=[1]"]), "--set train.pair: expected a list of 2 values, got 1");
+        assert_eq!(complaint("[train]", &["train.pair=[1, 'x']"]), "--set train.pair[1]: \"x\" is not a number");
         assert_eq!(
             complaint("[train]", &["train.kind=fat"]),
             "--set train.kind: \"fat\" is not one of its values; did you mean fast? (known: fast, slow)"
