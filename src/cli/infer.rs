@@ -1,6 +1,7 @@
 //! `spikemix infer`.
 
-use super::{Place, print_json, say};
+use super::train::stop_on_signal;
+use super::{Place, Reading, print_json, say};
 use crate::checkpoint::{Checkpoint, best_of};
 use crate::encode::{Encoding, Kind, SplitBy, StepEncoder};
 use crate::error::{Error, Result};
@@ -14,14 +15,17 @@ use serde::Serialize;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Run a trained network on a recording and print class scores as steps go by.
 ///
 /// The recording is cut into steps as in training. Where these are shares of its events or its duration, that needs all of it, so it is
 /// read to its end first and then run in chunks of steps. Where they have a fixed duration (data.duration_us in the recipe, or --step-us),
-/// events are decoded, encoded and run as they arrive. Norms are folded, and neurons keep their membranes from chunk to chunk, so that
-/// scores depend on --chunk by rounding alone.
+/// events are decoded, encoded and run as they arrive (text once 64 KiB of it are there, which tell what its columns mean). Norms are folded,
+/// and neurons keep their membranes from chunk to chunk, so that scores depend on --chunk by rounding alone. The latency of a chunk is the
+/// time from its frames to its scores; decoding and encoding are not in it. Ctrl-C ends a stream with the results so far.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -34,27 +38,23 @@ pub(super) struct InferArgs {
     checkpoint: PathBuf,
     /// An event file of any known format, or - for standard input
     file: PathBuf,
-    /// The recording's format; by default told by the bytes that mark it, or where it has none (ATIS, text) by its first 64 KiB
-    #[arg(long, value_name = "NAME")]
-    format: Option<String>,
+    #[command(flatten)]
+    reading: Reading,
     /// Steps to run at once
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     chunk: u32,
     /// Duration of a step in microseconds; by default as in training, or the recording is cut into as many steps as there
-    #[arg(long, value_name = "U", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "U", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..))]
     step_us: Option<i64>,
     /// Steps to cut the recording into (by default as in training); of steps of a fixed duration the most that are run (by default all)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     steps: Option<u32>,
     /// Stop when the share of the best class (softmax of the mean scores) reaches P, and say how many steps that saved
-    #[arg(long, value_name = "P", value_parser = share)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = share)]
     exit_at: Option<f64>,
     /// The sensor of a recording that does not declare it; by default that of the training data
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
     sensor: Option<Sensor>,
-    /// Refuse a damaged recording, one with events outside its sensor or one whose time jumps far ahead, instead of using what can be used of it
-    #[arg(long)]
-    strict: bool,
     #[command(flatten)]
     place: Place,
     /// Print one JSON object a chunk and a final one, each on its line
@@ -75,7 +75,7 @@ fn size(text: &str) -> Result<Sensor, String> {
         Some((width, height)) if (1..=65_536).contains(&width) && (1..=65_536).contains(&height) => {
             Ok(Sensor::new(width, height))
         }
-        _ => Err("expected width and height in pixels, for example 128x128".into()),
+        _ => Err("expected width and height in pixels, 1 to 65536 each, for example 128x128".into()),
     }
 }
 
@@ -105,7 +105,7 @@ struct Summary {
     steps: usize,
     /// All steps of the recording; null where its end was not seen.
     steps_of_recording: Option<u64>,
-    /// Steps not run because of `--exit-at`.
+    /// Steps not run because of `--exit-at`, of those that `--steps` allows; null without it, and where a stream was left before its end.
     steps_saved: Option<u64>,
     exited_early: bool,
     chunk: u32,
@@ -134,7 +134,7 @@ impl Latency {
 
 /// Runs the command.
 pub(super) fn run(a: &InferArgs) -> Result<()> {
-    let format = a.format.as_deref().map(super::format_named).transpose()?;
+    let options = a.reading.options()?;
     let checkpoint = Checkpoint::open(&a.checkpoint)?;
     let origin = Origin::of(&checkpoint)?;
     let (wanted, events) = (checkpoint.spec::<Spec>()?.in_channels, origin.encoding.shape(Sensor::new(1, 1))[3]);
@@ -149,8 +149,9 @@ pub(super) fn run(a: &InferArgs) -> Result<()> {
     } else {
         (Box::new(File::open(&a.file).map_err(|e| Error::io(&a.file, e))?), &a.file)
     };
-    let mut reader = Reader::new(input, name, format, a.strict)?;
+    let mut reader = Reader::new(input, name, &options)?;
     let device = a.place.open()?;
+    let interrupted = Arc::default();
     let mut runner = Runner {
         a,
         name,
@@ -162,6 +163,7 @@ pub(super) fn run(a: &InferArgs) -> Result<()> {
         wide: origin.classes.iter().map(|c| c.chars().count()).max().unwrap_or(0).max(5),
         origin,
         warnings: Vec::new(),
+        interrupted,
     };
     let total = match a.step_us.or(runner.origin.encoding.duration_us) {
         Some(us) => runner.stream(&mut reader, us)?,
@@ -178,6 +180,8 @@ enum Stop {
     Confident,
     /// As many steps as asked for.
     Enough,
+    /// Ctrl-C.
+    Interrupted,
     /// Nobody reads standard output any more.
     Unread,
 }
@@ -197,6 +201,8 @@ struct Runner<'a> {
     /// Columns of a class's name.
     wide: usize,
     warnings: Vec<String>,
+    /// Set by Ctrl-C, where a stream is run.
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Runner<'_> {
@@ -272,7 +278,7 @@ impl Runner<'_> {
         let outside = events.iter().filter(|e| !sensor.holds(e)).count();
         if outside > 0 {
             let what = format!("{outside} of {} events lie outside the sensor of {sensor}", events.len());
-            if self.a.strict {
+            if self.a.reading.strict || outside == events.len() {
                 return Err(self.wrong(what));
             }
             self.warn(format!("{what} and are left out"));
@@ -307,10 +313,16 @@ impl Runner<'_> {
         cut.into_iter().for_each(|cut| self.warn(format!("the network was trained on {cut}")));
         let live = self.live();
         let most = self.a.steps.map(|n| n as usize);
-        let (mut encoder, mut size, strict): (Option<StepEncoder>, _, _) = (None, None, self.a.strict);
-        let (mut events, mut first, mut jump) = (Vec::new(), None, None);
-        loop {
+        stop_on_signal(self.interrupted.clone())?;
+        let (mut encoder, mut size, strict): (Option<StepEncoder>, _, _) = (None, None, self.a.reading.strict);
+        let (mut events, mut first, mut jump, mut all) = (Vec::new(), None, None, 0);
+        // Whether the end was seen.
+        let ended = loop {
             let mut more = reader.read(&mut events)?;
+            all += events.len() as u64;
+            if self.interrupted.load(Ordering::SeqCst) {
+                self.stopped.get_or_insert(Stop::Interrupted);
+            }
             if let Some(last) = events.last() {
                 let first = *first.get_or_insert(events[0]);
                 more &= !self.is_over(&[first, *last]);
@@ -356,16 +368,17 @@ impl Runner<'_> {
             }
             events.clear();
             // Of a file the rest is only counted; a live stream is left.
-            let leave = matches!(self.stopped, Some(Stop::Enough | Stop::Unread)) || (live && self.stopped.is_some());
-            if leave && more {
-                return Ok(None);
+            let leave = matches!(self.stopped, Some(Stop::Enough | Stop::Interrupted | Stop::Unread));
+            if !more || leave || (live && self.stopped.is_some()) {
+                break !more;
             }
-            if !more {
-                break;
-            }
-        }
+        };
         let Some(encoder) = encoder else { return Err(self.wrong("there are no events in it".into())) };
-        if encoder.steps() == 0 {
+        if all == encoder.outside() {
+            let sensor = size.map_or(String::new(), |s| format!(" of {s}"));
+            return Err(self.wrong(format!("all {all} events lie outside the sensor{sensor} or the crop")));
+        }
+        if encoder.steps() == 0 && ended {
             return Err(self.wrong("data.filter leaves no events of it".into()));
         }
         if self.stopped.is_none() && !self.waiting.is_empty() {
@@ -384,7 +397,7 @@ impl Runner<'_> {
         if encoder.late() > 0 {
             self.warn(format!("{} events came after their step was complete and are counted in a later one", encoder.late()));
         }
-        Ok(Some(encoder.steps()))
+        Ok(ended.then(|| encoder.steps()))
     }
 
     /// Runs the frames that wait, and prints a row.
@@ -433,14 +446,14 @@ impl Runner<'_> {
         let shown = shown.collect::<Vec<_>>().join(", ");
         let head = match first {
             true => format!(
-                "{:>6}  {:>9}  {:wide$}  {:>10}  {:>7}  highest scores\n",
+                "{:>6}  {:>11}  {:wide$}  {:>10}  {:>7}  highest scores\n",
                 "steps", "until s", "class", "confidence", "ms"
             ),
             false => String::new(),
         };
         let confidence = format!("{:.1}%", 100.0 * r.confidence);
         let class = r.class;
-        format!("{head}{:>6}  {:>9.4}  {class:wide$}  {confidence:>10}  {:>7.2}  {shown}\n", r.steps, r.until_s, r.latency_ms)
+        format!("{head}{:>6}  {:>11.6}  {class:wide$}  {confidence:>10}  {:>7.2}  {shown}\n", r.steps, r.until_s, r.latency_ms)
     }
 
     /// The last words; `total` is the number of steps of the recording, if it is known.
@@ -451,7 +464,13 @@ impl Runner<'_> {
         };
         let steps = self.session.steps();
         let early = self.stopped == Some(Stop::Confident);
-        let saved = total.map(|n| n.saturating_sub(steps as u64)).filter(|_| self.a.exit_at.is_some());
+        // No more would have been run than asked for.
+        let would = total.map(|n| self.a.steps.map_or(n, |most| n.min(u64::from(most))));
+        let saved = match (self.a.exit_at, early) {
+            (None, _) => None,
+            (_, false) => Some(0),
+            (_, true) => would.map(|n| n.saturating_sub(steps as u64)),
+        };
         let summary = Summary {
             class: self.class(label).to_string(),
             label,

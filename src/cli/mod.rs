@@ -96,7 +96,7 @@ impl Place {
 /// How an event file is read where its content does not say it all.
 #[derive(Args)]
 struct Reading {
-    /// The file's format, where its content is not to be asked; evt3-expelliarmus gives EVT3 the times expelliarmus does
+    /// The file's format; by default told by the bytes that mark it, or where it has none (ATIS, text) by its first 64 KiB. evt3-expelliarmus gives EVT3 the times expelliarmus does
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// The order of the columns of a table without names, in letters, as txyp or xyt_p (_ is any other column); txyp:ms says the unit of time too (s, ms, us, ns)
@@ -105,7 +105,7 @@ struct Reading {
     /// Which of several event streams: of AEDAT 4 by its name, camera or number, of HDF5 by its path or a part of it (davis/right/events or right)
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
-    /// Refuse a damaged file instead of taking what can be read of it
+    /// Refuse a damaged file instead of taking what can be read of it; infer also one with events outside its sensor or times that jump far ahead
     #[arg(long)]
     strict: bool,
 }
@@ -116,13 +116,16 @@ impl Reading {
         if path == Path::new("-") {
             return Err(Error::usage("-: only infer reads standard input; ./- is a file of that name"));
         }
+        events::open_with(path, &self.options()?)
+    }
+    fn options(&self) -> Result<ReadOptions> {
         let format = self.format.as_deref().map(format_named);
         let columns = self.columns.as_deref().map(|order| {
             let what = || format!("--columns {order}: no order of the letters t, x, y and p (and _ for other columns), perhaps with a unit of time, as txyp:ms");
             Order::parse(order).ok_or_else(|| Error::usage(what()))
         });
         let (format, columns) = (format.transpose()?, columns.transpose()?);
-        events::open_with(path, &ReadOptions { format, columns, stream: self.stream.clone(), strict: self.strict })
+        Ok(ReadOptions { format, columns, stream: self.stream.clone(), strict: self.strict })
     }
 }
 

@@ -69,19 +69,12 @@ pub fn open_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<EventS
     if next(&mut piece)? == 0 {
         return Err(Error::format(path, 0, "the file is empty"));
     }
-    // Of whose columns the order is said that is a table, whatever its values tell.
-    let table = || options.columns.filter(|_| text::is_text(&piece)).map(|_| &text::FORMAT);
-    let format = match options.format.or_else(|| sniff(&piece, Some(path))).or_else(table) {
+    let format = match options.format.or_else(|| sniff(&piece, Some(path))).or_else(|| table(&piece, options)) {
         Some(f) => f,
         None => return Err(Error::format(path, 0, packed(&piece).unwrap_or_else(|| unknown(path)))),
     };
     let mut decoder = (format.decoder)();
-    if options.columns.is_some_and(|order| !decoder.columns(order)) {
-        return Err(Error::usage(format!("{}: {} files have no columns to order", path.display(), format.name)));
-    }
-    if options.stream.as_ref().is_some_and(|name| !decoder.stream(name)) {
-        return Err(Error::usage(format!("{}: {} files have no streams to choose from", path.display(), format.name)));
-    }
+    ask(decoder.as_mut(), format, path, options)?;
     let mut events = Vec::new();
     let mut result = Ok(());
     while result.is_ok() && !piece.is_empty() {
@@ -94,6 +87,22 @@ pub fn open_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<EventS
     let mut stream = finish(path, format, events, decoder.as_ref(), result, strict)?;
     stream.warnings.extend(decoder.warnings());
     Ok(stream)
+}
+
+/// Text of whose columns the order is said is a table, whatever its values tell.
+pub(super) fn table(head: &[u8], options: &ReadOptions) -> Option<&'static Format> {
+    options.columns.filter(|_| text::is_text(head)).map(|_| &text::FORMAT)
+}
+
+/// Tells a decoder which columns and which stream are wanted.
+pub(super) fn ask(decoder: &mut dyn Decoder, format: &Format, path: &Path, options: &ReadOptions) -> Result<()> {
+    if options.columns.is_some_and(|order| !decoder.columns(order)) {
+        return Err(Error::usage(format!("{}: {} files have no columns to order", path.display(), format.name)));
+    }
+    if options.stream.as_ref().is_some_and(|name| !decoder.stream(name)) {
+        return Err(Error::usage(format!("{}: {} files have no streams to choose from", path.display(), format.name)));
+    }
+    Ok(())
 }
 
 fn finish(

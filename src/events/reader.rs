@@ -1,6 +1,6 @@
 //! Events from anything that can be read, as the bytes arrive: a file, standard input, a socket.
 
-use super::{Decoder, Event, FORMATS, Format, Sensor, file, sniff};
+use super::{Decoder, Event, FORMATS, Format, ReadOptions, Sensor, file, sniff};
 use crate::{Error, Result};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -32,10 +32,10 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// Input that cannot be read, is empty, or is of no known format.
-    pub fn new(mut input: R, name: impl AsRef<Path>, format: Option<&'static Format>, strict: bool) -> Result<Self> {
-        let name = name.as_ref().to_path_buf();
+    pub fn new(mut input: R, name: impl AsRef<Path>, options: &ReadOptions) -> Result<Self> {
+        let (name, strict) = (name.as_ref().to_path_buf(), options.strict);
         let mut head = Vec::new();
-        let format = match format {
+        let format = match options.format {
             Some(f) => f,
             None => {
                 let mut told = None;
@@ -52,14 +52,15 @@ impl<R: Read> Reader<R> {
                 if head.is_empty() {
                     return Err(Error::format(&name, 0, "it is empty"));
                 }
-                told.or_else(|| sniff(&head, Some(&name))).ok_or_else(|| {
+                told.or_else(|| sniff(&head, Some(&name))).or_else(|| file::table(&head, options)).ok_or_else(|| {
                     let known: Vec<_> = FORMATS.iter().map(|f| f.name).collect();
                     let unknown = || format!("of no known event format; --format reads it as one of {}", known.join(", "));
                     Error::format(&name, 0, file::packed(&head).unwrap_or_else(unknown))
                 })?
             }
         };
-        let decoder = (format.decoder)();
+        let mut decoder = (format.decoder)();
+        file::ask(decoder.as_mut(), format, &name, options)?;
         let (buffer, warnings) = (vec![0; HEAD], Vec::new());
         Ok(Reader { input, name, format, decoder, head, buffer, strict, events: 0, ended: false, warnings })
     }
@@ -165,6 +166,10 @@ mod tests {
         }
     }
 
+    fn told(format: Option<&'static Format>, strict: bool) -> ReadOptions {
+        ReadOptions { format, strict, ..ReadOptions::default() }
+    }
+
     /// What is marked begins with its first events, and is then what the whole is told for; the rest is not guessed from a part.
     #[test]
     fn live_streams_are_told_early() {
@@ -172,7 +177,7 @@ mod tests {
         let stream = EventStream::new(events, Sensor::new(34, 34));
         for f in FORMATS.iter().filter(|f| f.encode.is_some()) {
             let bytes = f.encode.unwrap()(&stream).unwrap();
-            let early = Reader::new(Live(Drip(&bytes)), "standard input", None, true);
+            let early = Reader::new(Live(Drip(&bytes)), "standard input", &told(None, true));
             let known = f.marked || ["evt2", "evt3"].contains(&f.name);
             assert_eq!(early.as_ref().ok().map(|r| r.format.name), known.then_some(f.name), "{f:?}");
             for n in 0..bytes.len() {
@@ -181,13 +186,13 @@ mod tests {
             }
         }
         let bytes = aedat3::FORMAT.encode.unwrap()(&stream).unwrap();
-        let mut r = Reader::new(Live(Drip(&bytes)), "x", None, true).unwrap();
+        let mut r = Reader::new(Live(Drip(&bytes)), "x", &told(None, true)).unwrap();
         let mut out = Vec::new();
         while out.is_empty() {
             r.read(&mut out).unwrap();
         }
         assert_eq!(out, stream.events[..out.len()]);
-        let said = Reader::new(&b"\x1f\x8b\x08\0"[..], "x", None, false).err().unwrap().to_string();
+        let said = Reader::new(&b"\x1f\x8b\x08\0"[..], "x", &told(None, false)).err().unwrap().to_string();
         assert!(said.contains("this is a gzip archive"), "{said}");
     }
 
@@ -199,20 +204,20 @@ mod tests {
             let bytes = f.encode.unwrap()(&stream).unwrap();
             let file = format!("a.{}", f.extensions[0]);
             for format in [None, Some(f)] {
-                let r = Reader::new(Drip(&bytes), &file, format, true).unwrap();
+                let r = Reader::new(Drip(&bytes), &file, &told(format, true)).unwrap();
                 assert_eq!(r.format().name, f.name);
                 assert_eq!(all(r).unwrap().0, events);
             }
         }
         let bytes = atis::FORMAT.encode.unwrap()(&stream).unwrap();
-        let cut = |n: usize, strict| all(Reader::new(&bytes[..n], "x", Some(&atis::FORMAT), strict)?);
+        let cut = |n: usize, strict| all(Reader::new(&bytes[..n], "x", &told(Some(&atis::FORMAT), strict))?);
         let (some, warnings) = cut(252, false).unwrap();
         assert_eq!((some, warnings.len()), (events[..50].to_vec(), 1));
         assert!(warnings[0].contains("byte 250"));
         assert!(cut(252, true).unwrap_err().to_string().starts_with("x: byte 250: "));
         assert!(cut(3, false).is_err());
-        assert!(Reader::new(&b""[..], "x", None, false).err().unwrap().to_string().contains("empty"));
-        let said = Reader::new(&b"some text\n"[..], "x", None, false).err().unwrap().to_string();
+        assert!(Reader::new(&b""[..], "x", &told(None, false)).err().unwrap().to_string().contains("empty"));
+        let said = Reader::new(&b"some text\n"[..], "x", &told(None, false)).err().unwrap().to_string();
         assert!(said.contains("no known event format; --format") && said.contains("atis"), "{said}");
     }
 }

@@ -306,7 +306,12 @@ impl Trainer<'_> {
             .map_err(|e| Error::config(c.path.display().to_string(), e.to_string()))?;
         (self.epoch, self.step) = (c.meta.epoch, c.meta.step);
         self.rows = self.folder.read_metrics(self.epoch);
-        watch.say(&format!("resumed behind epoch {}, step {}", self.epoch, self.step));
+        let whole = self.epoch >= self.recipe.train.epochs;
+        watch.say(&match (whole, self.step) {
+            (true, _) => format!("resumed behind the last epoch, {}: nothing is left but the test", self.epoch),
+            (false, 0) => format!("resumed behind epoch {}", self.epoch),
+            (false, step) => format!("resumed in epoch {} after step {step}", self.epoch + 1),
+        });
         Ok(())
     }
     fn seconds(&self) -> f64 {
