@@ -24,6 +24,10 @@ pub struct Cost {
     pub acs: u64,
     /// Multiply-adds of a dense network.
     pub dense: u64,
+    /// Of `dense`, those of layers whose input is of floats.
+    pub float_dense: u64,
+    /// Of `dense`, those of layers whose input is of integer spikes, several planes, whatever values occurred.
+    pub integer_dense: u64,
     /// Neuron updates (one for each neuron and step).
     pub neuron_updates: u64,
     /// Of `acs`, those by spikes of an integer-valued map (a residual of spikes, a sum of experts).
@@ -57,11 +61,25 @@ impl Default for Keep {
     }
 }
 
+impl Cost {
+    /// With the dense multiply-adds of a layer by the type of its input `x`.
+    pub fn by_input(mut self, x: &Tensor) -> Self {
+        match x.planes() {
+            0 => self.float_dense = self.dense,
+            1 => {}
+            _ => self.integer_dense = self.dense,
+        }
+        self
+    }
+}
+
 impl std::ops::AddAssign for Cost {
     fn add_assign(&mut self, o: Self) {
         self.macs += o.macs;
         self.acs += o.acs;
         self.dense += o.dense;
+        self.float_dense += o.float_dense;
+        self.integer_dense += o.integer_dense;
         self.neuron_updates += o.neuron_updates;
         self.integer_acs += o.integer_acs;
         self.integer_macs += o.integer_macs;
@@ -175,7 +193,7 @@ pub fn set_bits(x: &[&Tensor]) -> Result<u64> {
 }
 
 impl Row {
-    /// Whether this is a product of attention, which some conventions do not count.
+    /// Whether this is an operation of attention, which some conventions do not count.
     pub fn is_attention(&self) -> bool {
         is_attention(&self.op)
     }
@@ -185,9 +203,9 @@ impl Row {
     }
 }
 
-/// Whether the operation of this name is a product of attention.
+/// Whether the operation of this name is one of attention: a product, or SDSA's sum over tokens.
 pub fn is_attention(op: &str) -> bool {
-    ["key_value", "query", "scores", "mix"].contains(&op)
+    ["key_value", "query", "scores", "mix", "token_sum"].contains(&op)
 }
 
 /// What one spiking router decided.

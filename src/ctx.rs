@@ -3,7 +3,7 @@
 //! A [`Module`] never asks in which mode it runs: [`Ctx::apply`] records an operation when there is a tape and counts it when there is
 //! a profile; norms ask [`Ctx::is_training`]; neurons take their state from here when the context carries it from chunk to chunk.
 
-use crate::counts::{Cost, Counts, set_bits};
+use crate::counts::{Cost, Counts, is_attention, set_bits};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::elementwise::{Add, AddU};
@@ -133,6 +133,9 @@ impl Mark {
         let inputs = x.iter().map(|t| real(t)).collect::<Result<Vec<_>>>()?;
         let x = &inputs.iter().collect::<Vec<_>>()[..];
         let mut cost = op.cost(x)?;
+        if let Some(input) = x.first().filter(|_| !is_attention(op.name())) {
+            cost = cost.by_input(input);
+        }
         if let Some((input, rest)) = x.split_first().filter(|(t, _)| t.planes() > 1) {
             cost.integer_acs = cost.acs;
             if keep.detail && cost.acs > 0 {

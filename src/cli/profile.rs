@@ -17,11 +17,12 @@ use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Show what each module of a trained network does: rates, operations, energy, time, routers; as tables, JSON or a page with pictures.
 ///
-/// Four runs: one that counts everything but changes of membranes, one for these (closed gates skip nothing there), one batch that is timed
-/// and counts nothing else, and one clip whose spikes are drawn. Numbers are means a sample, a whole clip with all its steps; the end of the
+/// Four runs: one that counts everything but changes of membranes, clip by clip, one for these (closed gates skip nothing there), one batch
+/// that is timed, and one clip whose spikes are drawn. Numbers are means a sample, a whole clip with all its steps; the end of the
 /// report says how each was counted.
 #[derive(Args)]
 #[command(after_help = "\
@@ -33,9 +34,9 @@ pub(super) struct ProfileArgs {
     #[command(flatten)]
     subject: Subject,
     /// At most this many samples, of each class alike; all by default
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     n: Option<usize>,
-    /// What `energy_pj` is reckoned by, in the sum and of each module; `energy_convention` names it. One of horowitz45-fp32, -fp16, -int8, spikingformer, neurobench, horowitz45-fp32-cache or -dram; `energy` lists them all
+    /// What `energy_pj` is reckoned by, in the sum and of each module; `energy_convention` names it. One of horowitz45-fp32, horowitz45-fp16, horowitz45-int8, spikingformer, neurobench, horowitz45-fp32-cache, horowitz45-fp32-dram; `energy` lists them all
     #[arg(long, value_name = "NAME", default_value = "horowitz45-fp32")]
     convention: String,
     /// Write the report as one page with pictures
@@ -60,14 +61,14 @@ struct Outcome {
     profile: Profile,
     classes: Vec<String>,
     confusion: Vec<Vec<u64>>,
-    /// Samples of a batch, which weights are shared by in `bytes_moved`.
+    /// Samples of the batch that is timed.
     batch: usize,
     device: String,
     checkpoint: PathBuf,
     how: Vec<[&'static str; 2]>,
 }
 
-/// Batches that are timed.
+/// Passes of each kind that are timed.
 const RUNS: u64 = 3;
 
 /// Runs the command.
@@ -151,36 +152,42 @@ fn named(name: &str) -> Result<&'static Convention> {
     })
 }
 
-/// Times the first batch of `samples`, operation by operation and kernel by kernel.
+/// Times the first batch of `samples`: whole, operation by operation and kernel by kernel.
 fn timing(net: &dyn Module, params: &Params, samples: &Arc<Samples>, batch: usize) -> Result<Timing> {
     let options = LoaderOptions { batch, shuffle: false, threads: 0, ..LoaderOptions::default() };
     let first = Loader::new(samples.clone(), options)?.epoch(0, 0).next().transpose()?;
     let Some(b) = first else { return Ok(Timing::default()) };
     let device = params.device();
-    let x = train::input(&b, device)?.0;
-    net.forward(&x, &mut Ctx::infer(params))?;
-    device.synchronize()?;
-    let mut counts = Counts::keeping(Keep { operations: false, seconds: true, ..Keep::default() });
-    let samples = b.indices.len() as u64;
-    let pass = |cx: Ctx<'_>, counts: &mut Counts| -> Result<()> {
-        let mut cx = cx.with_counts(std::mem::take(counts));
-        let done = net.forward(&x, &mut cx);
-        *counts = cx.finish().1.unwrap_or_default();
-        counts.samples += samples;
-        done.map(|_| ())
+    let (x, padding) = train::input(&b, device)?;
+    let skipping = || Ctx::infer(params).with_padding(padding.clone());
+    let whole = |cx: Ctx<'_>| -> Result<f64> {
+        let (mut cx, began) = (cx, Instant::now());
+        device.run(|| net.forward(&x, &mut cx))?;
+        device.synchronize()?;
+        Ok(began.elapsed().as_secs_f64())
     };
-    let mut unskipped = counts.clone();
-    let timed = (0..RUNS).try_for_each(|_| {
-        pass(Ctx::infer(params).without_skipping(), &mut unskipped)?;
-        device.profile(true);
-        let done = pass(Ctx::infer(params), &mut counts);
-        device.profile(false);
-        done
-    });
+    // The first of each warms up.
+    let times =
+        (0..=RUNS).map(|_| Ok([whole(skipping())?, whole(skipping().without_skipping())?])).collect::<Result<Vec<_>>>()?;
+    let median = |i: usize| {
+        let mut v: Vec<f64> = times[1..].iter().map(|t| t[i]).collect();
+        v.sort_by(f64::total_cmp);
+        v[v.len() / 2]
+    };
+    let counted = |counts: Counts| -> Result<Counts> {
+        let mut cx = skipping().with_counts(counts);
+        net.forward(&x, &mut cx)?;
+        Ok(cx.finish().1.unwrap_or_default())
+    };
+    let fresh = || Counts::keeping(Keep { operations: false, seconds: true, ..Keep::default() });
+    counted(fresh())?;
+    let counts = (0..RUNS).try_fold(fresh(), |counts, _| counted(counts))?;
+    device.profile(true);
+    let done = (0..RUNS).try_for_each(|_| whole(skipping()).map(|_| ()));
+    device.profile(false);
     let kernels = device.take_profile()?;
-    timed?;
-    let unskipped = unskipped.rows.iter().map(|r| r.seconds).sum();
-    Ok(Timing { counts, unskipped, batches: RUNS, kernels })
+    done?;
+    Ok(Timing { whole: median(0), unskipped: median(1), samples: b.indices.len() as u64, counts, batches: RUNS, kernels })
 }
 
 /// Runs sample `i` by itself and keeps its spikes.
@@ -270,7 +277,7 @@ fn text(o: &Outcome) -> String {
     );
     let mut even = header(&["against int8 dense", "dense runs", "spiking", "dense", "activity", "break-even"]);
     even.extend(p.break_even.iter().map(|b| {
-        let runs = if b.dense_runs == p.steps { "each step".to_string() } else { "once a clip".into() };
+        let runs = b.runs(p.steps).to_string();
         let at = b.break_even_activity.map_or("never".into(), percent);
         vec![b.convention.to_string(), runs, joules(b.spiking_pj), joules(b.dense_int8_pj), percent(b.activity), at]
     }));
@@ -314,24 +321,27 @@ fn text(o: &Outcome) -> String {
         count(s.dense),
         count(n.membrane_updates)
     ));
+    // Where steps are told apart they are what is scored.
+    let scored: u64 = o.confusion.iter().flatten().sum();
     parts.push(format!(
         "energy            {} a sample by {}\n\
          skipped by gates  {} operations; {} more met a closed gate and were done\n\
-         bytes moved       {} a sample, in batches of {}\n\
-         time              {} ms a sample on {}; {} ms with nothing skipped\n\
-         accuracy          {} on {} {} samples\n",
+         bytes moved       {} a sample\n\
+         time              {} ms a sample on {}, in a batch of {}; {} ms with nothing skipped\n\
+         accuracy          {} on {} {} {}\n",
         joules(p.activity.energy_pj),
         p.activity.energy_convention,
         count(p.activity.skipped_sops),
         count(p.gated_sops),
         count(p.bytes_moved),
-        o.batch,
         ms(p.seconds_per_sample),
         o.device,
+        o.batch,
         ms(p.seconds_unskipped),
         percent(o.accuracy),
-        p.activity.samples_counted,
-        o.split.name()
+        scored,
+        o.split.name(),
+        if scored == p.activity.samples_counted { "samples" } else { "labelled steps" },
     ));
     parts.push(o.how.iter().map(|[what, how]| format!("{what}: {how}\n")).collect());
     parts.join("\n")

@@ -335,7 +335,7 @@ impl ConvBn {
             Kind::Conv3x3 => (Conv3x3::default().name(), Conv3x3::default().cost(&[x, &w])?),
             Kind::Pointwise | Kind::PointwiseBias => (Linear::default().name(), Linear::default().cost(&[x, &w])?),
         };
-        let cost = Cost { skipped: c.acs, dense: c.dense, ..Cost::default() };
+        let cost = Cost { skipped: c.acs, dense: c.dense, ..Cost::default() }.by_input(x);
         cx.counts().into_iter().for_each(|counts| counts.operation(&self.name, name, cost));
         Ok(())
     }

@@ -106,6 +106,12 @@ impl Active {
         list.truncate(n);
         Ok(list)
     }
+    /// Spikes of x `[T, B, N.., c]` in the active rows; reads them back.
+    fn spikes(&self, x: &Tensor) -> Result<u64> {
+        let (bits, rows, nw) = (x.words()?, x.rows(), words(x.channels()));
+        let ones = |row: usize| (0..x.planes()).flat_map(move |p| (p * rows + row) * nw..(p * rows + row + 1) * nw);
+        Ok(self.rows()?.iter().flat_map(|&row| ones(row as usize)).map(|at| u64::from(bits[at].count_ones())).sum())
+    }
     fn expect(&self, op: &str, x: &Tensor) -> Result<()> {
         match x.is_bits() && x.shape()[..x.shape().len() - 1] == self.lead {
             true => Ok(()),
@@ -152,12 +158,7 @@ impl Op for ActiveLinear {
     }
     fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
         let (input, cout) = (x[0], x[1].shape()[1] as u64);
-        let (bits, rows, nw) = (input.words()?, input.rows(), words(input.channels()));
-        let ones = |row: usize| -> u64 {
-            (0..input.planes()).flat_map(|p| &bits[(p * rows + row) * nw..][..nw]).map(|w| u64::from(w.count_ones())).sum()
-        };
-        let done: u64 = self.0.rows()?.iter().map(|&row| ones(row as usize)).sum();
-        let all: u64 = (0..rows).map(ones).sum();
+        let (done, all) = (self.0.spikes(input)?, crate::counts::set_bits(&x[..1])?);
         Ok(Cost { acs: done * cout, skipped: (all - done) * cout, dense: input.len() as u64 * cout, ..Cost::default() })
     }
 }
@@ -192,9 +193,8 @@ impl Op for ActiveQuery {
         Err(no_backward(self.name()))
     }
     fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
-        // Each query spike adds a row of dv integers; rows that are not active have none.
+        // Each query spike adds a row of dv integers. Where time passes behind closed gates, queries may fire that nobody asks for.
         let dv = x[1].channels() as u64;
-        let spikes = crate::counts::set_bits(&x[..1])?;
-        Ok(Cost { acs: spikes * dv, dense: x[0].len() as u64 * dv, ..Cost::default() })
+        Ok(Cost { acs: self.active.spikes(x[0])? * dv, dense: x[0].len() as u64 * dv, ..Cost::default() })
     }
 }

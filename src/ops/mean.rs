@@ -1,6 +1,7 @@
-//! Means over tokens, which read out a network, and sums over tokens.
+//! Means over tokens, which read out a network, and sums over tokens, which SDSA takes.
 
 use super::only;
+use crate::counts::{Cost, set_bits};
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
 use crate::kernel::reduce::{Mean, MeanBackward, MeanBits, MeanBitsU, MeanU};
@@ -23,7 +24,7 @@ impl TokenMean {
 
 impl Op for TokenMean {
     fn name(&self) -> &'static str {
-        "token_mean"
+        if self.sum { "token_sum" } else { "token_mean" }
     }
     fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
         let x = x[0];
@@ -39,5 +40,27 @@ impl Op for TokenMean {
     fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (u, _) = self.sizes(&saved[0])?;
         Ok(vec![Some(launch1(&MeanBackward, &u, &[only(self.name(), dy)?], saved[0].shape(), Repr::F32)?)])
+    }
+    /// Of a sum, an addition for each spike. A mean is no synapse: what it reads out are numbers of the head.
+    fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
+        Ok(match self.sum {
+            true => Cost { acs: set_bits(x)?, dense: x[0].len() as u64, ..Cost::default() },
+            false => Cost::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Device;
+
+    /// Three tokens of two channels: a sum of four spikes is four additions of six, a mean is none.
+    #[test]
+    fn costs_by_hand() {
+        let x = Tensor::spikes_from_f32(&Device::Cpu, &[1, 1, 3, 2], &[1., 0., 1., 1., 0., 1.]).unwrap();
+        let cost = TokenMean { sum: true }.cost(&[&x]).unwrap();
+        assert_eq!((cost.acs, cost.dense, cost.macs), (4, 6, 0));
+        assert_eq!(TokenMean { sum: false }.cost(&[&x]).unwrap(), Cost::default());
     }
 }

@@ -6,7 +6,7 @@
 //! | [`horowitz45-fp32`](HOROWITZ45_FP32) | 4.6 | 0.9 | effective operations, attention included, an integer spike of value k is k ACs |
 //! | [`horowitz45-fp16`](HOROWITZ45_FP16) | 1.5 | 0.4 | the same |
 //! | [`horowitz45-int8`](HOROWITZ45_INT8) | 0.23 | 0.03 | the same |
-//! | [`spikingformer`](SPIKINGFORMER) | 4.6 | 0.9 | a layer whose input is not 0/1 counts wholly as MAC, zeros included |
+//! | [`spikingformer`](SPIKINGFORMER) | 4.6 | 0.9 | a layer whose input is of a type that is not 0/1 counts wholly as MAC, zeros included |
 //! | [`neurobench`](NEUROBENCH) | 4.6 | 0.9 | integer spikes are MACs, attention products are not counted |
 //! | [`horowitz45-fp32-cache`](HOROWITZ45_FP32_CACHE) | 4.6 | 0.9 | as the first, and 12.5 pJ a byte moved |
 //! | [`horowitz45-fp32-dram`](HOROWITZ45_FP32_DRAM) | 4.6 | 0.9 | as the first, and 162.5 pJ a byte moved |
@@ -88,21 +88,24 @@ pub const HOROWITZ45_INT8: Convention = Convention {
     ..HOROWITZ45_FP32
 };
 
-/// The strict count of Spikingformer (Zhou et al., 2023, and its `energy_consumption_calculation`, after syops-counter): a layer whose
-/// input is binary costs 0.9 pJ an AC; a layer whose input is anything else (event counts, means, the integers that a residual of spikes
-/// or a sum of experts makes) costs 4.6 pJ for every multiply-add of the dense layer, zeros included. Attention products are ACs. Whether
-/// an input is integer is told by its type, several planes of spikes, not by the values that happened to occur.
+/// The strict rule of Spikingformer (Zhou et al., 2023): a layer whose input is binary costs 0.9 pJ an AC; a layer whose input is anything
+/// else (event counts, means, the integers that a residual of spikes or a sum of experts makes) costs 4.6 pJ for every multiply-add of the
+/// dense layer, zeros included, also of what closed gates left out. Attention products are ACs. Whether an input is binary is told by its
+/// type, one plane of spikes, not by the values that happened to occur.
+///
+/// Its tool (`energy_consumption_calculation`, after syops-counter) tells that by values, does not see products of attention, counts taps
+/// outside the image, and counts norms, neurons, pooling and biases, all of which this does not.
 pub const SPIKINGFORMER: Convention = Convention {
     name: "spikingformer",
     counting: Counting::Strict,
-    about: "4.6 pJ x MAC + 0.9 pJ x AC, counted as Spikingformer's tool does (Zhou et al., 2023): a layer whose input is not 0/1 (event counts, integer \
-            spikes) counts wholly as MAC, zeros included; attention products as AC",
+    about: "4.6 pJ x MAC + 0.9 pJ x AC by Spikingformer's rule (Zhou et al., 2023): a layer whose input is not 0/1 by its type (event counts, integer \
+            spikes) counts wholly as MAC, zeros included; unlike in its tool attention products are AC, and norms, neurons and pooling nothing",
     ..HOROWITZ45_FP32
 };
 
 /// NeuroBench's `SynapticOperations` (Yik et al., 2025) under Horowitz' float32 constants; NeuroBench itself gives no energies. Only
 /// linear layers and convolutions count; a nonzero input that is not 0 or 1 is a multiply-add, once whatever its value; in a layer with
-/// integer inputs all nonzero inputs are.
+/// integer inputs all nonzero inputs are. Unlike there, weights that are zero count.
 pub const NEUROBENCH: Convention = Convention {
     name: "neurobench",
     counting: Counting::Connections,
@@ -147,8 +150,8 @@ impl Convention {
         let attention = is_attention(op);
         match self.counting {
             Counting::Effective => (cost.macs, cost.acs),
-            Counting::Strict if !attention && (cost.macs > 0 || cost.integer_acs > 0) => (cost.dense, 0),
-            Counting::Strict => (cost.macs, cost.acs),
+            Counting::Strict if attention => (cost.macs, cost.acs),
+            Counting::Strict => (cost.float_dense + cost.integer_dense, cost.acs - cost.integer_acs),
             Counting::Connections if attention => (0, 0),
             Counting::Connections => (cost.macs + cost.integer_macs, cost.acs - cost.integer_acs),
         }
@@ -170,9 +173,12 @@ impl Convention {
     pub fn energy_pj(&self, cost: &Cost) -> f64 {
         self.mac_pj * cost.macs as f64 + self.ac_pj * cost.acs as f64
     }
-    /// Picojoules a dense network of the same shape would take (every multiply-add at every step).
-    pub fn dense_pj(&self, cost: &Cost) -> f64 {
-        self.mac_pj * cost.dense as f64
+    /// Picojoules a dense network of the same shape would take (every multiply-add at every step) of what this convention counts; none
+    /// where it counts bytes, which are not known of that network.
+    pub fn dense_pj(&self, counts: &Counts) -> Option<f64> {
+        let counted = |r: &&Row| self.counting != Counting::Connections || !r.is_attention();
+        let dense: u64 = counts.rows.iter().filter(counted).map(|r| r.cost.dense).sum();
+        (self.byte_pj == 0.0).then_some(self.mac_pj * dense as f64)
     }
 }
 
@@ -183,7 +189,7 @@ pub fn energy_pj(cost: &Cost, samples: u64) -> f64 {
 
 /// At which activity the network costs what an int8 dense network of the same shape costs.
 ///
-/// The dense network does every multiply-add at 0.23 pJ ([`HOROWITZ45_INT8`]), at each of the T steps or once for the whole clip. The
+/// The dense network does every multiply-add at 0.23 pJ ([`HOROWITZ45_INT8`]), at each step of a clip or once for the whole. The
 /// spiking one costs mac_pj x MAC + ac_pj x a x D, where D are the dense multiply-adds of the operations that spikes drive and
 /// a = AC / D is their activity: additions a synapse and step, which is the firing rate of the inputs weighted by fan-out (an integer
 /// spike of value k counts k times). The break-even is the a at which both are equal. Arithmetic only: no memory traffic, no neuron updates.
@@ -191,8 +197,8 @@ pub fn energy_pj(cost: &Cost, samples: u64) -> f64 {
 pub struct BreakEven {
     /// The convention of the spiking network.
     pub convention: &'static str,
-    /// How often the dense network runs on a clip: T times or once.
-    pub dense_runs: usize,
+    /// How often the dense network runs on a clip: once, or at each step (of clips of different lengths their mean).
+    pub dense_runs: f64,
     /// Picojoules a sample of the dense network.
     pub dense_int8_pj: f64,
     /// Picojoules a sample of this network.
@@ -205,12 +211,16 @@ pub struct BreakEven {
 }
 
 impl BreakEven {
-    /// For `counts` over clips of `steps` steps, where the dense network runs `dense_runs` times on a clip.
-    pub fn of(counts: &Counts, convention: &Convention, steps: usize, dense_runs: usize) -> Self {
+    /// How often the dense network runs, in words, where clips have up to `steps` steps.
+    pub fn runs(&self, steps: usize) -> &'static str {
+        if self.dense_runs == 1.0 && steps > 1 { "once a clip" } else { "at each step" }
+    }
+    /// For `counts` over clips of `steps` steps in the mean, where the dense network runs `dense_runs` times on a clip.
+    pub fn of(counts: &Counts, convention: &Convention, steps: f64, dense_runs: f64) -> Self {
         let n = counts.samples.max(1) as f64;
         let total = counts.total();
-        let driven: u64 = counts.rows.iter().filter(|r| r.cost.macs == 0).map(|r| r.cost.dense).sum();
-        let dense = HOROWITZ45_INT8.dense_pj(&total) / n * dense_runs as f64 / steps.max(1) as f64;
+        let driven = total.dense - total.float_dense;
+        let dense = HOROWITZ45_INT8.mac_pj * total.dense as f64 / n * dense_runs / steps.max(1.0);
         let room = dense - convention.mac_pj * total.macs as f64 / n;
         let per_activity = convention.ac_pj * driven as f64 / n;
         BreakEven {
@@ -236,9 +246,10 @@ mod tests {
     fn counts() -> Counts {
         let mut c = Counts::default();
         c.samples = 1;
-        c.operation("a", "conv3x3", Cost { macs: 10, dense: 100, ..Cost::default() });
+        c.operation("a", "conv3x3", Cost { macs: 10, dense: 100, float_dense: 100, ..Cost::default() });
         c.operation("b", "linear", Cost { acs: 20, dense: 200, ..Cost::default() });
-        c.operation("c", "linear", Cost { acs: 50, integer_acs: 50, integer_macs: 30, dense: 300, ..Cost::default() });
+        let integers = Cost { acs: 50, integer_acs: 50, integer_macs: 30, dense: 300, integer_dense: 300, ..Cost::default() };
+        c.operation("c", "linear", integers);
         c.operation("d", "query", Cost { acs: 40, dense: 400, ..Cost::default() });
         c.traffic("b", "linear", vec![1], 0, 0, 500);
         c
@@ -248,7 +259,6 @@ mod tests {
     fn by_hand() {
         let c = Cost { macs: 10, acs: 100, dense: 1000, neuron_updates: 7, ..Cost::default() };
         assert!((energy_pj(&c, 2) - (46.0 + 90.0) / 2.0).abs() < 1e-9);
-        assert!((HOROWITZ45_FP32.dense_pj(&c) - 4600.0).abs() < 1e-9);
         // Spikingformer-8-512 on ImageNet, as its authors report it: 0.347 G MAC and 6.518 G AC are 7.4635 mJ.
         let paper = Cost { macs: 347_000_000, acs: 6_518_000_000, ..Cost::default() };
         assert!((energy_pj(&paper, 1) * 1e-9 - 7.4635).abs() < 2e-3);
@@ -268,6 +278,13 @@ mod tests {
         near(of("horowitz45-fp32-cache"), 145.0 + 500.0 * 12.5);
         near(of("horowitz45-fp32-dram"), 145.0 + 500.0 * 162.5);
         assert_eq!(convention("horowitz"), None);
+        // A silent layer of integers is a dense one all the same.
+        let silent = Cost { dense: 70, integer_dense: 70, ..Cost::default() };
+        assert_eq!(SPIKINGFORMER.operations("linear", &silent), (70, 0));
+        let dense = |name: &str| convention(name).unwrap().dense_pj(&c);
+        near(dense("horowitz45-fp32").unwrap(), 1000.0 * 4.6);
+        near(dense("neurobench").unwrap(), 600.0 * 4.6);
+        assert_eq!((dense("horowitz45-fp32-cache"), dense("horowitz45-fp32-dram")), (None, None));
         for c in CONVENTIONS {
             assert!(c.about.contains("pJ") && CONVENTIONS.iter().filter(|d| d.name == c.name).count() == 1);
         }
@@ -277,7 +294,7 @@ mod tests {
     fn break_even_by_hand() {
         let c = counts();
         // 1000 dense multiply-adds at each of 4 steps are 230 pJ; 900 of them are driven by spikes, 110 additions were done.
-        let b = BreakEven::of(&c, &HOROWITZ45_FP32, 4, 4);
+        let b = BreakEven::of(&c, &HOROWITZ45_FP32, 4.0, 4.0);
         near(b.dense_int8_pj, 230.0);
         near(b.spiking_pj, 145.0);
         near(b.activity, 110.0 / 900.0);
@@ -285,8 +302,8 @@ mod tests {
         // At that activity the energies are equal.
         near(46.0 + 0.9 * 900.0 * b.break_even_activity.unwrap(), b.dense_int8_pj);
         // Run once a clip the dense network costs 57.5 pJ; with 4-step clips of 4 times as much it is cheaper than the MACs alone.
-        near(BreakEven::of(&c, &HOROWITZ45_FP32, 4, 1).break_even_activity.unwrap(), (57.5 - 46.0) / 810.0);
-        assert_eq!(BreakEven::of(&c, &HOROWITZ45_FP32, 8, 1).break_even_activity, None);
-        assert_eq!(BreakEven::of(&Counts::default(), &HOROWITZ45_INT8, 0, 1).break_even_activity, None);
+        near(BreakEven::of(&c, &HOROWITZ45_FP32, 4.0, 1.0).break_even_activity.unwrap(), (57.5 - 46.0) / 810.0);
+        assert_eq!(BreakEven::of(&c, &HOROWITZ45_FP32, 8.0, 1.0).break_even_activity, None);
+        assert_eq!(BreakEven::of(&Counts::default(), &HOROWITZ45_INT8, 0.0, 1.0).break_even_activity, None);
     }
 }

@@ -410,7 +410,7 @@ fn energy(p: &Page<'_>) -> Result<String> {
     let line = |b: &super::energy::BreakEven| {
         vec![
             b.convention.to_string(),
-            if b.dense_runs == q.steps { "at every step".into() } else { "once a clip".into() },
+            b.runs(q.steps).into(),
             joules(b.spiking_pj),
             joules(b.dense_int8_pj),
             percent(b.activity),
@@ -453,7 +453,7 @@ fn time(p: &Page<'_>) -> Result<String> {
         ]
     });
     Ok(format!(
-        "<h2>Time by module and by kernel</h2>\n<p>Wall time a sample: {}.</p>\n<div class=wide>{}</div>\n{}",
+        "<h2>Time by module and by kernel</h2>\n<p>Wall time a sample: {} for a whole pass. By module with each operation waited for.</p>\n<div class=wide>{}</div>\n{}",
         seconds(p.profile.seconds_per_sample),
         bars(&list, &PARTS[1..2], seconds)?,
         table(&["kernel", "launches a batch", "time a sample", "share"], rows)
@@ -461,11 +461,13 @@ fn time(p: &Page<'_>) -> Result<String> {
 }
 
 fn accuracy(p: &Page<'_>) -> String {
+    // Where steps are told apart they are what is scored.
+    let scored: u64 = p.confusion.iter().flatten().sum();
+    let what = if scored == p.profile.activity.samples_counted { "samples" } else { "labelled steps" };
     let mut s = format!(
-        "<h2>Accuracy and confusion</h2>\n<p>{} of {} samples right. Rows: what it is; columns: what the network says.</p>\n\
+        "<h2>Accuracy and confusion</h2>\n<p>{} of {scored} {what} right. Rows: what it is; columns: what the network says.</p>\n\
          <div class=wide><table class=confusion><tr><th></th>",
         percent(p.accuracy),
-        p.profile.activity.samples_counted
     );
     p.classes.iter().for_each(|c| s += &format!("<th>{}</th>", escape(c)));
     s += "</tr>\n";

@@ -122,11 +122,15 @@ pub struct Kernel {
 /// Time of runs in which nothing else was counted.
 #[derive(Clone, Debug, Default)]
 pub struct Timing {
-    /// With seconds by operation ([`crate::counts::Keep::seconds`]); its `samples` are the divisor.
-    pub counts: Counts,
-    /// Seconds of the same samples with everything behind closed gates computed, operation by operation like the others.
+    /// Seconds of a whole batch, in which nothing was counted at all.
+    pub whole: f64,
+    /// The same with everything behind closed gates computed.
     pub unskipped: f64,
-    /// Batches.
+    /// Samples of a batch.
+    pub samples: u64,
+    /// With seconds by operation ([`crate::counts::Keep::seconds`]), of `batches`.
+    pub counts: Counts,
+    /// Batches that `counts` and `kernels` are of.
     pub batches: u64,
     /// Kernel, launches, seconds ([`crate::device::Device::take_profile`]).
     pub kernels: Vec<(String, u64, f64)>,
@@ -174,7 +178,8 @@ pub struct Profile {
     pub break_even: Vec<BreakEven>,
     /// Wall time by kernel.
     pub kernels: Vec<Kernel>,
-    /// Wall time of all operations.
+    /// Wall time of a whole pass in which nothing is counted: with what it takes to find out what can be skipped, and by the asynchronous
+    /// kernels where these pay.
     pub seconds_per_sample: f64,
     /// The same with everything behind closed gates computed; measured in turns with the other.
     pub seconds_unskipped: f64,
@@ -211,7 +216,7 @@ impl Profile {
     pub fn of(params: &Params, counted: Counted<'_>, convention: &'static Convention) -> Result<Self> {
         let Counted { counts, membranes, timing } = counted;
         let n = counts.samples.max(1) as f64;
-        let timed = timing.counts.samples.max(1) as f64;
+        let timed = (timing.samples * timing.batches).max(1) as f64;
         let seconds = |row: &Row| {
             let found = timing.counts.rows.iter().find(|t| t.name == row.name && t.op == row.op);
             found.map_or(0.0, |t| t.seconds / timed)
@@ -256,11 +261,14 @@ impl Profile {
                 }
             })
             .collect();
-        let mut runs = vec![steps, 1];
+        // Every layer sees every clip.
+        let lengths = counts.rows.iter().find_map(|r| r.detail.as_ref()).map_or(&[][..], |d| &d.steps);
+        let mean_steps = if lengths.is_empty() { 1.0 } else { lengths.iter().sum::<u64>() as f64 / lengths.len() as f64 };
+        let mut runs = vec![mean_steps, 1.0];
         runs.dedup();
         let break_even = [HOROWITZ45_FP32, HOROWITZ45_INT8]
             .iter()
-            .flat_map(|c| runs.iter().map(|&k| BreakEven::of(counts, c, steps, k)).collect::<Vec<_>>())
+            .flat_map(|c| runs.iter().map(|&k| BreakEven::of(counts, c, mean_steps, k)).collect::<Vec<_>>())
             .collect();
         let kernels = timing.kernels.iter().map(|(kernel, launches, seconds)| Kernel {
             kernel: kernel.clone(),
@@ -270,7 +278,7 @@ impl Profile {
         Ok(Profile {
             activity: Activity {
                 energy_pj: convention.counts_pj(counts) / n,
-                dense_energy_pj: convention.dense_pj(&counts.total()) / n,
+                dense_energy_pj: convention.dense_pj(counts).map(|pj| pj / n),
                 energy_convention: convention.name,
                 ..Activity::of(counts)
             },
@@ -280,8 +288,8 @@ impl Profile {
             attention_acs: sum(|m| m.attention_acs),
             gated_sops: sum(|m| m.gated_sops),
             bytes_moved: sum(|m| m.bytes_moved),
-            seconds_per_sample: sum(|m| m.seconds),
-            seconds_unskipped: timing.unskipped / timed,
+            seconds_per_sample: timing.whole / timing.samples.max(1) as f64,
+            seconds_unskipped: timing.unskipped / timing.samples.max(1) as f64,
             modules,
             routers_by_step: counts
                 .routers
@@ -304,7 +312,7 @@ impl Profile {
 pub const HOW: &[(&str, &str)] = &[
     (
         "firing rate",
-        "spikes divided by neurons x steps x samples. min and max over samples: the calmest and the busiest clip, all its steps; over steps: the calmest and the busiest step, all clips.",
+        "spikes divided by neurons x steps x samples. Neurons that a closed gate left out count as silent. min and max over samples: the calmest and the busiest clip, all its steps; over steps: the calmest and the busiest step, all clips.",
     ),
     (
         "silent, saturated",
@@ -320,12 +328,15 @@ pub const HOW: &[(&str, &str)] = &[
         "additions of a weight (in attention: of an integer) because a spike arrived there; targets outside the image do not count. An integer spike of value k counts k times. Weights that are zero count.",
     ),
     ("integer AC", "of the ACs those by spikes of integer-valued maps: residuals that add spikes, and sums of experts."),
-    ("attention AC", "of the ACs those of the products of attention (Q, K and V with each other)."),
+    (
+        "attention AC",
+        "of the ACs those of the products of attention (Q, K and V with each other) and of SDSA's sums over tokens.",
+    ),
     ("dense", "multiply-adds of a dense network of the same shape at every step, zeros included, padding left out."),
     ("neuron updates", "one for each neuron and step; in no energy."),
     (
         "skipped",
-        "additions not done because a gate was closed, counted from the spikes they would have been for: rows of X for an expert's queries that no open gate at that step or later asks for (for keys and values behind the last open gate of the sample), and columns of EMSP's first map whose gate never opens in the batch. What spikes that were never computed would have added is not in it. Skipped neurons count as silent in firing rates, not in neuron updates. Results are the same to the bit.",
+        "additions not done because a gate was closed, counted from the spikes they would have been for: rows of X for an expert's queries that no open gate at that step or later asks for (for keys and values behind the last open gate of the sample), and columns of EMSP's first map whose gate never opens in the clip (not on a GPU, where all are computed). What spikes that were never computed would have added is not in it. Skipped neurons are not in neuron updates. Results are the same to the bit. Clips are counted one by one, so that nothing depends on how they fall into batches.",
     ),
     (
         "gated",
@@ -333,11 +344,11 @@ pub const HOW: &[(&str, &str)] = &[
     ),
     (
         "bytes moved",
-        "sizes of all buffers that kernels read or wrote, each once a launch; weights once a batch, divided by its samples. Not what the caches really moved.",
+        "sizes of all buffers that kernels read or wrote, each once a launch; clips run one by one, so weights once a clip and launch. Not what the caches really moved.",
     ),
     (
         "time",
-        "wall time of whole batches after one to warm up, each operation waited for, divided by samples; counted in runs that count nothing else.",
+        "wall time of the first batch divided by its samples, the median of some passes after others to warm up: with all that it takes, deciding what to skip included, and in turns with passes that skip nothing. By module: of other passes, each operation waited for, by the kernels that touch every neuron at every step (a pass that counts nothing takes asynchronous ones for convolutions where these pay). By kernel: of passes of their own.",
     ),
     (
         "routers",
@@ -349,7 +360,7 @@ pub const HOW: &[(&str, &str)] = &[
     ),
     (
         "break-even",
-        "activity is additions over dense multiply-adds of the operations that spikes drive. The int8 network does every multiply-add at 0.23 pJ, at each step or once a clip; at the break-even activity both cost the same. Arithmetic only.",
+        "activity is additions over dense multiply-adds of the operations that spikes drive. The int8 network does every multiply-add at 0.23 pJ, at each step or once a clip; at the break-even activity both cost the same; above 100 % binary spikes are cheaper at every rate, and it is never (null) where the multiply-adds of event counts and the head alone cost more than the dense network. Arithmetic only.",
     ),
 ];
 
@@ -378,8 +389,7 @@ mod tests {
         c.add_gated("b", "mixture", 10);
         let r = Tensor::spikes_from_f32(&Device::Cpu, &[2, 2, 1, 2], &[1., 0., 1., 0., 0., 0., 1., 1.]).unwrap();
         c.router("r", &r, None).unwrap();
-        let mut timing = Timing { batches: 2, kernels: vec![("k".into(), 6, 8.0)], ..Timing::default() };
-        timing.counts.samples = 4;
+        let mut timing = Timing { whole: 1.0, samples: 2, batches: 2, kernels: vec![("k".into(), 6, 8.0)], ..Timing::default() };
         timing.counts.seconds("b", "linear", 2.0);
         let fp32 = convention("horowitz45-fp32").unwrap();
         let membranes = &Counts::default();

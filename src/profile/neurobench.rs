@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::params::{Params, Role};
 use serde::Serialize;
 
-/// Operations of linear layers and convolutions, means a sample; attention products, pooling, norms and biases are not counted.
+/// Operations of linear layers and convolutions, means a sample; attention products, pooling, norms and biases are not counted. Unlike in
+/// NeuroBench, weights that are zero count.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SynapticOperations {
     /// Nonzero inputs that are not 0 or 1 (event counts, means, integer spikes), times their targets.
@@ -29,7 +30,7 @@ pub struct NeuroBench {
     /// Weights of linear layers and convolutions that are exactly zero, divided by all of them (no biases, no norms).
     #[serde(rename = "ConnectionSparsity")]
     pub connection_sparsity: f64,
-    /// Neuron outputs that are zero, divided by neurons x steps x samples.
+    /// Neuron outputs that are zero, divided by neurons x steps x samples; neurons that a closed gate left out are zero.
     #[serde(rename = "ActivationSparsity")]
     pub activation_sparsity: f64,
     /// Divided by samples; a sample is a whole clip, all its steps.

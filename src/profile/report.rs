@@ -86,8 +86,8 @@ pub struct Activity {
     pub neuron_updates: f64,
     /// Picojoules by `energy_convention`.
     pub energy_pj: f64,
-    /// Picojoules of the dense multiply-adds by the same convention.
-    pub dense_energy_pj: f64,
+    /// Picojoules of the dense multiply-adds by the same convention; none where it counts bytes too.
+    pub dense_energy_pj: Option<f64>,
     /// Name of the convention ([`super::energy`]).
     pub energy_convention: &'static str,
     /// Samples counted: the divisor of all of the above.
@@ -115,7 +115,7 @@ impl Activity {
             dense_macs: total.dense as f64 / n,
             neuron_updates: total.neuron_updates as f64 / n,
             energy_pj: HOROWITZ45_FP32.energy_pj(&total) / n,
-            dense_energy_pj: HOROWITZ45_FP32.dense_pj(&total) / n,
+            dense_energy_pj: HOROWITZ45_FP32.dense_pj(counts).map(|pj| pj / n),
             energy_convention: HOROWITZ45_FP32.name,
             samples_counted: counts.samples,
             layers: counts
@@ -184,7 +184,7 @@ impl Activity {
             count(self.effective_macs),
             count(self.effective_acs),
             count(self.dense_macs),
-            joules(self.dense_energy_pj),
+            self.dense_energy_pj.map_or("-".into(), joules),
         );
         let _ = writeln!(s, "  {}", HOROWITZ45_FP32.about);
         if self.skipped_sops > 0.0 {

@@ -39,8 +39,9 @@ pub fn input(b: &Batch, device: &Device) -> Result<(Tensor, Option<Padding>)> {
     Ok((x, Padding::new(device, b.shape[0], &b.lengths)?))
 }
 
-/// Runs `model` over all of `samples` with running statistics, `batch` at a time. `tick` is told after each batch how many samples
-/// are done, and stops the run by an error.
+/// Runs `model` over all of `samples` with running statistics, `batch` at a time; one by one where operations are counted, for what closed
+/// gates leave out depends on who else is in the batch. `tick` is told after each batch how many samples are done, and stops the run by
+/// an error.
 ///
 /// # Errors
 /// A sample that cannot be read, a device's own, or that of `tick`.
@@ -53,6 +54,7 @@ pub fn evaluate(
     mut counts: Option<Counts>,
     tick: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Evaluation> {
+    let batch = if counts.as_ref().is_some_and(|c| c.keep.operations) { 1 } else { batch };
     let loader = Loader::new(samples.clone(), LoaderOptions { per_step: loss.per_step(), ..super::loading(batch) })?;
     let classes = samples.dataset().classes().len();
     let mut confusion = vec![vec![0; classes]; classes];
