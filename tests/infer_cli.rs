@@ -234,6 +234,52 @@ fn wrong_input() -> Outcome {
     check(out[8]["warnings"][0].as_str().is_some_and(|w| w.contains("events before it are used")), &out)
 }
 
+/// What is told of a table, runs that end before their recording does, and recordings of another sensor.
+fn left_early() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let (recording, _) = prepare(dir, SplitBy::Time, None)?;
+    let infer = |args: &[&str]| -> Result<Value, Failed> {
+        let all = [&["infer", "--device", "cpu", "--json", "a.safetensors"], args].concat();
+        lines(&works(dir, &all)?)?.pop().ok_or_else(|| "nothing was printed".into())
+    };
+    // Columns that nothing tells: y before x, and the sensor is square.
+    let rows: String = recording.events.iter().map(|e| format!("{} {} {} {}\n", u8::from(e.p), e.y, e.x, e.t)).collect();
+    std::fs::write(dir.join("pyxt.txt"), rows)?;
+    let (file, table) = (infer(&["r.bin"])?, infer(&["pyxt.txt", "--columns", "pyxt", "--sensor", "64x64"])?);
+    check(file["scores"] == table["scores"], (&file, &table))?;
+    fails(dir, 2, &["infer", "--device", "cpu", "a.safetensors", "r.bin", "--columns", "txyp"], "no columns to order")?;
+    fails(dir, 2, &["infer", "--device", "cpu", "a.safetensors", "r.bin", "--stream", "left"], "no streams to choose from")?;
+
+    // No more steps are saved than would have been run, and none where the confidence was never reached.
+    let step = ["r.bin", "--step-us", "20000"];
+    let all = infer(&step)?["steps"].as_u64().ok_or("no steps")?;
+    let early = infer(&[&step[..], &["--exit-at", "0.01", "--steps", "5"]].concat())?;
+    check(all > 5 && early["steps"] == 1 && early["steps_saved"] == 4 && early["exited_early"] == true, &early)?;
+    let never = infer(&[&step[..], &["--exit-at", "1", "--steps", "5"]].concat())?;
+    check(never["steps"] == 5 && never["steps_saved"] == 0 && never["exited_early"] == false, &never)?;
+
+    // Some events outside the sensor are told of, also where only the first steps are run; if all are, nothing was seen.
+    let mut wide = recording.clone();
+    wide.events[0].x = 200;
+    let far: Vec<_> = recording.events.iter().map(|e| events::Event { x: e.x + 100, ..*e }).collect();
+    let atis = events::format("atis").ok_or("no such format")?;
+    events::save(dir.join("wide.bin"), &wide, atis)?;
+    events::save(dir.join("far.bin"), &EventStream { events: far, ..recording }, atis)?;
+    for args in [&["wide.bin"][..], &["wide.bin", "--step-us", "20000"], &["wide.bin", "--step-us", "20000", "--steps", "2"]] {
+        let out = infer(args)?;
+        let said =
+            out["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).any(|w| w.contains("outside the sensor"));
+        check(said, (args, &out))?;
+    }
+    for args in [&["far.bin"][..], &["far.bin", "--step-us", "20000"]] {
+        let o = spikemix(dir, &[&["infer", "--device", "cpu", "a.safetensors"], args].concat()).output()?;
+        let said = String::from_utf8_lossy(&o.stderr).contains("events lie outside the sensor of 64x64");
+        check(o.status.code() == Some(1) && said, &o)?;
+    }
+    Ok(())
+}
+
 /// All of them.
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -241,6 +287,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("infer_cli::stream", stream),
         Trial::test("infer_cli::encodings", encodings),
         Trial::test("infer_cli::window", window),
+        Trial::test("infer_cli::left early", left_early),
         Trial::test("infer_cli::wrong input", wrong_input),
     ]
 }
