@@ -70,14 +70,16 @@ fn elements(file: &[u8], out: &mut Vec<Matrix>) -> Result<usize, DecodeError> {
     let (mut at, mut n) = (HEADER, 0);
     while at < file.len() {
         let error = |what: String| DecodeError::new(at as u64, what);
-        let e = element(file, at, big).map_err(error)?;
+        let ends = |what: String| DecodeError::new(file.len() as u64, format!("{what}, which begins at byte {at}"));
+        let e = element(file, at, big).map_err(ends)?;
         let inner = match e.kind {
             COMPRESSED => deflated(e.data, big, out),
             MATRIX => matrix(e.data, big, out),
             _ => Ok(()),
         };
         // That the file ends here explains what is wrong within.
-        e.whole.and(inner).map_err(error)?;
+        e.whole.map_err(ends)?;
+        inner.map_err(error)?;
         // Compressed elements are not padded.
         at = if e.kind == COMPRESSED { e.next } else { e.next.next_multiple_of(8) };
         n += 1;
@@ -510,7 +512,7 @@ mod tests {
             (events.len(), said.as_str()),
             (
                 0,
-                "byte 320: the file ends within an element of 56 bytes; before it there is ts [2, 1], x [2, 1], y [2, 1], pol [2, 1]"
+                "byte 376: the file ends within an element of 56 bytes, which begins at byte 320; before it there is ts [2, 1], x [2, 1], y [2, 1], pol [2, 1]"
             )
         );
         // Cut between two elements.

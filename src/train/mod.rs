@@ -306,6 +306,8 @@ impl Trainer<'_> {
             .map_err(|e| Error::config(c.path.display().to_string(), e.to_string()))?;
         (self.epoch, self.step) = (c.meta.epoch, c.meta.step);
         self.rows = self.folder.read_metrics(self.epoch);
+        // Without what a run that was killed left half-written.
+        self.folder.write_metrics(&self.rows)?;
         let whole = self.epoch >= self.recipe.train.epochs;
         watch.say(&match (whole, self.step) {
             (true, _) => format!("resumed behind the last epoch, {}: nothing is left but the test", self.epoch),
