@@ -41,6 +41,9 @@ pub fn not_over(input: &Path, output: &Path, option: &str) -> Result<()> {
 /// The system's, with `path`; a link to nothing is named with where it leads.
 pub fn make_folder(path: &Path) -> Result<()> {
     not_dangling(path)?;
+    if path.exists() && !path.is_dir() {
+        return Err(Error::config(path.display().to_string(), "it is a file, not a folder"));
+    }
     std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))
 }
 

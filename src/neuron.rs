@@ -6,8 +6,13 @@
 //! The leak pulls towards `v_reset`, or towards 0 where the reset is soft.
 //!
 //! # How to add one
-//! A unit struct that implements [`Model`] and an entry in the list at the end. Kernels, parity cases, gradient tests and specs then
-//! know it.
+//! A unit struct that implements [`Model`], and its name in [`NeuronKind`] and `with_model!` below. Kernels, parity cases, specs and the
+//! training tests then know it; the compiler names the one place besides, `neuron/lazy.rs`, which asks how a membrane moves where
+//! nothing arrives. The float64 reference in `tests/gradients.rs` takes the charge function once more, and `tests/lazy.rs` and
+//! `tests/fire.rs` list the kinds that they run.
+//!
+//! What fits is one state with a charge function that is affine in V and X (its derivatives are given neither): no quadratic or exponential
+//! neurons, no second state such as an adaptive threshold or a synaptic current.
 
 pub mod lazy;
 

@@ -1,6 +1,6 @@
 //! Surrogate gradients: what backward takes for the derivative of the firing step, as functions of x = H - v_threshold.
 //!
-//! The formulas are SpikingJelly's; each is checked against fixtures made with it, and against the derivative of its primitive.
+//! The formulas are SpikingJelly's; those here are checked against fixtures made with it, and each against the derivative of its primitive.
 //!
 //! # How to add one
 //! One entry in the list at the end of this file. The neuron kernels, their parity cases and the gradient tests

@@ -35,7 +35,7 @@ pub(super) struct TrainArgs {
     #[command(flatten)]
     place: Place,
     /// The run's seed; the same as --set train.seed=SEED, which must not say another one
-    #[arg(long)]
+    #[arg(allow_negative_numbers = true, long)]
     seed: Option<u64>,
     /// The run's folder; runs/NAME-SEED by default
     #[arg(long, value_name = "FOLDER")]
@@ -104,7 +104,7 @@ fn text(o: &Outcome) -> String {
         None => format!("validation accuracy none    (data.validation is 0: the last of {} epochs)", o.epochs),
     };
     format!(
-        "{}\ntest accuracy       {:.2}%  ({} samples, run once with the weights of epoch {})\n\
+        "{}\ntest accuracy       {:.2}%  ({} samples{}, run once with the weights of epoch {})\n\
          {chosen}\n\
          parameters          {}\n\
          seed                {}\n\
@@ -113,6 +113,8 @@ fn text(o: &Outcome) -> String {
         o.activity.text(),
         100.0 * o.test_accuracy,
         o.samples[2],
+        // With a loss per step it is these that are scored.
+        if o.confusion.iter().flatten().sum::<u64>() == o.samples[2] as u64 { "" } else { ", of their labelled steps" },
         o.chosen_epoch,
         o.parameters,
         o.seed,

@@ -12,7 +12,11 @@
 //! 2. Write `src/data/<name>.rs` with `pub static ENTRY: Entry`. Where samples are files, [`Files`] does the work
 //!    (see [`nmnist`], [`folder`]); anything else implements [`Dataset`], and what is no recording of events comes as
 //!    [`Recording::Array`].
-//! 3. Name the entry in [`DATASETS`].
+//! 3. Name the entry in [`DATASETS`], and its file among the modules below.
+//!
+//! A dataset whose classes differ by left and right says so by `mirrors()`, or augmentation may flip them; one whose samples are to be
+//! kept in the disk cache names their files by `source()`. Tests hold the manifest against the entry; what the files hold `spikemix
+//! datasets check` counts.
 //!
 //! Own recordings need none of this: a folder per class of any event files is read as `folder` (see [`folder`]).
 

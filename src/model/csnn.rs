@@ -106,6 +106,9 @@ impl<'de> Deserialize<'de> for Layer {
     }
 }
 
+/// Channels of a layer, and steps that a delay reaches back, at most: what no network has is a slip of the pen.
+const MOST: usize = 1 << 20;
+
 /// Checks a list of layers; the message says which is impossible.
 pub fn problem(spec: &Spec) -> Option<String> {
     // Whether there are spikes, and whether they are integers, as behind a block.
@@ -115,13 +118,17 @@ pub fn problem(spec: &Spec) -> Option<String> {
     for (i, l) in spec.layers.iter().enumerate() {
         let wrong = |why: String| Some(format!("layer {i} ({l}): {why}"));
         match *l {
+            Layer::Conv(n) | Layer::Fc(n) if n > MOST => return wrong(format!("at most {MOST} channels are possible")),
+            Layer::Delay(n, s) if n > MOST || (n - 1).saturating_mul(s) > MOST => {
+                return wrong(format!("at most {MOST} steps can be looked back"));
+            }
             Layer::Conv(n) | Layer::Fc(n) => (c, packed, integer) = (n, true, false),
             Layer::Pool => (h, w) = (h.div_ceil(2), w.div_ceil(2)),
             Layer::Flatten if spec.input_size == (0, 0) => {
                 return wrong("model.input_size = [height, width] is needed to know how many channels it makes".into());
             }
             Layer::Flatten => (h, w, c) = (1, 1, h * w * c),
-            Layer::Delay(n, _) => (c, packed) = (c * n, packed && !integer),
+            Layer::Delay(n, _) => (c, packed) = (c.saturating_mul(n), packed && !integer),
             Layer::Norm if packed => {
                 return wrong("spikes have a norm behind conv and fc already; this one is for what comes in".into());
             }

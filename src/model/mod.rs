@@ -2,7 +2,7 @@
 //!
 //! # How to add one
 //! A file with a type that implements [`Module`] from frames `[T, B, H, W, C]` to the logits of each step `[T, B, classes]`, and a name
-//! for it in [`Net`]. The class scores of a clip are the mean of its logits over the steps.
+//! for it in [`Net`] with an arm in [`build`]. The class scores of a clip are the mean of its logits over the steps.
 
 pub mod csnn;
 pub mod spec;

@@ -162,6 +162,13 @@ impl Spec {
             if self.layers.is_empty() {
                 return bad("layers", "a csnn needs them, for example [\"conv 32\", \"pool\", \"fc 128\"]".into());
             }
+            let block = self.layers.contains(&Layer::Block);
+            if self.semm.is_some() && !block {
+                return bad("semm", "has no effect on a csnn without a \"block\" among its layers".into());
+            }
+            if self.pools.is_some() {
+                return bad("pools", "has no effect on a csnn, which pools where its layers say \"pool\"".into());
+            }
             return csnn::problem(self).map_or(Ok(()), |why| bad("layers", why));
         }
         if !self.layers.is_empty() {

@@ -21,7 +21,12 @@
 //! step at which its own gate is open; its second map walks what spikes are left.
 //!
 //! # How to add a router
-//! A file beside `router.rs` with a type that implements [`Router`], and a name for it in [`router::RouterKind`].
+//! A file beside `router.rs` with a type that implements [`Router`], its `mod` line here, and a name for it in [`router::RouterKind`] with an arm in
+//! its `build`. What [`router::SpikingRouter`] does any router must: give spikes `[T, B, N.., experts]`; tell them to
+//! [`Ctx::count_router`](crate::ctx::Ctx::count_router), or no report shows it; keep what it knows from chunk to chunk by `take_state` and
+//! `put_state`, or streams differ from whole clips; and hold gates for `gate_window` steps. EMSA asks it; EMSP's gates are its own channels.
+//! `tests/skip.rs` runs networks with closed, open and random gates by setting the parameters of `router.bn`, and `tests/oracle.rs` the
+//! networks that have fixtures: a router with other parameters needs its case in both.
 
 pub mod emsa;
 pub mod emsp;
