@@ -204,7 +204,8 @@ impl Neuron {
     }
     /// Where a membrane starts and the leak pulls to.
     pub fn rest(&self) -> f32 {
-        self.v_reset.unwrap_or(0.0)
+        // -0 is 0 here as in the kernels' sums.
+        self.v_reset.unwrap_or(0.0) + 0.0
     }
     /// What is impossible about the settings, if anything: key and reason.
     pub fn problem(&self) -> Option<(&'static str, String)> {

@@ -97,7 +97,7 @@ impl StepEncoder {
     pub fn late(&self) -> u64 {
         self.late
     }
-    /// Whether time jumped further ahead than [`MOST_EMPTY`] steps, behind which nothing is taken.
+    /// Whether time jumped further ahead than [`MOST_EMPTY`] steps in what was pushed last, behind which nothing is taken.
     pub fn jumped(&self) -> bool {
         self.jumped
     }
@@ -110,6 +110,7 @@ impl StepEncoder {
     /// # Errors
     /// A jump of more than [`MOST_EMPTY`] steps ahead, or that of `sink`; the events from there on are then not taken.
     pub fn push(&mut self, events: &[Event], sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        self.jumped = false;
         for e in events {
             if !self.filter.keep(e) {
                 continue;

@@ -168,13 +168,6 @@ impl Kernel for Linear {
         // As full as the whole, so that a row's product is done in the same way wherever it stands.
         let way = Way::of(listed(list).density(), WALK_BELOW);
         let n = u.cout as usize;
-        // Blocks of rows are multiples of 16 long, and a matrix product of one row rounds in another way than one of many.
-        if list.len() % 16 == 1 && u.rows > 1 {
-            let twice = [list, &list[list.len() - 1..]].concat();
-            let mut rows = vec![0.0; twice.len() * n];
-            product(way, &listed(&twice), w, bias, &mut rows);
-            return y[..list.len() * n].copy_from_slice(&rows[..list.len() * n]);
-        }
         product(way, &listed(list), w, bias, &mut y[..list.len() * n]);
     }
     fn cases(&self) -> Vec<Case<LinearU>> {
@@ -437,15 +430,21 @@ mod tests {
     #[test]
     fn rows_of_the_whole() {
         let mut g = Gen::new("rows_of_the_whole");
-        let (rows, cin, cout) = (96, 200, 70);
-        for (planes, rate) in [(1, 0.1), (1, 0.6), (3, 0.05), (3, 0.4)] {
+        // Blocks that end with a row by itself, runs that gemm would cut by the number of rows, few columns.
+        let sizes = [
+            (96, 200, 70, vec![0, 1, 2, 16, 17, 33, 80, 96]),
+            (385, 1024, 70, vec![1, 2, 40, 385]),
+            (256, 768, 64, vec![1, 40, 65]),
+        ];
+        let ways = [(1, 0.1), (1, 0.6), (3, 0.05), (3, 0.4)];
+        for ((rows, cin, cout, counts), (planes, rate)) in sizes.iter().flat_map(|s| ways.map(|w| (s.clone(), w))) {
             let x = g.bits((planes * rows) as usize, cin as usize, rate);
             let (Data::F32(w), Data::F32(b)) = (g.f32s((cin * cout) as usize), g.f32s(cout as usize)) else { unreachable!() };
             let (bits, floats) = (x.words(), [&w[..], &b[..]].map(bytemuck::cast_slice));
             let mut want = vec![0u32; (rows * cout) as usize];
             let u = BitsU { rows, planes, cin, cout, has_bias: 1, splits: 1 };
             Kernel::cpu(&Bits, &u, &mut Args::new(vec![bits, floats[0], floats[1]], vec![&mut want]));
-            for n in [0, 1, 2, 16, 17, 33, 80, 96] {
+            for n in counts {
                 let list: Vec<u32> = (rows - n..rows).collect();
                 let mut got = vec![0u32; (n * cout) as usize];
                 let u = LinearU { rows, planes, cin, cout, has_bias: 1 };

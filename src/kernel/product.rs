@@ -183,7 +183,11 @@ pub fn product(way: Way, a: &BitMatrix<'_>, w: &[f32], bias: &[f32], y: &mut [f3
     });
 }
 
-/// [`product`] of any matrix, filled in block by block.
+/// Terms that `gemm` is given at once. Of more it would take parts whose lengths depend on how many rows and columns there are, and then a
+/// row's sums would be rounded by who stands beside it.
+const RUN: usize = 512;
+
+/// [`product`] of any matrix, filled in block by block. A row's sums are the same to the bit whatever rows and columns stand beside it.
 pub fn dense(a: &impl Rows, w: &[f32], bias: &[f32], y: &mut [f32]) {
     let (k, rows) = (a.k(), a.rows());
     if rows == 0 || y.is_empty() {
@@ -192,13 +196,24 @@ pub fn dense(a: &impl Rows, w: &[f32], bias: &[f32], y: &mut [f32]) {
     let n = y.len() / rows;
     let block = block_rows(k);
     y.par_chunks_mut(block * n).enumerate().for_each(|(i, y)| {
-        let m = y.len() / n;
-        scratch(m * k, |filled| {
-            a.fill(i * block, m, filled);
-            for y in y.chunks_exact_mut(n).filter(|_| !bias.is_empty()) {
-                y.copy_from_slice(bias);
+        // One row goes as two, for of one `gemm` adds up in another way.
+        let given = y.len() / n;
+        let m = given.max(2);
+        scratch(m * k + if given == 1 { m * n } else { 0 }, |s| {
+            let (filled, pair) = s.split_at_mut(m * k);
+            a.fill(i * block, given, &mut filled[..given * k]);
+            filled[given * k..].fill(0.0);
+            let sums = if given == 1 { &mut *pair } else { &mut *y };
+            for sums in sums.chunks_exact_mut(n).filter(|_| !bias.is_empty()) {
+                sums.copy_from_slice(bias);
             }
-            gemm(y, (m, n, k), filled, (k, 1), w, (n, 1), !bias.is_empty());
+            for k0 in (0..k.max(1)).step_by(RUN) {
+                let size = (m, n, RUN.min(k - k0));
+                gemm(sums, size, &filled[k0..], (k, 1), &w[k0 * n..], (n, 1), !bias.is_empty() || k0 > 0);
+            }
+            if given == 1 {
+                y.copy_from_slice(&pair[..n]);
+            }
         });
     });
 }

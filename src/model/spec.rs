@@ -126,8 +126,8 @@ impl Spec {
         if s.experts == 0 || s.experts > dim {
             return Some(format!("semm.experts: {} must be between 1 and the width {dim}", s.experts));
         }
-        if s.gate_window == 0 {
-            return Some("semm.gate_window: must be at least 1 step".into());
+        if s.gate_window == 0 || s.gate_window > 1_000_000 {
+            return Some("semm.gate_window: must be from 1 to 1000000 steps".into());
         }
         if s.expert_dim == Some(0) {
             return Some("semm.expert_dim: must be at least 1".into());

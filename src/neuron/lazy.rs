@@ -162,11 +162,11 @@ impl AsyncLayer {
                     self.hot.push(i);
                 }
             }
-            *cell = Cell { v: after, x: 0.0, here: false, since: self.now + 1 };
+            *cell = Cell { v: after, x: 0.0, here: false, since: self.now.saturating_add(1) };
         }
         self.touched += self.here.len() as u64;
         self.here.clear();
-        self.now += 1;
+        self.now = self.now.saturating_add(1);
     }
     /// Lets up to `n` steps pass in which nothing arrives, at no cost, and returns how many passed: all, unless a soft reset has left
     /// neurons above the threshold, which fire in the next [`AsyncLayer::step`] without an arrival. Then none.
@@ -174,7 +174,8 @@ impl AsyncLayer {
         if !self.hot.is_empty() {
             return 0;
         }
-        self.now = self.now.saturating_add(n);
+        // A step more must still have a number.
+        self.now = self.now.saturating_add(n).min(u64::MAX - 1);
         n
     }
     /// All membranes after the last step.
