@@ -37,6 +37,7 @@ pub mod active;
 pub mod attention;
 pub mod bit_matrix;
 pub mod bits;
+pub mod channels;
 pub mod columns;
 pub mod conv;
 pub mod delay;

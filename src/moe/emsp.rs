@@ -4,10 +4,12 @@
 use super::{Semm, gated};
 use crate::ctx::{Ctx, Module};
 use crate::error::{Error, Result};
+use crate::kernel::channels::LEAST;
 use crate::kernel::words;
 use crate::neuron::Neuron;
 use crate::nn::attention::{Entry, Exit, Residual};
 use crate::nn::{ConvBn, Kind, Neurons};
+use crate::ops::channels::Channels;
 use crate::ops::gate::{Both, Halves};
 use crate::params::Build;
 use crate::tensor::Tensor;
@@ -46,15 +48,11 @@ impl Emsp {
 }
 
 impl Emsp {
-    /// Spikes `[T, B, H, W, D]` to what the experts are given and their gates, `[T, B, H, W, half]` each.
-    fn first_map(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<[Tensor; 2]> {
-        let u = self.fc1.0.spikes(x, &self.fc1.1, cx)?;
-        let halves = cx.apply(&self.name, Halves { first: self.half }, &[&u])?;
-        halves.try_into().map_err(|_| Error::shape(self.name.clone(), "no halves"))
-    }
     /// Spikes `[T, B, H, W, D]` to the experts' spikes and their gates, `[T, B, H, W, half]` each.
     fn halves(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<(Tensor, Tensor)> {
-        let [mut e, r] = self.first_map(x, cx)?;
+        let u = self.fc1.0.spikes(x, &self.fc1.1, cx)?;
+        let halves = cx.apply(&self.name, Halves { first: self.half }, &[&u])?;
+        let [mut e, r]: [Tensor; 2] = halves.try_into().map_err(|_| Error::shape(self.name.clone(), "no halves"))?;
         if let Some((conv, lif)) = &self.depthwise {
             if self.routed {
                 gated::depthwise(cx, &self.name, &e, &r)?;
@@ -63,25 +61,37 @@ impl Emsp {
         }
         Ok((e, r))
     }
+    /// E AND U_r of [`Emsp::halves`] where the host does not wait to see the gates: the device lists the channels at which any opens and
+    /// computes those experts, and each depth-wise neuron looks at its own gate. For what is not counted.
+    fn gated_on_device(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let (fc1, lif) = &self.fc1;
+        let r = fc1.listed_spikes(x, &Channels::all(x.device(), self.half..2 * self.half)?, lif, cx)?;
+        let e = fc1.listed_spikes(x, &Channels::of(&r)?, lif, cx)?;
+        match &self.depthwise {
+            Some((conv, lif)) => conv.depthwise_behind(&e, &r, lif, cx),
+            None => cx.apply1(&self.name, Both, &[&e, &r]),
+        }
+    }
     /// The gates that the weights allow to open: spikes `[T, B, H, W, D]` to their experts and spikes `[T, B, H, W, experts.len()]`.
     pub fn gates(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<(Vec<u32>, Tensor)> {
         let ((fc1, lif), half) = (&self.fc1, self.half as u32);
         let (may, never) = fc1.may_fire(x, self.half..2 * self.half, lif, cx)?;
-        let (may, never) = at_least_16(may, never);
+        let (may, never) = enough(may, never);
         fc1.skipped(x, &never, cx)?;
         let r = fc1.channel_spikes(x, &may, lif, cx)?;
         Ok((may.iter().map(|c| c - half).collect(), r))
     }
     /// E AND U_r of [`Emsp::halves`] where only those experts are computed whose gate opens anywhere in the batch. Gates come first then, and are
-    /// looked at by the host. Nothing where no gate opens, unless that is to be counted.
+    /// looked at by the host: on the CPU, and where operations are counted, for which all is read back in any case. Nothing where no gate
+    /// opens, unless that is to be counted.
     fn gated(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Option<Tensor>> {
         let ((fc1, lif), half) = (&self.fc1, self.half);
         let (may, r) = self.gates(x, cx)?;
-        let (used, unused) = used_channels(&r)?;
+        let used = Channels::of(&r)?.list()?;
         if used.is_empty() && cx.counts().is_none() {
             return Ok(None);
         }
-        let r = match unused.is_empty() {
+        let r = match used.len() == may.len() {
             true => r,
             false => {
                 let mut to = vec![u32::MAX; may.len()];
@@ -115,19 +125,11 @@ impl Emsp {
     }
 }
 
-/// Channels of r that have a spike anywhere, and the others, as [`at_least_16`].
-fn used_channels(r: &Tensor) -> Result<(Vec<u32>, Vec<u32>)> {
-    let (bits, nw, c) = (r.view()?, words(r.channels()), r.channels() as u32);
-    let mut any = vec![0u32; nw];
-    bits.chunks_exact(nw.max(1)).for_each(|row| any.iter_mut().zip(row).for_each(|(a, w)| *a |= w));
-    let (used, unused) = (0..c).partition(|k| any[*k as usize / 32] >> (k % 32) & 1 != 0);
-    Ok(at_least_16(used, unused))
-}
-
-/// Moves channels from the second list to the first until that has 16, if it has any: matrix products of one column round in another way.
-fn at_least_16(mut used: Vec<u32>, mut unused: Vec<u32>) -> (Vec<u32>, Vec<u32>) {
-    if !used.is_empty() && used.len() < 16 {
-        used.extend(unused.drain(..unused.len().min(16 - used.len())));
+/// Moves channels from the second list to the first until that has as many as [`LEAST`] says, if it has any.
+fn enough(mut used: Vec<u32>, mut unused: Vec<u32>) -> (Vec<u32>, Vec<u32>) {
+    let least = LEAST as usize;
+    if !used.is_empty() && used.len() < least {
+        used.extend(unused.drain(..unused.len().min(least - used.len())));
         used.sort_unstable();
     }
     (used, unused)
@@ -157,19 +159,15 @@ fn move_channels(x: &Tensor, to: &[u32], c: usize) -> Result<Tensor> {
 impl Module for Emsp {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let x = self.entry.forward(x, cx)?;
-        let at_hand = x.device().at_hand(x.storage()).is_some();
+        let by_host = x.device().at_hand(x.storage()).is_some() || cx.counts().is_some_and(|c| c.keep.operations || c.keep.clip);
         let skips = self.routed && cx.skips() && !cx.carries_state() && x.is_bits();
-        let y = match (&self.depthwise, skips, at_hand) {
-            (_, true, true) => match self.gated(&x, cx)? {
+        let y = match (skips, by_host) {
+            (true, true) => match self.gated(&x, cx)? {
                 Some(y) => y,
                 None => return self.exit.silent(x.shape(), cx),
             },
-            // Where the host would have to wait for the gates, neurons look at their own. Reports want the spikes behind closed gates too.
-            (Some((conv, lif)), true, false) if cx.counts().is_none() => {
-                let [e, r] = self.first_map(&x, cx)?;
-                conv.depthwise_behind(&e, &r, lif, cx)?
-            }
-            _ => {
+            (true, false) => self.gated_on_device(&x, cx)?,
+            (false, _) => {
                 let (e, r) = self.halves(&x, cx)?;
                 if self.routed { cx.apply1(&self.name, Both, &[&e, &r])? } else { e }
             }

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::kernel::norm::{Running, RunningU};
 use crate::neuron::Neuron;
 use crate::ops::active::{Active, ActiveLinear};
+use crate::ops::channels::{ChannelLinear, ChannelNeurons, Channels};
 use crate::ops::conv::Conv3x3;
 use crate::ops::depthwise::{Depthwise3x3, GatedDepthwise};
 use crate::ops::fire::{self, ConvFire};
@@ -286,6 +287,21 @@ impl ConvBn {
             Kind::Pointwise | Kind::PointwiseBias => cx.apply1(&self.name, Linear::default(), &inputs)?,
         };
         neurons.run(&y, (!folded).then_some(&self.bn), Part::Channels(channels), cx)
+    }
+    /// [`ConvBn::spikes`] of a pointwise convolution at the listed channels, silent at the others of `channels`; for whole clips at inference.
+    /// What [`ConvBn::channel_spikes`] does where the host does not know which they are; nothing of it is counted.
+    pub fn listed_spikes(&self, x: &Tensor, channels: &Channels, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let folded = self.norm_is_bias(cx);
+        let bias = if folded { Some(self.bn.bias) } else { self.bias };
+        let params: Vec<Tensor> = [Some(self.weight), bias].into_iter().flatten().map(|id| cx.param(id)).collect();
+        let inputs: Vec<&Tensor> = std::iter::once(x).chain(&params).collect();
+        let mut inputs = vec![cx.apply1(&self.name, ChannelLinear(channels.clone()), &inputs)?];
+        if !folded {
+            inputs.extend(self.bn.params(cx));
+        }
+        inputs.extend(neurons.w.map(|w| cx.param(w)));
+        let op = ChannelNeurons { channels: channels.clone(), neuron: neurons.neuron, norm: (!folded).then_some(EPS) };
+        cx.apply1(&neurons.name, op, &inputs.iter().collect::<Vec<_>>())
     }
     /// The channels among `channels` of a pointwise convolution at which `neurons`, at rest, may fire, and those at which none ever does: even
     /// if every weight that helps had its spikes, and no other, the current would stay below zero.

@@ -6,6 +6,7 @@
 
 pub mod active;
 pub mod attention;
+pub mod channels;
 pub mod conv;
 pub mod delay;
 pub mod depthwise;
