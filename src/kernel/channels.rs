@@ -1,6 +1,6 @@
 //! Work for the channels that a gate opens anywhere, and for no others: what [`super::active`] does for rows.
 //!
-//! [`List`] numbers the channels at which any row of the gates has a spike; the other kernels read their count from its buffer, so that nobody
+//! [`MayFire`] finds the gates that the weights allow to open, and [`List`] numbers the channels at which any row of the gates has a spike; the other kernels read their count from its buffer, so that nobody
 //! waits for it. What they write is compact, `[rows, count]`; a buffer may be longer, and **what lies behind is left as it was**. Packed
 //! spikes stay where they were, and are zero where nothing was computed.
 
@@ -99,6 +99,88 @@ fn listed(g: &mut Gen, c: u32, rate: f32) -> ([Data; 3], usize) {
     Kernel::cpu(&List, &u, &mut Args::new(vec![r.words()], vec![&mut slots, &mut list, &mut count]));
     let n = count[0] as usize;
     ([Data::U32(slots), Data::U32(list), Data::U32(count.to_vec())], n)
+}
+
+uniform! {
+    /// Uniform of [`MayFire`].
+    pub struct MayFireU {
+        /// Rows of `w`: input channels.
+        cin: u32,
+        /// Columns of `w`.
+        cout: u32,
+        /// The column of channel 0.
+        first: u32,
+        /// Channels that are looked at.
+        c: u32,
+        /// Planes of the spikes that arrive.
+        planes: u32,
+        /// Whether there is a `bias`.
+        has_bias: u32,
+        /// Added to the variance.
+        eps: f32
+    }
+}
+
+/// w\[cin, cout\], bias\[cout\] (or empty) and gamma, beta, mean, variance\[cout\] of a batch norm -> may bits\[1, c\]: the channels at which neurons whose
+/// threshold is above their rest may fire. At the others the current would stay below zero, by more than rounding, even if every
+/// weight that helps had its spikes, and no other.
+pub struct MayFire;
+
+impl Kernel for MayFire {
+    head!(
+        "channels/may_fire",
+        MayFireU,
+        [w: ReadF32, bias: ReadF32, gamma: ReadF32, beta: ReadF32, mean: ReadF32, variance: ReadF32, may: WriteU32]
+    );
+    fn threads(&self, u: &MayFireU) -> usize {
+        u.c as usize
+    }
+    fn cpu(&self, u: &MayFireU, args: &mut Args<'_>) {
+        let of = u.first as usize..(u.first + u.c) as usize;
+        let [gamma, beta, mean, variance] = [2, 3, 4, 5].map(|i| &args.f32(i)[of.clone()]);
+        let none = vec![0.0; of.len()];
+        let bias = if u.has_bias != 0 { &args.f32(1)[of.clone()] } else { &none };
+        let gain: Vec<f32> = gamma.iter().zip(variance).map(|(g, v)| g / (v + u.eps).sqrt()).collect();
+        // What arrives at most, and all that rounding can be a share of.
+        let (mut most, mut size) = (vec![0.0f32; of.len()], vec![0.0f32; of.len()]);
+        for row in args.f32(0).chunks_exact((u.cout as usize).max(1)) {
+            for (((w, gain), most), size) in row[of.clone()].iter().zip(&gain).zip(&mut most).zip(&mut size) {
+                let z = w * gain;
+                *most += z.max(0.0);
+                *size += z.abs();
+            }
+        }
+        let (planes, may) = (u.planes as f32, args.out_u32(0));
+        may.fill(0);
+        for i in 0..of.len() {
+            let shift = beta[i] + (bias[i] - mean[i]) * gain[i];
+            let all = planes * size[i] + beta[i].abs() + (bias[i].abs() + mean[i].abs()) * gain[i].abs();
+            let below = planes * most[i] + shift + 1e-3 * all < 0.0;
+            // Whatever is not a number may fire.
+            may[i / 32] |= u32::from(!below) << (i % 32);
+        }
+    }
+    fn cases(&self) -> Vec<Case<MayFireU>> {
+        let mut g = Gen::new("channels/may_fire");
+        let mut out = Vec::new();
+        for (cin, cout, first, c, planes, has_bias) in
+            [(5, 9, 2, 7, 1, 1), (40, 140, 70, 70, 1, 1), (33, 64, 0, 64, 3, 0), (1, 1, 0, 1, 1, 0), (0, 4, 0, 4, 1, 1)]
+        {
+            let u = MayFireU { cin, cout, first, c, planes, has_bias, eps: 1e-5 };
+            let n = cout as usize;
+            // Shifts about as large as what arrives.
+            let (reach, shift) = ((cin * planes) as f32 / 4.0, g.f32s(n));
+            let Data::F32(shift) = shift else { continue };
+            let beta = Data::F32(shift.iter().map(|b| b * reach).collect());
+            let variance = Data::F32(vec![0.5; n]);
+            let inputs = vec![g.f32s(cin as usize * n), g.f32s(n * has_bias as usize), g.f32s(n), beta, g.f32s(n), variance];
+            out.push(Case::new(format!("{c} of [{cin}, {cout}], {planes} planes"), u, inputs, vec![words(c as usize)]));
+        }
+        out
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Exact
+    }
 }
 
 uniform! {
@@ -320,7 +402,7 @@ impl Kernel for Fire {
 
 /// All of them.
 pub fn all() -> Vec<Box<dyn AnyKernel>> {
-    let mut v: Vec<Box<dyn AnyKernel>> = vec![Box::new(List), Box::new(Linear)];
+    let mut v: Vec<Box<dyn AnyKernel>> = vec![Box::new(MayFire), Box::new(List), Box::new(Linear)];
     v.extend(NeuronKind::ALL.iter().map(|&kind| Box::new(Fire { kind }) as Box<dyn AnyKernel>));
     v
 }

@@ -4,7 +4,6 @@
 use super::{Semm, gated};
 use crate::ctx::{Ctx, Module};
 use crate::error::{Error, Result};
-use crate::kernel::channels::LEAST;
 use crate::kernel::words;
 use crate::neuron::Neuron;
 use crate::nn::attention::{Entry, Exit, Residual};
@@ -61,32 +60,48 @@ impl Emsp {
         }
         Ok((e, r))
     }
-    /// E AND U_r of [`Emsp::halves`] where the host does not wait to see the gates: the device lists the channels at which any opens and
-    /// computes those experts, and each depth-wise neuron looks at its own gate. For what is not counted.
+    /// Whether the host is to look at gates: where it need not wait for them, and where operations are counted, for which all is read back.
+    fn by_host(x: &Tensor, cx: &mut Ctx<'_>) -> bool {
+        x.device().at_hand(x.storage()).is_some() || cx.counts().is_some_and(|c| c.keep.operations || c.keep.clip)
+    }
+    /// The channels at which the weights allow gates to open.
+    fn may_open(&self, x: &Tensor, cx: &Ctx<'_>) -> Result<Channels> {
+        self.fc1.0.may_fire(x, self.half..2 * self.half, &self.fc1.1, cx)
+    }
+    /// Spikes `[T, B, H, W, D]` to the experts whose gates the weights allow to open, and those gates, spikes `[T, B, H, W, listed]`.
+    fn gates_by_host(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<(Vec<u32>, Tensor)> {
+        let ((fc1, lif), half) = (&self.fc1, self.half as u32);
+        let may = self.may_open(x, cx)?.list()?;
+        let never: Vec<u32> = (0..half).filter(|c| may.binary_search(c).is_err()).map(|c| half + c).collect();
+        fc1.skipped(x, &never, cx)?;
+        let r = fc1.channel_spikes(x, &may.iter().map(|c| half + c).collect::<Vec<_>>(), lif, cx)?;
+        Ok((may, r))
+    }
+    /// Spikes `[T, B, H, W, D]` to all gates `[T, B, H, W, half]`; of those that the weights keep shut nothing is computed.
+    fn gates_on_device(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let may = self.may_open(x, cx)?;
+        self.fc1.0.listed_spikes(x, &may, &self.fc1.1, cx)
+    }
+    /// The gates of spikes `[T, B, H, W, D]` and nothing else: for measurements.
+    pub fn gates(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        if Self::by_host(x, cx) { Ok(self.gates_by_host(x, cx)?.1) } else { self.gates_on_device(x, cx) }
+    }
+    /// E AND U_r of [`Emsp::halves`] where the host does not look at gates: the device lists the channels at which any opens and computes
+    /// those experts, and each depth-wise neuron looks at its own gate.
     fn gated_on_device(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        let (fc1, lif) = &self.fc1;
-        let r = fc1.listed_spikes(x, &Channels::all(x.device(), self.half..2 * self.half)?, lif, cx)?;
-        let e = fc1.listed_spikes(x, &Channels::of(&r)?, lif, cx)?;
+        let r = self.gates_on_device(x, cx)?;
+        let e = self.fc1.0.listed_spikes(x, &Channels::of(&r)?, &self.fc1.1, cx)?;
         match &self.depthwise {
             Some((conv, lif)) => conv.depthwise_behind(&e, &r, lif, cx),
             None => cx.apply1(&self.name, Both, &[&e, &r]),
         }
     }
-    /// The gates that the weights allow to open: spikes `[T, B, H, W, D]` to their experts and spikes `[T, B, H, W, experts.len()]`.
-    pub fn gates(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<(Vec<u32>, Tensor)> {
-        let ((fc1, lif), half) = (&self.fc1, self.half as u32);
-        let (may, never) = fc1.may_fire(x, self.half..2 * self.half, lif, cx)?;
-        let (may, never) = enough(may, never);
-        fc1.skipped(x, &never, cx)?;
-        let r = fc1.channel_spikes(x, &may, lif, cx)?;
-        Ok((may.iter().map(|c| c - half).collect(), r))
-    }
     /// E AND U_r of [`Emsp::halves`] where only those experts are computed whose gate opens anywhere in the batch. Gates come first then, and are
     /// looked at by the host: on the CPU, and where operations are counted, for which all is read back in any case. Nothing where no gate
     /// opens, unless that is to be counted.
-    fn gated(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Option<Tensor>> {
+    fn gated_by_host(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Option<Tensor>> {
         let ((fc1, lif), half) = (&self.fc1, self.half);
-        let (may, r) = self.gates(x, cx)?;
+        let (may, r) = self.gates_by_host(x, cx)?;
         let used = Channels::of(&r)?.list()?;
         if used.is_empty() && cx.counts().is_none() {
             return Ok(None);
@@ -125,16 +140,6 @@ impl Emsp {
     }
 }
 
-/// Moves channels from the second list to the first until that has as many as [`LEAST`] says, if it has any.
-fn enough(mut used: Vec<u32>, mut unused: Vec<u32>) -> (Vec<u32>, Vec<u32>) {
-    let least = LEAST as usize;
-    if !used.is_empty() && used.len() < least {
-        used.extend(unused.drain(..unused.len().min(least - used.len())));
-        used.sort_unstable();
-    }
-    (used, unused)
-}
-
 /// Spikes `[.., n]`, each at place `to` of its channel among `c`; those whose place is `u32::MAX` are left out.
 fn move_channels(x: &Tensor, to: &[u32], c: usize) -> Result<Tensor> {
     let (from, pitch) = (words(to.len()), words(c));
@@ -159,10 +164,9 @@ fn move_channels(x: &Tensor, to: &[u32], c: usize) -> Result<Tensor> {
 impl Module for Emsp {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let x = self.entry.forward(x, cx)?;
-        let by_host = x.device().at_hand(x.storage()).is_some() || cx.counts().is_some_and(|c| c.keep.operations || c.keep.clip);
         let skips = self.routed && cx.skips() && !cx.carries_state() && x.is_bits();
-        let y = match (skips, by_host) {
-            (true, true) => match self.gated(&x, cx)? {
+        let y = match (skips, Self::by_host(&x, cx)) {
+            (true, true) => match self.gated_by_host(&x, cx)? {
                 Some(y) => y,
                 None => return self.exit.silent(x.shape(), cx),
             },

@@ -6,8 +6,8 @@
 //! - rows of an expert's queries and attention are computed up to the last step at which their gate is open ([`Active`](crate::ops::active)):
 //!   before it a neuron's membrane needs every step, behind it nobody listens. Keys and values are computed up to the last step at which
 //!   any gate of the sample is open;
-//! - on the CPU, EMSP computes its gates first, and then the experts (columns of the first map, depth-wise channels) that some gate of the batch
-//!   opens. A channel that is open anywhere is computed everywhere: single places are too fine to save time.
+//! - EMSP computes its gates first, and then the experts (columns of the first map, depth-wise channels) that some gate of the batch
+//!   opens. A channel that is open anywhere is computed everywhere: single places are too fine to save time on a CPU.
 //!   Gates that the weights keep shut, whatever arrives, are not computed either ([`ConvBn::may_fire`](crate::nn::ConvBn::may_fire));
 //! - on the CPU, where no gate is open at all, what stands behind the mixture is computed for one place, for all are alike.
 //!
@@ -16,9 +16,10 @@
 //! nothing is computed behind the last open step. [`Ctx::without_skipping`](crate::ctx::Ctx) computes
 //! everything.
 //!
-//! On a GPU the number of active rows stays on the device, which is told to dispatch as many groups as it counted
-//! ([`Kernel::counted`](crate::kernel::Kernel::counted)): nobody waits. EMSP computes its first map and each depth-wise neuron up to the last
-//! step at which its own gate is open; its second map walks what spikes are left.
+//! On a GPU the numbers of active rows and of channels stay on the device, which is told to dispatch as many groups as it counted
+//! ([`Kernel::counted`](crate::kernel::Kernel::counted)): nobody waits. EMSP's depth-wise neurons are computed there up to the last step at which
+//! their own gate is open, which is less than what is counted: where operations are counted all is read back, and the host looks at
+//! the gates as on the CPU. Its second map walks what spikes are left.
 //!
 //! # How to add a router
 //! A file beside `router.rs` with a type that implements [`Router`], its `mod` line here, and a name for it in [`router::RouterKind`] with an arm in

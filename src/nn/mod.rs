@@ -303,37 +303,16 @@ impl ConvBn {
         let op = ChannelNeurons { channels: channels.clone(), neuron: neurons.neuron, norm: (!folded).then_some(EPS) };
         cx.apply1(&neurons.name, op, &inputs.iter().collect::<Vec<_>>())
     }
-    /// The channels among `channels` of a pointwise convolution at which `neurons`, at rest, may fire, and those at which none ever does: even
-    /// if every weight that helps had its spikes, and no other, the current would stay below zero.
-    pub fn may_fire(&self, x: &Tensor, channels: Range<usize>, neurons: &Neurons, cx: &Ctx<'_>) -> Result<(Vec<u32>, Vec<u32>)> {
-        let all = || (channels.start as u32..channels.end as u32).collect();
-        let pointwise = matches!(self.kind, Kind::Pointwise | Kind::PointwiseBias);
-        if !pointwise || !x.is_bits() || neurons.neuron.rest() >= neurons.neuron.v_threshold {
-            return Ok((all(), Vec::new()));
+    /// The channels among `channels` of a pointwise convolution at which `neurons`, at rest, may fire when x, spikes, arrives: see
+    /// [`Channels::that_may_fire`].
+    pub fn may_fire(&self, x: &Tensor, channels: Range<usize>, neurons: &Neurons, cx: &Ctx<'_>) -> Result<Channels> {
+        let planes = x.expect_bits(&self.name)?;
+        if neurons.neuron.rest() >= neurons.neuron.v_threshold {
+            return Channels::all(x.device(), channels);
         }
-        let w = cx.param(self.weight);
-        let [gamma, beta, mean, var] = self.bn.params(cx).map(|p| p.to_vec());
-        let (gamma, beta, mean, var) = (gamma?, beta?, mean?, var?);
-        let bias = self.bias.map_or_else(|| Ok(vec![0.0; beta.len()]), |b| cx.param(b).to_vec())?;
-        let gain: Vec<f32> = gamma.iter().zip(&var).map(|(g, v)| g / (v + EPS).sqrt()).collect();
-        // What arrives at most, and all that rounding can be a share of.
-        let (mut most, mut size) = (vec![0.0f32; channels.len()], vec![0.0f32; channels.len()]);
-        for row in bytemuck::cast_slice::<u32, f32>(&w.view()?).chunks_exact(w.channels().max(1)) {
-            let weights = row[channels.clone()].iter().zip(&gain[channels.clone()]);
-            for ((w, gain), (most, size)) in weights.zip(most.iter_mut().zip(&mut size)) {
-                let z = w * gain;
-                *most += z.max(0.0);
-                *size += z.abs();
-            }
-        }
-        let planes = x.planes() as f32;
-        Ok(channels.clone().map(|c| c as u32).partition(|&c| {
-            let (c, i) = (c as usize, c as usize - channels.start);
-            let shift = beta[c] + (bias[c] - mean[c]) * gain[c];
-            let size = planes * size[i] + beta[c].abs() + (bias[c].abs() + mean[c].abs()) * gain[c].abs();
-            let below = planes * most[i] + shift + 1e-3 * size < 0.0;
-            !below
-        }))
+        let bias = self.bias.map(|b| cx.param(b));
+        let norm = self.bn.params(cx);
+        Channels::that_may_fire(channels, planes, &cx.param(self.weight), bias.as_ref(), norm.each_ref(), EPS)
     }
     /// Counts what these output channels would have cost as skipped. A depth-wise convolution was not given their spikes: of it only the
     /// dense network's part is known.

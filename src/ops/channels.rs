@@ -6,7 +6,7 @@ use super::norm::Stats;
 use crate::ctx::{Forward, Op};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::kernel::channels::{Fire, FireU, LEAST, Linear, LinearU, List, ListU};
+use crate::kernel::channels::{Fire, FireU, LEAST, Linear, LinearU, List, ListU, MayFire, MayFireU};
 use crate::neuron::Neuron;
 use crate::tensor::{Repr, Tensor, launch, launch1};
 use std::ops::Range;
@@ -38,6 +38,9 @@ impl Channels {
     }
     /// Of a layer's first channels those at which the gates r, spikes `[.., c]`, have a spike in any row. If they are few, but not none, a few
     /// more: there are 16 at least, for matrix products of fewer columns round in another way on the CPU.
+    ///
+    /// # Errors
+    /// Gates that are no spikes.
     pub fn of(r: &Tensor) -> Result<Self> {
         let c = r.channels();
         if r.expect_bits("channels")? != 1 {
@@ -49,7 +52,40 @@ impl Channels {
         let room = r.device().at_hand(count.storage()).map_or(c, |n| n as usize);
         Ok(Channels { first: 0, c, slots, list, count, room })
     }
-    /// Which they are, from 0 at the first on; reads them back.
+    /// Of these channels of a map (w `[Ci, Co]`, and optionally bias `[Co]`) and the batch norm behind it (gamma, beta, mean, var `[Co]`, and what
+    /// is added to the variance) those at which neurons may fire, whatever spikes of so many planes arrive: at the others the current
+    /// stays below zero. The neurons' threshold must be above their rest. And a few more, as [`Channels::of`].
+    ///
+    /// # Errors
+    /// Channels that the map has not.
+    pub fn that_may_fire(
+        channels: Range<usize>,
+        planes: usize,
+        w: &Tensor,
+        bias: Option<&Tensor>,
+        norm: [&Tensor; 4],
+        eps: f32,
+    ) -> Result<Self> {
+        let &[cin, cout] = w.shape() else { return Err(Error::shape("channels", format!("weight {:?}", w.shape()))) };
+        if channels.end > cout || norm.iter().any(|p| p.shape() != [cout]) {
+            return Err(Error::shape("channels", format!("{channels:?} of weight [{cin}, {cout}]")));
+        }
+        let u = MayFireU {
+            cin: cin as u32,
+            cout: cout as u32,
+            first: channels.start as u32,
+            c: channels.len() as u32,
+            planes: planes as u32,
+            has_bias: u32::from(bias.is_some()),
+            eps,
+        };
+        let empty = none(w.device())?;
+        let [gamma, beta, mean, var] = norm;
+        let inputs = [w, bias.unwrap_or(&empty), gamma, beta, mean, var];
+        let may = launch1(&MayFire, &u, &inputs, &[1, channels.len()], WORDS)?;
+        Ok(Channels { first: channels.start, ..Channels::of(&may)? })
+    }
+    /// Which they are, from 0 at the first channel looked at on; reads them back.
     pub fn list(&self) -> Result<Vec<u32>> {
         let mut list = self.list.words()?;
         list.truncate(self.count.words()?.first().map_or(0, |n| *n as usize));

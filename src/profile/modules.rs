@@ -336,7 +336,7 @@ pub const HOW: &[(&str, &str)] = &[
     ("neuron updates", "one for each neuron and step; in no energy."),
     (
         "skipped",
-        "additions not done because a gate was closed, counted from the spikes they would have been for: rows of X for an expert's queries that no open gate at that step or later asks for (for keys and values behind the last open gate of the sample), and columns of EMSP's first map whose gate never opens in the clip (not on a GPU, where all are computed). What spikes that were never computed would have added is not in it. Skipped neurons are not in neuron updates. Results are the same to the bit. Clips are counted one by one, so that nothing depends on how they fall into batches.",
+        "additions not done because a gate was closed, counted from the spikes they would have been for: rows of X for an expert's queries that no open gate at that step or later asks for (for keys and values behind the last open gate of the sample), and columns of EMSP's first map whose gate never opens in the clip. What spikes that were never computed would have added is not in it. Skipped neurons are not in neuron updates. Results are the same to the bit. Clips are counted one by one, so that nothing depends on how they fall into batches.",
     ),
     (
         "gated",
