@@ -38,6 +38,11 @@ pub trait Op: Send + Sync + 'static {
     /// Gradients of the inputs from those of the outputs; `None` where an output had none, and where `needs` says that an input's is
     /// not wanted. What is taken out of `dy` is freed as soon as it is dropped.
     fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>>;
+    /// Whether backward had better compute the first output of x again than have it kept: where that costs less than the memory is worth.
+    fn is_cheap(&self, x: &[&Tensor]) -> bool {
+        let _ = x;
+        false
+    }
     /// Whether the first output is what a layer of neurons emitted, to be counted as its spikes.
     fn is_layer(&self) -> bool {
         false
@@ -55,19 +60,68 @@ pub trait Module: Send + Sync {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor>;
 }
 
+/// What an operation's backward will want.
+enum Saved {
+    Kept(Tensor),
+    /// The first output of the operation recorded at this place, computed again, in this shape.
+    Again(usize, Vec<usize>),
+}
+
 struct Record {
     place: String,
     op: Box<dyn Op>,
     inputs: Vec<u64>,
     outputs: Vec<u64>,
-    saved: Vec<Tensor>,
+    saved: Vec<Saved>,
     needs: Vec<bool>,
+    /// The inputs themselves, where the first output is to be computed again.
+    again: Vec<Tensor>,
 }
 
 #[derive(Default)]
 struct Tape {
     records: Vec<Record>,
     wanted: HashSet<u64>,
+    /// Outputs that are computed again, and where the operation is recorded.
+    cheap: HashMap<u64, usize>,
+}
+
+impl Tape {
+    fn record(&mut self, place: &str, op: impl Op, x: &[&Tensor], f: &Forward, saved: Vec<Tensor>, needs: Vec<bool>) {
+        self.wanted.extend(f.outputs.iter().map(Tensor::id));
+        let saved = saved.into_iter().map(|t| match self.cheap.get(&t.id()) {
+            Some(&at) => Saved::Again(at, t.shape().to_vec()),
+            None => Saved::Kept(t),
+        });
+        let saved = saved.collect();
+        let cheap = f.outputs.first().filter(|_| op.is_cheap(x));
+        self.cheap.extend(cheap.map(|y| (y.id(), self.records.len())));
+        self.records.push(Record {
+            place: place.to_string(),
+            inputs: x.iter().map(|t| t.id()).collect(),
+            outputs: f.outputs.iter().map(Tensor::id).collect(),
+            saved,
+            needs,
+            again: if cheap.is_some() { x.iter().map(|&t| t.clone()).collect() } else { Vec::new() },
+            op: Box::new(op),
+        });
+    }
+    /// What was saved, for the operation behind these; `made` holds what was computed again and may be wanted once more.
+    fn fetch(&self, saved: Vec<Saved>, made: &mut HashMap<usize, Tensor>) -> Result<Vec<Tensor>> {
+        let mut fetch = |saved| match saved {
+            Saved::Kept(t) => Ok(t),
+            Saved::Again(at, shape) => match made.get(&at) {
+                Some(y) => y.reshape(&shape),
+                None => {
+                    let Record { op, again, .. } = &self.records[at];
+                    let y = op.forward(&again.iter().collect::<Vec<_>>())?.outputs.swap_remove(0);
+                    made.insert(at, y.clone());
+                    y.reshape(&shape)
+                }
+            },
+        };
+        saved.into_iter().map(&mut fetch).collect()
+    }
 }
 
 /// Gradients by tensor identity.
@@ -293,7 +347,7 @@ impl<'p> Ctx<'p> {
             _ => e,
         };
         let mark = self.counts.as_ref().map(|c| Mark::new(self.params.device(), c)).transpose()?;
-        let f = op.forward(x).map_err(located)?;
+        let mut f = op.forward(x).map_err(located)?;
         if let (Some(counts), Some(mark)) = (&mut self.counts, mark) {
             mark.count(counts, place, &op, x, &f.outputs, self.params, self.padding.as_ref()).map_err(located)?;
         }
@@ -301,15 +355,8 @@ impl<'p> Ctx<'p> {
             let learned = |t: &&Tensor| self.params.is_learned(t.id()) || tape.wanted.contains(&t.id());
             let needs: Vec<bool> = x.iter().map(learned).collect();
             if needs.contains(&true) {
-                tape.wanted.extend(f.outputs.iter().map(Tensor::id));
-                tape.records.push(Record {
-                    place: place.to_string(),
-                    op: Box::new(op),
-                    inputs: x.iter().map(|t| t.id()).collect(),
-                    outputs: f.outputs.iter().map(Tensor::id).collect(),
-                    saved: f.saved,
-                    needs,
-                });
+                let saved = std::mem::take(&mut f.saved);
+                tape.record(place, op, x, &f, saved, needs);
             }
         }
         Ok(f.outputs)
@@ -327,7 +374,8 @@ impl<'p> Ctx<'p> {
         let mut seen: HashSet<usize> = known.chain([input.storage().address()]).collect();
         let records = self.tape.iter().flat_map(|t| &t.records);
         let mut kept = |r: &Record| {
-            r.saved.iter().filter(|t| seen.insert(t.storage().address())).map(|t| 4 * t.storage().len() as u64).sum()
+            let saved = r.saved.iter().filter_map(|s| if let Saved::Kept(t) = s { Some(t) } else { None });
+            saved.chain(&r.again).filter(|t| seen.insert(t.storage().address())).map(|t| 4 * t.storage().len() as u64).sum()
         };
         records.map(|r| (r.place.clone(), kept(r))).collect()
     }
@@ -338,19 +386,22 @@ impl<'p> Ctx<'p> {
     /// # Errors
     /// A context without a tape, or an operation's own.
     pub fn backward(&mut self, y: &Tensor, dy: Tensor) -> Result<Gradients> {
-        let tape = self.tape.take().ok_or_else(|| Error::shape("backward", "this context keeps no tape"))?;
+        let mut tape = self.tape.take().ok_or_else(|| Error::shape("backward", "this context keeps no tape"))?;
         let mut grads = Gradients::default();
         grads.add(y.id(), dy)?;
-        for r in tape.records.into_iter().rev() {
+        let mut made = HashMap::new();
+        while let Some(r) = tape.records.pop() {
+            made.remove(&tape.records.len());
             let mut dy: Vec<Option<Tensor>> = r.outputs.iter().map(|id| grads.0.remove(id)).collect();
             if dy.iter().all(Option::is_none) {
                 continue;
             }
-            let dx = r.op.backward(&r.saved, &mut dy, &r.needs).map_err(|e| match e.kind() {
+            let saved = tape.fetch(r.saved, &mut made)?;
+            let dx = r.op.backward(&saved, &mut dy, &r.needs).map_err(|e| match e.kind() {
                 ErrorKind::Shape { op, message } => Error::shape(format!("{}: {op} (backward)", r.place), message.clone()),
                 _ => e,
             })?;
-            drop(dy);
+            drop((saved, dy));
             for ((id, g), needed) in r.inputs.iter().zip(dx).zip(&r.needs) {
                 if let (Some(g), true) = (g, needed) {
                     grads.add(*id, g)?;
@@ -358,5 +409,77 @@ impl<'p> Ctx<'p> {
             }
         }
         Ok(grads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    fn map(x: &Tensor, f: impl Fn(usize, f32) -> f32) -> Tensor {
+        let v: Vec<f32> = x.to_vec().unwrap().into_iter().enumerate().map(|(i, v)| f(i, v)).collect();
+        Tensor::from_f32(&Device::Cpu, x.shape(), &v).unwrap()
+    }
+    fn product(x: &Tensor, y: &Tensor) -> Tensor {
+        let y = y.to_vec().unwrap();
+        map(x, |i, x| x * y[i])
+    }
+
+    /// x -> 2 x, cheap; counts its runs.
+    struct Twice(Arc<AtomicUsize>);
+
+    impl Op for Twice {
+        fn name(&self) -> &'static str {
+            "twice"
+        }
+        fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+            self.0.fetch_add(1, Relaxed);
+            Ok(Forward::one(map(x[0], |_, x| 2.0 * x), Vec::new()))
+        }
+        fn backward(&self, _: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+            Ok(vec![dy[0].take().map(|d| map(&d, |_, d| 2.0 * d))])
+        }
+        fn is_cheap(&self, _: &[&Tensor]) -> bool {
+            true
+        }
+    }
+
+    /// x, y -> x y.
+    struct Product;
+
+    impl Op for Product {
+        fn name(&self) -> &'static str {
+            "product"
+        }
+        fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+            Ok(Forward::one(product(x[0], x[1]), vec![x[0].clone(), x[1].clone()]))
+        }
+        fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+            let d = dy[0].take().unwrap();
+            Ok(vec![Some(product(&d, &saved[1])), Some(product(&d, &saved[0]))])
+        }
+    }
+
+    /// (2 x)^3 by two products: what is cheap is not kept, and computed again once for both.
+    #[test]
+    fn what_is_cheap_is_computed_again() {
+        let params = Params::new(&Device::Cpu);
+        let x = Tensor::from_f32(&Device::Cpu, &[1, 1, 2], &[3.0, -0.5]).unwrap();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let mut cx = Ctx::train(&params);
+        cx.watch(&x);
+        let y = cx.apply1("a", Twice(runs.clone()), &[&x]).unwrap();
+        let square = cx.apply1("b", Product, &[&y, &y]).unwrap();
+        let cube = cx.apply1("c", Product, &[&square, &y.reshape(&[2, 1]).unwrap()]).unwrap();
+        drop(y);
+        let kept = |cx: &Ctx<'_>| cx.kept(&x).iter().map(|(place, bytes)| (place.clone(), *bytes)).collect::<Vec<_>>();
+        assert_eq!(kept(&cx), [("a".into(), 0), ("b".into(), 0), ("c".into(), 8)]);
+        let one = Tensor::from_f32(&Device::Cpu, cube.shape(), &[1.0, 1.0]).unwrap();
+        let grads = cx.backward(&cube, one).unwrap();
+        // 3 (2 x)^2 2.
+        assert_eq!(grads.of(&x).unwrap().to_vec().unwrap(), [216.0, 6.0]);
+        assert_eq!(runs.load(Relaxed), 2);
     }
 }

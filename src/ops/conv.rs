@@ -76,6 +76,10 @@ impl Op for Conv3x3 {
         };
         Ok(vec![dx, dw])
     }
+    fn is_cheap(&self, x: &[&Tensor]) -> bool {
+        // Event frames: the largest output of a network, from a few multiplications each.
+        !x[0].is_bits() && x[0].channels() <= 4
+    }
     fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
         let (images, h, w, c) = image_shape(self.name(), x[0])?;
         let cout = x[1].shape()[3] as u64;

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 ///
 /// Predicted is a float for each neuron, step and sample (the current it got: the output of the convolution or product before it) and a
 /// bit for its spike. Kept is what the tape really holds after the forward pass, each buffer once, with the module that keeps it first;
-/// inputs and parameters are left out. The peak is the most that buffers of the device held during the step, and of it the part
+/// inputs and parameters are left out. A convolution of frames of up to four channels is not kept: backward computes it again, for it takes
+/// little time and is the largest of all. The peak is the most that buffers of the device held during the step, and of it the part
 /// that is there between steps (parameters, optimiser, input).
 #[derive(Args)]
 #[command(after_help = "\
