@@ -18,10 +18,13 @@ impl CpuBuf {
         }
     }
     /// A copy of `words`.
-    pub fn copy_of(words: &[u32]) -> Self {
-        let mut b = Block::new(words.len());
+    ///
+    /// # Errors
+    /// As [`Block::new`].
+    pub fn copy_of(words: &[u32]) -> Result<Self> {
+        let mut b = Block::new(words.len())?;
         b.words_mut().copy_from_slice(words);
-        CpuBuf(b)
+        Ok(CpuBuf(b))
     }
     /// The content.
     pub fn words(&self) -> &[u32] {
@@ -42,7 +45,7 @@ pub fn launch(k: &dyn AnyKernel, u: &[u8], inputs: &[&Storage], outputs: &[usize
         inputs.insert(i, &[]);
     }
     let new = outputs.iter().skip(usize::from(onto.is_some())).map(|&n| Block::new(n));
-    let mut blocks: Vec<Block> = onto.into_iter().chain(new).collect();
+    let mut blocks = onto.into_iter().map(Ok).chain(new).collect::<Result<Vec<Block>>>()?;
     let outs = blocks.iter_mut().map(Block::words_mut).collect();
     k.cpu(u, &mut Args::new(inputs, outs));
     Ok(blocks.into_iter().map(|b| Storage::Cpu(Arc::new(CpuBuf(b)))).collect())

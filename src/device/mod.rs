@@ -170,7 +170,7 @@ impl Device {
     /// Copies words to the device.
     pub fn upload(&self, words: &[u32]) -> Result<Storage> {
         match self {
-            Device::Cpu => Ok(Storage::Cpu(Arc::new(CpuBuf::copy_of(words)))),
+            Device::Cpu => Ok(Storage::Cpu(Arc::new(CpuBuf::copy_of(words)?))),
             Device::Gpu(g) => g.upload(words),
         }
     }

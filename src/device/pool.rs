@@ -6,6 +6,7 @@
 //! strewn over the room that the longest tensors of backward need. What a slab never lent was never touched and takes no memory. Small buffers are left to the system's allocator.
 
 use super::Held;
+use crate::error::{Error, Result};
 use crate::kernel::par::{PAGE, ask_for_large_pages};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ struct Slab {
     words: usize,
     /// Whether it is for long buffers.
     long: bool,
+    /// Words up to which it was ever lent: the system gives memory only for those.
+    touched: usize,
     /// Start to length of each free range; neighbours are always joined.
     free: BTreeMap<usize, usize>,
 }
@@ -111,30 +114,69 @@ impl Slab {
     }
 }
 
+/// Fails where the machine has no memory for so many more words; where it does not say how much it has (it is Linux that does) nothing is
+/// known before it is asked.
+fn expect_memory(words: usize) -> Result<()> {
+    // A few pages are not worth a look at a file.
+    if words < LONG {
+        return Ok(());
+    }
+    let (wanted, live) = (words as u64 * 4, LIVE.load(Relaxed));
+    match available_memory() {
+        Some(left) if wanted > left => Err(Error::device(format!(
+            "cpu: out of memory: {wanted} bytes wanted beside {live} in use, and the machine has {left} left; use a smaller batch, fewer steps or a smaller network"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that the system can still give without swapping.
+fn available_memory() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
 impl Block {
     /// `len` words that hold anything.
-    pub fn new(len: usize) -> Block {
+    ///
+    /// # Errors
+    /// More than the machine has memory for.
+    pub fn new(len: usize) -> Result<Block> {
         let words = len.next_multiple_of(GRAIN).max(GRAIN);
+        let (ptr, home) = match words < SMALL {
+            true => (zeroed(words), Home::Own(layout(words))),
+            false => Self::from_slab(words)?,
+        };
         let live = LIVE.fetch_add(4 * words as u64, Relaxed) + 4 * words as u64;
         PEAK.fetch_max(live, Relaxed);
-        if words < SMALL {
-            return Block { ptr: zeroed(words), len, home: Home::Own(layout(words)) };
-        }
+        Ok(Block { ptr, len, home })
+    }
+    fn from_slab(words: usize) -> Result<(*mut u32, Home)> {
         let mut slabs = slabs();
         let long = words >= LONG;
-        let found = slabs.iter_mut().filter(|s| s.long == long).find_map(|s| Some((s.base, s.take(words)?)));
-        let (base, start) = found.unwrap_or_else(|| {
-            let size = words.max(SLAB);
-            let origin = zeroed(size + PAGE) as usize;
-            let base = origin.next_multiple_of(4 * PAGE);
-            ask_for_large_pages(base as *mut u32, size);
-            let free = BTreeMap::from([(words, size - words)]);
-            slabs.push(Slab { base, origin, words: size, long, free: if size > words { free } else { BTreeMap::new() } });
-            (base, 0)
-        });
+        let found = slabs.iter_mut().enumerate().filter(|(_, s)| s.long == long).find_map(|(i, s)| Some((i, s.take(words)?)));
+        let (i, start) = match found {
+            Some(found) => found,
+            None => {
+                expect_memory(words)?;
+                let size = words.max(SLAB);
+                let origin = zeroed(size + PAGE) as usize;
+                let base = origin.next_multiple_of(4 * PAGE);
+                ask_for_large_pages(base as *mut u32, size);
+                let free = if size > words { BTreeMap::from([(words, size - words)]) } else { BTreeMap::new() };
+                slabs.push(Slab { base, origin, words: size, long, touched: words, free });
+                (slabs.len() - 1, 0)
+            }
+        };
+        let slab = &mut slabs[i];
+        if let Err(e) = expect_memory((start + words).saturating_sub(slab.touched)) {
+            slab.give(start, words);
+            return Err(e);
+        }
+        slab.touched = slab.touched.max(start + words);
         // SAFETY: the range lies inside the slab.
-        let ptr = unsafe { (base as *mut u32).add(start) };
-        Block { ptr, len, home: Home::Slab { base, start } }
+        Ok((unsafe { (slab.base as *mut u32).add(start) }, Home::Slab { base: slab.base, start }))
     }
     /// The words.
     pub fn words(&self) -> &[u32] {
@@ -179,7 +221,7 @@ mod tests {
 
     #[test]
     fn ranges_split_and_join() {
-        let mut s = Slab { base: 0, origin: 0, words: 100, long: true, free: BTreeMap::from([(0, 100)]) };
+        let mut s = Slab { base: 0, origin: 0, words: 100, long: true, touched: 0, free: BTreeMap::from([(0, 100)]) };
         assert_eq!((s.take(30), s.take(30), s.take(30), s.take(30)), (Some(0), Some(30), Some(60), None));
         s.give(30, 30);
         assert_eq!(s.take(20), Some(30));
@@ -190,13 +232,24 @@ mod tests {
         assert!(s.is_free());
     }
 
+    /// What no machine has is refused, and not counted as held.
+    #[test]
+    fn too_much_is_an_error() {
+        if available_memory().is_some() {
+            let before = held().live;
+            let e = Block::new(1 << 50).err().unwrap().to_string();
+            assert!(e.starts_with("device: cpu: out of memory: 4503599627370496 bytes wanted beside"), "{e}");
+            assert!(held().live < before + (1 << 50));
+        }
+    }
+
     #[test]
     fn blocks_do_not_overlap() {
         let sizes = [1, 15, SMALL, SMALL + 1, 3 * SMALL, 5, 2 * SMALL];
-        let mut blocks: Vec<Block> = sizes.iter().map(|&n| Block::new(n)).collect();
+        let mut blocks: Vec<Block> = sizes.iter().map(|&n| Block::new(n).unwrap()).collect();
         for round in 0..50u32 {
             let i = round as usize % blocks.len();
-            blocks[i] = Block::new(sizes[(i + round as usize) % sizes.len()]);
+            blocks[i] = Block::new(sizes[(i + round as usize) % sizes.len()]).unwrap();
             for (k, b) in blocks.iter_mut().enumerate() {
                 b.words_mut().fill(k as u32);
             }
