@@ -354,7 +354,7 @@ mod tests {
             assert!(recipe.data.split.iter().all(|s| manifest.splits.contains_key(s)), "{}", path.display());
             if recipe.data.name != "gestures" {
                 let e = Recipe::open(Recipe::settings(&path).unwrap()).err().unwrap().to_string();
-                assert!(e.contains("data.dir") && e.contains("not at (data.dir is not set)"), "{e}");
+                assert!(e.contains("data.dir") && e.contains("not at hand (data.dir is not set)"), "{e}");
             }
         }
     }
@@ -376,6 +376,7 @@ mod tests {
             ("data.slices=2", "--set data.slices: cuts steps of spike trains; samples of gestures are none"),
             ("data.validation=1", "--set data.validation: 1 is no share"),
             ("data.validation=-0.1", "--set data.validation: -0.1 is no share"),
+            ("data.cache=", "--set data.cache: \"\" names no folder"),
             ("data.name=gesture", "--set data.name: no dataset is called `gesture`"),
             ("model.classes=3", "--set model.classes: 3 does not fit the data, which have 8 classes"),
             ("model.in_channels=3", "--set model.in_channels: 3 does not fit"),

@@ -33,6 +33,10 @@ pub(super) struct DatasetsArgs {
 #[derive(Subcommand)]
 enum Sub {
     /// Say all that is known of a dataset: classes, files, splits, licence, citation, where a person downloads it
+    #[command(after_help = "\
+Examples:
+  spikemix datasets show dvs128_gesture
+  spikemix datasets show nmnist --json")]
     Show {
         /// Its name, as recipes say it
         name: String,
@@ -41,6 +45,10 @@ enum Sub {
         json: bool,
     },
     /// Compare a folder with what is known of a dataset: what is missing, how many samples of each class there are
+    #[command(after_help = "\
+Examples:
+  spikemix datasets check nmnist --dir /data/nmnist --all
+  spikemix datasets check folder --dir /data/mine --sensor 34x34")]
     Check {
         /// Its name, as recipes say it
         name: String,

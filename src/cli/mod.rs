@@ -58,7 +58,14 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Convert(convert::ConvertArgs),
     Datasets(datasets::DatasetsArgs),
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  spikemix bench step --device cpu --threads 2
+  spikemix bench crossover
+  spikemix bench gates --threads 1"
+    )]
     Bench(bench::BenchCommand),
 }
 

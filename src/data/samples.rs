@@ -284,6 +284,12 @@ impl Splits {
         if !(spec.test_fraction > 0.0 && spec.test_fraction < 1.0) {
             return Err(Error::config("data.test_fraction", format!("{} is not between 0 and 1", spec.test_fraction)));
         }
+        if spec.cache.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            return Err(Error::config(
+                "data.cache",
+                "\"\" names no folder; name one, or leave the key out to keep nothing on disk",
+            ));
+        }
         let rng = Rng::new(spec.split_seed);
         let part = |which: Split, limit: Option<usize>| -> Result<Arc<dyn Dataset>> {
             let all: Arc<dyn Dataset> = open(spec, which)?.into();

@@ -193,7 +193,7 @@ impl DatasetSpec {
         if path.is_file() { Ok(path) } else { Err(self.absent(manifest)) }
     }
     fn absent(&self, manifest: &Manifest) -> Error {
-        let place = self.dir.as_ref().map_or("(data.dir is not set)".into(), |d| d.display().to_string());
+        let place = self.dir.as_ref().map_or("hand (data.dir is not set)".into(), |d| d.display().to_string());
         Error::config("data.dir", manifest.get.replace("{dir}", &place))
     }
     /// How events become arrays.

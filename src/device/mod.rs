@@ -98,7 +98,10 @@ impl Device {
     /// What a person calls this device.
     pub fn describe(&self) -> String {
         match self {
-            Device::Cpu => format!("cpu ({} threads)", rayon::current_num_threads()),
+            Device::Cpu => match rayon::current_num_threads() {
+                1 => "cpu (1 thread)".into(),
+                n => format!("cpu ({n} threads)"),
+            },
             Device::Gpu(g) => g.describe(),
         }
     }
