@@ -8,8 +8,8 @@
 //! # How to add one
 //! A unit struct that implements [`Model`], and its name in [`NeuronKind`] and `with_model!` below. Kernels, parity cases, specs and the
 //! training tests then know it; the compiler names the one place besides, `neuron/lazy.rs`, which asks how a membrane moves where
-//! nothing arrives. The float64 reference in `tests/gradients.rs` takes the charge function once more, and `tests/lazy.rs` and
-//! `tests/fire.rs` list the kinds that they run.
+//! nothing arrives, and in the tests the float64 reference of `tests/gradients.rs`, which takes the charge function once more. `tests/lazy.rs` and
+//! `tests/fire.rs` run every kind.
 //!
 //! What fits is one state with a charge function that is affine in V and X (its derivatives are given neither): no quadratic or exponential
 //! neurons, no second state such as an adaptive threshold or a synaptic current.

@@ -22,14 +22,15 @@ const EPS: f32 = 1e-5;
 
 fn settings() -> Vec<(&'static str, Neuron)> {
     let n = Neuron { v_threshold: 0.5, ..Neuron::default() };
-    vec![
+    let mut all: Vec<_> = NeuronKind::ALL.iter().map(|&neuron| (neuron.key(), Neuron { neuron, tau: 4.0, ..n })).collect();
+    all.extend([
         ("tau 2", n),
         ("tau 3, no decay of the input, reset -0.25", Neuron { tau: 3.0, decay_input: false, v_reset: Some(-0.25), ..n }),
         ("tau 1", Neuron { tau: 1.0, ..n }),
         ("soft", Neuron { v_reset: None, ..n }),
-        ("plif", Neuron { neuron: NeuronKind::Plif, tau: 4.0, ..n }),
-        ("if", Neuron { neuron: NeuronKind::If, v_reset: None, ..n }),
-    ]
+        ("if, soft", Neuron { neuron: NeuronKind::If, v_reset: None, ..n }),
+    ]);
+    all
 }
 
 fn floats(rng: &mut Rng, shape: &[usize], low: f64, high: f64) -> Result<Tensor, Failed> {

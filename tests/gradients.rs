@@ -199,10 +199,11 @@ impl Reference<'_> {
         let (mut sum, mut xs) = (0.0, Vec::new());
         for e in 0..t * rows * c {
             let v = &mut v[e % (rows * c)];
+            // Of a new kind the charge function is written down here once more.
             let h = match (n.neuron, n.decay_input) {
                 (NeuronKind::If, _) => *v + z[e],
-                (_, true) => *v + (z[e] - (*v - rest)) * k,
-                (_, false) => *v - (*v - rest) * k + z[e],
+                (NeuronKind::Lif | NeuronKind::Plif, true) => *v + (z[e] - (*v - rest)) * k,
+                (NeuronKind::Lif | NeuronKind::Plif, false) => *v - (*v - rest) * k + z[e],
             };
             let x = h - threshold;
             let base = x0.map_or(x, |x0| x0[e]);

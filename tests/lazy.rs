@@ -87,12 +87,13 @@ fn equal() -> Outcome {
 /// With another tau or rest, membranes are close.
 fn close() -> Outcome {
     let n = Neuron { v_threshold: 0.5, ..Neuron::default() };
-    for (name, neuron) in [
+    let kinds = NeuronKind::ALL.iter().map(|&neuron| (neuron.key(), Neuron { neuron, tau: 4.0, ..n }));
+    let others = [
         ("tau 3", Neuron { tau: 3.0, ..n }),
         ("tau 1", Neuron { tau: 1.0, ..n }),
         ("rest -0.25", Neuron { v_reset: Some(-0.25), ..n }),
-        ("plif", Neuron { neuron: NeuronKind::Plif, tau: 4.0, ..n }),
-    ] {
+    ];
+    for (name, neuron) in kinds.chain(others) {
         let x = currents(0.05, N, STEPS);
         let (spikes, v) = match neuron.neuron {
             // The kernel takes w of a PLIF from outside; its start has the same 1/tau.

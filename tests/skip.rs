@@ -55,14 +55,17 @@ fn force(params: &mut Params, gates: Gates) -> Outcome {
     Ok(())
 }
 
-/// Every network with experts: as in the paper, with lazy gates, and with lazy gates decided for windows.
+/// Every network with experts and every router: as in the paper, with lazy gates, and with lazy gates decided for windows.
 fn semm_specs() -> Vec<Spec> {
-    let with = |s: Spec, skip, gate_window| Some(Spec { semm: s.semm.map(|m| Semm { skip, gate_window, ..m }), ..s.clone() });
-    let all = specs().into_iter().filter(|s| s.semm.is_some());
-    all.flat_map(|s| {
-        [(Skip::Exact, 1), (Skip::Lazy, 1), (Skip::Lazy, 4)].into_iter().filter_map(move |(k, w)| with(s.clone(), k, w))
-    })
-    .collect()
+    let mut all = Vec::new();
+    for (s, m) in specs().into_iter().filter_map(|s| Some((s.clone(), s.semm?))) {
+        for &router in RouterKind::ALL.iter().filter(|r| **r != RouterKind::Open) {
+            for (skip, gate_window) in [(Skip::Exact, 1), (Skip::Lazy, 1), (Skip::Lazy, 4)] {
+                all.push(Spec { semm: Some(Semm { router, skip, gate_window, ..m }), ..s.clone() });
+            }
+        }
+    }
+    all
 }
 
 /// Event counts, `[T, B, 16, 16, 2]`.
@@ -254,7 +257,7 @@ pub fn trials() -> Vec<Trial> {
     out.push(gpu::trial("skip::without_reading", |_| without_reading()));
     for spec in semm_specs() {
         let semm = spec.semm.unwrap_or_default();
-        let name = format!("{} {:?} {}", name(&spec), semm.skip, semm.gate_window);
+        let name = format!("{} {:?} {:?} {}", name(&spec), semm.router, semm.skip, semm.gate_window);
         let (s, g) = (spec.clone(), spec.clone());
         out.push(Trial::test(format!("skip::same::cpu::{name}"), move || same(&spec, &Device::Cpu)));
         out.push(gpu::trial(format!("skip::same::gpu::{name}"), move |d| same(&g, d)));

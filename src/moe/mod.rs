@@ -26,8 +26,9 @@
 //! its `build`. What [`router::SpikingRouter`] does any router must: give spikes `[T, B, N.., experts]`; tell them to
 //! [`Ctx::count_router`](crate::ctx::Ctx::count_router), or no report shows it; keep what it knows from chunk to chunk by `take_state` and
 //! `put_state`, or streams differ from whole clips; and hold gates for `gate_window` steps. EMSA asks it; EMSP's gates are its own channels.
-//! `tests/skip.rs` runs networks with closed, open and random gates by setting the parameters of `router.bn`, and `tests/oracle.rs` the
-//! networks that have fixtures: a router with other parameters needs its case in both.
+//! `tests/skip.rs` runs every network with every router of [`router::RouterKind::ALL`], with gates as they come and forced shut and open: that
+//! it does by the bias of `router.bn`, so that a router whose gates have no such parameter needs its way to be forced there. `tests/oracle.rs`
+//! compares what has fixtures.
 
 pub mod emsa;
 pub mod emsp;

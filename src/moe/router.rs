@@ -26,6 +26,9 @@ pub enum RouterKind {
 }
 
 impl RouterKind {
+    /// All of them: what tests of skipping and of streams walk over.
+    pub const ALL: &'static [RouterKind] = &[RouterKind::Spiking, RouterKind::Open];
+
     /// Builds it under the names `router` and `router_lif`, deciding every `window` steps; `None` where every gate stays open.
     pub fn build(
         self,
