@@ -396,11 +396,12 @@ impl<'p> Ctx<'p> {
             if dy.iter().all(Option::is_none) {
                 continue;
             }
-            let saved = tape.fetch(r.saved, &mut made)?;
-            let dx = r.op.backward(&saved, &mut dy, &r.needs).map_err(|e| match e.kind() {
+            let located = |e: Error| match e.kind() {
                 ErrorKind::Shape { op, message } => Error::shape(format!("{}: {op} (backward)", r.place), message.clone()),
                 _ => e,
-            })?;
+            };
+            let saved = tape.fetch(r.saved, &mut made).map_err(located)?;
+            let dx = r.op.backward(&saved, &mut dy, &r.needs).map_err(located)?;
             drop((saved, dy));
             for ((id, g), needed) in r.inputs.iter().zip(dx).zip(&r.needs) {
                 if let (Some(g), true) = (g, needed) {

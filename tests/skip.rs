@@ -10,11 +10,13 @@ use spikemix::device::Device;
 use spikemix::infer::Session;
 use spikemix::model::{self, Spec};
 use spikemix::moe::emsa::{Attention, Emsa};
+use spikemix::moe::emsp::Emsp;
 use spikemix::moe::router::RouterKind;
-use spikemix::moe::{Router, Semm, Skip};
-use spikemix::neuron::Neuron;
+use spikemix::moe::{Hidden, Router, Semm, Skip};
+use spikemix::neuron::{Neuron, NeuronKind};
 use spikemix::nn::attention::Residual;
 use spikemix::nn::fold::fold;
+use spikemix::ops::channels::Channels;
 use spikemix::params::{Build, Params};
 use spikemix::rng::Rng;
 use spikemix::tensor::Tensor;
@@ -236,7 +238,62 @@ fn without_reading() -> Outcome {
     if reads > 0 || lists == 0 || maps <= lists || grids < lists {
         return Err(format!("{reads} reads, {lists} lists, {maps} maps, {grids} grids").into());
     }
-    expect("skipping", &y.to_vec()?, &logits(net.as_ref(), &params, &x)?)
+    let all = net.forward(&x, &mut Ctx::infer(&params).without_skipping())?;
+    expect("skipping", &y.to_vec()?, &all.to_vec()?)?;
+    // Whatever is counted as an operation has its time, though what is timed is what the device does by itself.
+    let mut cx = Ctx::infer(&params).with_counts(Counts::keeping(Keep { operations: false, seconds: true, ..Keep::default() }));
+    net.forward(&x, &mut cx)?;
+    let (timed, counts) = (cx.finish().1.ok_or("no times")?, counted(net.as_ref(), &params, &x, true)?.1);
+    for row in counts.rows.iter().filter(|r| r.cost.dense > 0) {
+        if !timed.rows.iter().any(|t| t.name == row.name && t.op == row.op && t.seconds > 0.0) {
+            return Err(format!("no time for {} of {}", row.op, row.name).into());
+        }
+    }
+    Ok(())
+}
+
+/// EMSP by itself, with every kind of neuron, hard and soft resets, with and without depth-wise experts: the same as without skipping. And the
+/// experts that are listed are those whose gate opens.
+fn emsp(device: &Device) -> Outcome {
+    let (steps, dim, hidden) = (3, 24, 140);
+    let mut rng = Rng::new(5);
+    let shape = [steps, 2, 3, 3, dim];
+    let x: Vec<f32> = (0..shape.iter().product()).map(|_| f32::from(u8::from(rng.f32() < 0.3))).collect();
+    let x = Tensor::spikes_from_f32(device, &shape, &x)?;
+    for (&kind, v_reset, depthwise, gates) in NeuronKind::ALL.iter().flat_map(|kind| {
+        [
+            (Some(0.0), true, Gates::AsTheyAre),
+            (None, true, Gates::Some),
+            (Some(-0.25), false, Gates::Some),
+            (None, false, Gates::Shut),
+        ]
+        .map(|(v_reset, depthwise, gates)| (kind, v_reset, depthwise, gates))
+    }) {
+        let what = format!("{kind:?}, reset {v_reset:?}, depth-wise {depthwise}, {gates:?}");
+        let neuron = Neuron { neuron: kind, v_reset, ..Neuron::default() };
+        let semm = Semm { hidden: Hidden::Channels(hidden), depthwise, ..Semm::default() };
+        let mut params = Params::new(&Device::Cpu);
+        let net = Emsp::new(&mut Build::new(&mut params, 3), Residual::Spikes, dim, &semm, neuron)?;
+        random_norms(&mut params)?;
+        force(&mut params, gates)?;
+        let params = params.to_device(device)?;
+        let want = net.forward(&x, &mut Ctx::infer(&params).without_skipping())?.to_vec()?;
+        expect(&what, &net.forward(&x, &mut Ctx::infer(&params))?.to_vec()?, &want)?;
+
+        let r = net.gates(&x, &mut Ctx::infer(&params))?;
+        let (listed, c, open) = (Channels::of(&r)?.list()?, r.channels(), r.to_vec()?);
+        let opens = |k: u32| open.iter().skip(k as usize).step_by(c).any(|v| *v > 0.0);
+        let mut opened: Vec<u32> = (0..c as u32).filter(|k| opens(*k)).collect();
+        if !opened.is_empty() {
+            let closed = (0..c as u32).filter(|k| !opens(*k)).take(16usize.saturating_sub(opened.len()));
+            opened.extend(closed.collect::<Vec<_>>());
+            opened.sort_unstable();
+        }
+        if listed != opened || (gates == Gates::Shut) != listed.is_empty() || gates == Gates::Some && listed.len() == hidden / 2 {
+            return Err(format!("{what}: {listed:?} listed, {opened:?} open").into());
+        }
+    }
+    Ok(())
 }
 
 /// Without a router nothing can be skipped.
@@ -255,6 +312,8 @@ fn open_router() -> Outcome {
 pub fn trials() -> Vec<Trial> {
     let mut out = vec![Trial::test("skip::open_router", open_router), Trial::test("skip::samples", samples)];
     out.push(gpu::trial("skip::without_reading", |_| without_reading()));
+    out.push(gpu::trial("skip::emsp::gpu", emsp));
+    out.push(Trial::test("skip::emsp::cpu", || emsp(&Device::Cpu)));
     for spec in semm_specs() {
         let semm = spec.semm.unwrap_or_default();
         let name = format!("{} {:?} {:?} {}", name(&spec), semm.router, semm.skip, semm.gate_window);

@@ -8,7 +8,7 @@
 use super::Held;
 use crate::error::{Error, Result};
 use crate::kernel::par::{PAGE, ask_for_large_pages};
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,15 +45,19 @@ struct Slab {
     /// Where its words begin: a multiple of a large page.
     base: usize,
     /// What the allocator gave: `words` and a large page.
-    origin: usize,
+    origin: *mut u32,
+    layout: Layout,
     words: usize,
     /// Whether it is for long buffers.
     long: bool,
-    /// Words up to which it was ever lent: the system gives memory only for those.
-    touched: usize,
+    /// Words up to which there was memory when that was last looked up: the system gives it only for what was ever lent.
+    looked: usize,
     /// Start to length of each free range; neighbours are always joined.
     free: BTreeMap<usize, usize>,
 }
+
+// SAFETY: a slab owns what it points to.
+unsafe impl Send for Slab {}
 
 static SLABS: Mutex<Vec<Slab>> = Mutex::new(Vec::new());
 static LIVE: AtomicU64 = AtomicU64::new(0);
@@ -74,20 +78,24 @@ fn slabs() -> MutexGuard<'static, Vec<Slab>> {
     SLABS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn layout(words: usize) -> Layout {
+/// None for a length that fits no address space.
+fn layout(words: usize) -> Option<Layout> {
     // No larger alignment: for those the standard library clears the memory itself, which touches all of it.
-    // A length that does not fit an address space ends as any other that no machine has.
-    Layout::from_size_align(words.saturating_mul(4), 16).unwrap_or_else(|_| handle_alloc_error(Layout::new::<u32>()))
+    Layout::from_size_align(words.checked_mul(4)?, 16).ok()
 }
 
-fn zeroed(words: usize) -> *mut u32 {
-    let layout = layout(words);
+/// Zeros, and the layout to free them by; none where the system refuses.
+fn zeroed(words: usize) -> Option<(*mut u32, Layout)> {
+    let layout = layout(words)?;
     // SAFETY: `words` is at least one grain.
     let ptr = unsafe { alloc_zeroed(layout) };
-    if ptr.is_null() {
-        handle_alloc_error(layout);
-    }
-    ptr.cast()
+    (!ptr.is_null()).then_some((ptr.cast(), layout))
+}
+
+fn out_of_memory(words: usize, left: &str) -> Error {
+    let (wanted, live) = (words as u64 * 4, LIVE.load(Relaxed));
+    let what = format!("cpu: out of memory: {wanted} bytes wanted beside {live} in use{left}");
+    Error::device(format!("{what}; use a smaller batch, fewer steps or a smaller network"))
 }
 
 impl Slab {
@@ -114,18 +122,11 @@ impl Slab {
     }
 }
 
-/// Fails where the machine has no memory for so many more words; where it does not say how much it has (it is Linux that does) nothing is
-/// known before it is asked.
+/// Fails where the machine has no memory for so many more words. It is Linux that says how much there is; elsewhere, and of the limit of a
+/// container, nothing is known before it is asked for.
 fn expect_memory(words: usize) -> Result<()> {
-    // A few pages are not worth a look at a file.
-    if words < LONG {
-        return Ok(());
-    }
-    let (wanted, live) = (words as u64 * 4, LIVE.load(Relaxed));
     match available_memory() {
-        Some(left) if wanted > left => Err(Error::device(format!(
-            "cpu: out of memory: {wanted} bytes wanted beside {live} in use, and the machine has {left} left; use a smaller batch, fewer steps or a smaller network"
-        ))),
+        Some(left) if words as u64 * 4 > left => Err(out_of_memory(words, &format!(", and the machine has {left} left"))),
         _ => Ok(()),
     }
 }
@@ -145,7 +146,7 @@ impl Block {
     pub fn new(len: usize) -> Result<Block> {
         let words = len.next_multiple_of(GRAIN).max(GRAIN);
         let (ptr, home) = match words < SMALL {
-            true => (zeroed(words), Home::Own(layout(words))),
+            true => zeroed(words).map(|(ptr, layout)| (ptr, Home::Own(layout))).ok_or_else(|| out_of_memory(words, ""))?,
             false => Self::from_slab(words)?,
         };
         let live = LIVE.fetch_add(4 * words as u64, Relaxed) + 4 * words as u64;
@@ -160,21 +161,25 @@ impl Block {
             Some(found) => found,
             None => {
                 expect_memory(words)?;
-                let size = words.max(SLAB);
-                let origin = zeroed(size + PAGE) as usize;
-                let base = origin.next_multiple_of(4 * PAGE);
+                // Less where there is no room for so many addresses.
+                let made = [words.max(SLAB), words].into_iter().find_map(|size| Some((size, zeroed(size + PAGE)?)));
+                let (size, (origin, layout)) = made.ok_or_else(|| out_of_memory(words, ""))?;
+                let base = (origin as usize).next_multiple_of(4 * PAGE);
                 ask_for_large_pages(base as *mut u32, size);
                 let free = if size > words { BTreeMap::from([(words, size - words)]) } else { BTreeMap::new() };
-                slabs.push(Slab { base, origin, words: size, long, touched: words, free });
+                slabs.push(Slab { base, origin, layout, words: size, long, looked: 0, free });
                 (slabs.len() - 1, 0)
             }
         };
         let slab = &mut slabs[i];
-        if let Err(e) = expect_memory((start + words).saturating_sub(slab.touched)) {
-            slab.give(start, words);
-            return Err(e);
+        let grown = (start + words).saturating_sub(slab.looked);
+        if grown >= LONG {
+            if let Err(e) = expect_memory(grown) {
+                slab.give(start, words);
+                return Err(e);
+            }
+            slab.looked = start + words;
         }
-        slab.touched = slab.touched.max(start + words);
         // SAFETY: the range lies inside the slab.
         Ok((unsafe { (slab.base as *mut u32).add(start) }, Home::Slab { base: slab.base, start }))
     }
@@ -208,7 +213,7 @@ impl Drop for Block {
                 if let [_, .., last] = empty[..] {
                     let s = slabs.swap_remove(last);
                     // SAFETY: allocated by `zeroed` with this layout; no block of it is left.
-                    unsafe { dealloc(s.origin as *mut u8, layout(s.words + PAGE)) };
+                    unsafe { dealloc(s.origin.cast(), s.layout) };
                 }
             }
         }
@@ -221,7 +226,15 @@ mod tests {
 
     #[test]
     fn ranges_split_and_join() {
-        let mut s = Slab { base: 0, origin: 0, words: 100, long: true, touched: 0, free: BTreeMap::from([(0, 100)]) };
+        let mut s = Slab {
+            base: 0,
+            origin: std::ptr::null_mut(),
+            layout: Layout::new::<u32>(),
+            words: 100,
+            long: true,
+            looked: 0,
+            free: BTreeMap::from([(0, 100)]),
+        };
         assert_eq!((s.take(30), s.take(30), s.take(30), s.take(30)), (Some(0), Some(30), Some(60), None));
         s.give(30, 30);
         assert_eq!(s.take(20), Some(30));

@@ -42,7 +42,8 @@ impl Kernel for List {
         256
     }
     fn threads(&self, u: &ListU) -> usize {
-        columns::threads(u.rows, words(u.c as usize) as u32)
+        // Without channels too there is a count to write.
+        columns::threads(u.rows, words(u.c as usize) as u32).max(256)
     }
     fn finish(&self, u: &ListU) -> Option<[usize; 2]> {
         columns::finish(u.rows, words(u.c as usize) as u32, 1).map(|[scratch, _]| [scratch, 256])
@@ -78,6 +79,7 @@ impl Kernel for List {
             (2, 12, 16, 0.1),
             (5, 64, 1, 1.0),
             (0, 20, 16, 0.5),
+            (3, 0, 16, 0.5),
         ] {
             let u = ListU { rows, c, least };
             let r = g.bits(rows as usize, c as usize, rate);
@@ -243,6 +245,8 @@ impl Kernel for Linear {
             (130, 1, 100, 65, 1, 40, 0.4, 1, 0.5),
             (40, 1, 40, 42, 0, 20, 0.04, 1, 0.0),
             (65, 3, 33, 64, 0, 64, 0.3, 0, 1.0),
+            (0, 1, 20, 30, 0, 30, 0.3, 1, 0.5),
+            (4, 1, 20, 30, 30, 0, 0.3, 1, 0.5),
         ] {
             let u = LinearU { rows, planes, cin, cout, first, c, has_bias };
             let ([_, list, count], n) = listed(&mut g, c, open);
@@ -374,9 +378,15 @@ impl Kernel for Fire {
         let soft = Neuron { v_reset: None, decay_input: false, ..Neuron::default() };
         for n in [Neuron::default(), soft] {
             let n = Neuron { neuron: self.kind, v_threshold: 0.5, ..n };
-            for (steps, rows, c, first, open) in
-                [(4, 3, 32, 0, 0.3), (5, 7, 70, 41, 0.4), (1, 2, 1, 3, 1.0), (3, 70, 100, 0, 0.0), (6, 5, 65, 65, 1.0)]
-            {
+            for (steps, rows, c, first, open) in [
+                (4, 3, 32, 0, 0.3),
+                (5, 7, 70, 41, 0.4),
+                (1, 2, 1, 3, 1.0),
+                (3, 70, 100, 0, 0.0),
+                (6, 5, 65, 65, 1.0),
+                (4, 0, 20, 0, 0.5),
+                (0, 3, 20, 0, 0.5),
+            ] {
                 let affine = rows % 2 == 1;
                 let u = FireU::new(&n, [steps, rows, c], first, affine);
                 let params = if affine { first + c } else { 0 };

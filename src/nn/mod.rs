@@ -289,7 +289,7 @@ impl ConvBn {
         neurons.run(&y, (!folded).then_some(&self.bn), Part::Channels(channels), cx)
     }
     /// [`ConvBn::spikes`] of a pointwise convolution at the listed channels, silent at the others of `channels`; for whole clips at inference.
-    /// What [`ConvBn::channel_spikes`] does where the host does not know which they are; nothing of it is counted.
+    /// What [`ConvBn::channel_spikes`] does where the host does not know which they are; nothing but its time is counted.
     pub fn listed_spikes(&self, x: &Tensor, channels: &Channels, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let folded = self.norm_is_bias(cx);
         let bias = if folded { Some(self.bn.bias) } else { self.bias };

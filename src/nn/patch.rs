@@ -137,3 +137,28 @@ impl Module for MembraneEmbedding {
         cx.apply1(&self.name, Residual, &[&y, &shortcut])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Device;
+    use crate::params::Params;
+    use crate::rng::Rng;
+
+    /// Of the first layer, whose input are event frames, backward keeps the spikes; of the second the currents too, a float for each neuron.
+    #[test]
+    fn the_convolution_of_frames_is_not_kept() {
+        let mut params = Params::new(&Device::Cpu);
+        let net = Sps::new(&mut Build::new(&mut params, 0), 2, 64, [false; 4], Neuron::default()).unwrap();
+        let mut rng = Rng::new(1);
+        let frames: Vec<f32> = (0..2 * 8 * 8 * 2).map(|_| rng.below(3) as f32).collect();
+        let x = Tensor::from_f32(&Device::Cpu, &[2, 1, 8, 8, 2], &frames).unwrap();
+        let mut cx = Ctx::train(&params);
+        net.forward(&x, &mut cx).unwrap();
+        let kept = cx.kept(&x);
+        let of = |name: &str| kept.iter().filter(|(place, _)| place == name).map(|(_, bytes)| bytes).sum::<u64>();
+        // Gain, shift, mean and variance of a norm are kept with its neurons.
+        assert!(of("lifs.0") < 4 * 128 * 8, "{kept:?}");
+        assert!(of("lifs.1") >= 4 * 128 * 16, "{kept:?}");
+    }
+}
