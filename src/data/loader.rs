@@ -27,7 +27,7 @@ pub struct LoaderOptions {
     pub per_step: bool,
     /// Threads that make batches; with 0 the reader's own does when it asks.
     pub threads: usize,
-    /// Batches each thread may be ahead.
+    /// Batches each thread may be ahead; fewer where all of them together would take more than a GiB.
     pub prefetch: usize,
     /// How batches are mixed, if they are; by the seed.
     pub mixup: Option<Mixup>,
@@ -47,6 +47,9 @@ impl Default for LoaderOptions {
         }
     }
 }
+
+/// Bytes of batches made ahead, at most, beside the one that each thread makes.
+const AHEAD: usize = 1 << 30;
 
 /// Encoded samples side by side.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,9 +136,11 @@ impl Loader {
         let work = Arc::new(Work { samples: self.samples.clone(), order, options: self.options.clone(), epoch });
         let end = self.batches();
         let threads = self.options.threads.min(end.saturating_sub(first));
+        let batch = self.samples.shape().into_iter().fold(4 * self.options.batch, usize::saturating_mul);
+        let prefetch = self.options.prefetch.min(AHEAD / batch.saturating_mul(threads).max(1));
         let (mut queues, mut workers) = (Vec::new(), Vec::new());
         for k in 0..threads {
-            let (work, (send, queue)) = (work.clone(), sync_channel(self.options.prefetch));
+            let (work, (send, queue)) = (work.clone(), sync_channel(prefetch));
             let run = move || {
                 for number in (first + k..end).step_by(threads) {
                     let batch = work.make(number);
