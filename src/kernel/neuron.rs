@@ -133,10 +133,12 @@ pub(super) fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32],
         (vs[i], s[i]) = (h, bits);
     }
     if let Some(last) = last.first_mut() {
-        *last = 0;
+        // As long as each other, which the compiler would else have to find out, and one by one where it does not.
+        let (v, a, b, mut bits) = (&mut v[..x.len()], &a[..x.len()], &b[..x.len()], 0);
         for k in 0..x.len() {
-            *last |= u32::from(step::<M>(&mut v[k], current(a[k], x[k], b[k]), c, u)) << k;
+            bits |= u32::from(step::<M>(&mut v[k], current(a[k], x[k], b[k]), c, u)) << k;
         }
+        *last = bits;
     }
 }
 
