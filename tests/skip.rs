@@ -16,6 +16,8 @@ use spikemix::moe::{Hidden, Router, Semm, Skip};
 use spikemix::neuron::{Neuron, NeuronKind};
 use spikemix::nn::attention::Residual;
 use spikemix::nn::fold::fold;
+use spikemix::nn::{ConvBn, Kind, Neurons};
+use spikemix::ops::active::Active;
 use spikemix::ops::channels::Channels;
 use spikemix::params::{Build, Params};
 use spikemix::rng::Rng;
@@ -296,6 +298,60 @@ fn emsp(device: &Device) -> Outcome {
     Ok(())
 }
 
+/// Rows without spikes share a current and places without any share their neurons, whatever these do by their bias alone: a map and
+/// neurons of every kind behind it give what they give row by row, with the norm and with the norm folded.
+fn alike(device: &Device) -> Outcome {
+    let (steps, cin, cout) = (5, 40, 70);
+    let shape = [steps, 2, 3, 2, cin];
+    let mut rng = Rng::new(6);
+    // By place: spikes at every step, at none, at some.
+    let arrives = |row: usize| [true, false, row / 12 == 3][row % 3];
+    let x: Vec<f32> = (0..shape.iter().product::<usize>())
+        .map(|i| f32::from(u8::from(arrives(i / cin) && (i % cin == i / cin % cin || rng.f32() < 0.2))))
+        .collect();
+    let x = Tensor::spikes_from_f32(device, &shape, &x)?;
+    let all = steps * 12;
+    let rows = Active::alike(&x)?.ok_or("nothing is alike")?;
+    let want: Vec<u32> = (0..all as u32).filter(|&row| arrives(row as usize) || row == 1).collect();
+    if rows.rows()? != want {
+        return Err(format!("{:?} listed, {want:?} differ", rows.rows()?).into());
+    }
+    for &kind in NeuronKind::ALL {
+        for v_reset in [Some(0.0), None] {
+            let neuron = Neuron { neuron: kind, v_reset, ..Neuron::default() };
+            let mut params = Params::new(&Device::Cpu);
+            let mut b = Build::new(&mut params, 3);
+            let map = ConvBn::new(&mut b, "map", Kind::PointwiseBias, cin, cout)?;
+            let lif = Neurons::new(&mut b, "lif", neuron)?;
+            random_norms(&mut params)?;
+            for folded in [false, true] {
+                let params = if folded { fold(&params)? } else { params.clone() }.to_device(device)?;
+                let cx = &mut Ctx::infer(&params);
+                let (want, got) = (map.spikes(&x, &lif, cx)?, map.active_spikes(&x, &rows, &lif, cx)?);
+                let what = format!("{kind:?}, reset {v_reset:?}, folded {folded}");
+                let silent = |s: &Tensor| -> Result<bool, Failed> {
+                    let s = s.to_vec()?;
+                    Ok(s.chunks(cout).enumerate().all(|(row, s)| row % 3 != 1 || s.iter().all(|s| *s == 0.0)))
+                };
+                if silent(&want)? {
+                    return Err(format!("{what}: no neuron fires by its bias").into());
+                }
+                expect(&what, &got.to_vec()?, &want.to_vec()?)?;
+                expect(&what, &map.shared_current(&x, &rows, cx)?.to_vec()?, &map.current(&x, cx)?.to_vec()?)?;
+            }
+        }
+    }
+    // The CPU knows that all rows differ; where none does one stands for all.
+    let full = Tensor::spikes_from_f32(device, &[2, 1, 3, 1], &[1.0; 6])?;
+    let empty = Tensor::spikes_from_f32(device, &[2, 1, 3, 1], &[0.0; 6])?;
+    let listed = |x: &Tensor| -> Result<Option<Vec<u32>>, Failed> { Ok(Active::alike(x)?.map(|a| a.rows()).transpose()?) };
+    let of_full = if matches!(device, Device::Cpu) { None } else { Some((0..6).collect()) };
+    if (listed(&full)?, listed(&empty)?) != (of_full, Some(vec![0])) {
+        return Err(format!("{:?} of six rows with spikes, {:?} of six without", listed(&full)?, listed(&empty)?).into());
+    }
+    Ok(())
+}
+
 /// Without a router nothing can be skipped.
 fn open_router() -> Outcome {
     let Some(mut spec) = semm_specs().pop() else { return Err("no networks".into()) };
@@ -313,6 +369,8 @@ pub fn trials() -> Vec<Trial> {
     let mut out = vec![Trial::test("skip::open_router", open_router), Trial::test("skip::samples", samples)];
     out.push(gpu::trial("skip::without_reading", |_| without_reading()));
     out.push(gpu::trial("skip::emsp::gpu", emsp));
+    out.push(gpu::trial("skip::alike::gpu", alike));
+    out.push(Trial::test("skip::alike::cpu", || alike(&Device::Cpu)));
     out.push(Trial::test("skip::emsp::cpu", || emsp(&Device::Cpu)));
     for spec in semm_specs() {
         let semm = spec.semm.unwrap_or_default();

@@ -1,12 +1,12 @@
-// Charge, fire and reset over all steps, where the rows of x are compact. One invocation a neuron; 32 neighbours of a row make one word
-// of spikes. At an idle step nothing arrives, at a skipped one nothing happens.
+// Charge, fire and reset over all steps at the listed places, where the rows of x are compact. One invocation a neuron; 32 neighbours of a
+// row make one word of spikes. At an idle step nothing arrives, at a skipped one nothing happens. What is not written is zero.
 struct U {
     steps: u32, rows: u32, c: u32, affine: u32, has_v0: u32, store_v: u32, store_v_seq: u32, learned: u32,
     k: f32, rest: f32, v_threshold: f32, soft: u32, decay_input: u32, detach_reset: u32, alpha: f32,
 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> slots: array<u32>;
+@group(0) @binding(2) var<storage, read> plan: array<u32>;
 @group(0) @binding(3) var<storage, read> a: array<f32>;
 @group(0) @binding(4) var<storage, read> b: array<f32>;
 @group(0) @binding(5) var<storage, read> w: array<f32>;
@@ -27,10 +27,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let i = index(id, groups);
     let words = (u.c + 31u) / 32u;
     let word = i / 32u;
-    let row = word / words;
     let c = (word % words) * 32u + i % 32u;
+    let listed = word / words < plan[0];
+    var row = 0u;
+    if (listed) { row = plan[1u + word / words]; }
     // No early return: every invocation meets the barriers.
-    let real = row < u.rows && c < u.c;
+    let real = listed && c < u.c;
+    let slots = 1u + u.rows + row;
     let place = row * u.c + c;
     var k = u.k;
     if (u.learned != 0u) { k = 1.0 / (1.0 + exp(-w[0])); }
@@ -43,7 +46,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var end = 0u;
     if (real) {
         end = u.steps;
-        while (end > 0u && slots[(end - 1u) * u.rows + row] == SKIP) { end--; }
+        while (end > 0u && plan[slots + (end - 1u) * u.rows] == SKIP) { end--; }
     }
     if (lane == 0u) { atomicStore(&latest, 0u); }
     workgroupBarrier();
@@ -55,7 +58,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         if (i % 32u == 0u) { atomicStore(&spikes[lane / 32u], 0u); }
         workgroupBarrier();
         var slot = SKIP;
-        if (real) { slot = slots[t * u.rows + row]; }
+        if (real) { slot = plan[slots + t * u.rows]; }
         if (slot != SKIP) {
             var z = 0.0;
             if (slot != IDLE) { z = x[slot * u.c + c]; }
@@ -68,10 +71,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             }
         }
         workgroupBarrier();
-        if (i % 32u == 0u && row < u.rows) { s[t * u.rows * words + word] = atomicLoad(&spikes[lane / 32u]); }
-    }
-    if (i % 32u == 0u && row < u.rows) {
-        for (var t = lived; t < u.steps; t++) { s[t * u.rows * words + word] = 0u; }
+        if (i % 32u == 0u && listed) { s[(t * u.rows + row) * words + word % words] = atomicLoad(&spikes[lane / 32u]); }
     }
     if (real && u.store_v != 0u) { v[place] = m; }
 }

@@ -1,5 +1,5 @@
 // Charge, fire and reset over all steps, where x has the listed channels alone. One invocation a neuron of any channel; 32 neighbours of a
-// row make one word of spikes, and those of channels that are not listed are silent.
+// row make one word of spikes, and those of channels that are not listed are silent: what is not written is zero.
 struct U {
     steps: u32, rows: u32, c: u32, first: u32, affine: u32, learned: u32,
     k: f32, rest: f32, v_threshold: f32, soft: u32, decay_input: u32,
@@ -59,8 +59,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         }
         workgroupBarrier();
         if (bit == 0u && row < u.rows) { s[t * u.rows * words + word] = atomicLoad(&spikes[lane / 32u]); }
-    }
-    if (bit == 0u && row < u.rows) {
-        for (var t = lived; t < u.steps; t++) { s[t * u.rows * words + word] = 0u; }
     }
 }

@@ -8,6 +8,7 @@ struct U { rows: u32, c: u32, least: u32 }
 // [parts, words]
 @group(0) @binding(5) var<storage, read_write> scratch: array<u32>;
 #import columns
+#import before
 var<workgroup> lanes: array<u32, 256>;
 
 fn words() -> u32 { return (u.c + 31u) / 32u; }
@@ -51,35 +52,26 @@ fn finish(@builtin(local_invocation_index) local: u32) {
         workgroupBarrier();
     }
     storageBarrier();
-    // Each invocation counts a run of channels, and the counts are added up over ever longer distances.
+    // Each invocation counts a run of channels, and the counts are added up.
     let each = (u.c + 255u) / 256u;
     let first = min(local * each, u.c);
     let end = min(first + each, u.c);
     var own = 0u;
     for (var i = first; i < end; i++) { own += u32(open(i)); }
-    lanes[local] = own;
-    for (var s = 1u; s < 256u; s *= 2u) {
-        workgroupBarrier();
-        var before = 0u;
-        if (local >= s) { before = lanes[local - s]; }
-        workgroupBarrier();
-        lanes[local] += before;
-    }
-    workgroupBarrier();
-    let opened = lanes[255];
+    var earlier = before(local, own);
+    let opened = sums[255];
     // Closed ones that are listed all the same: the first.
     let closed = u.c - opened;
     let extra = select(0u, min(u.least - min(opened, u.least), closed), opened > 0u);
-    var before = lanes[local] - own;
     for (var i = first; i < end; i++) {
-        let more = min(i - before, extra);
-        if (open(i) || i - before < extra) {
-            slots[i] = before + more;
-            list[before + more] = i;
+        let more = min(i - earlier, extra);
+        if (open(i) || i - earlier < extra) {
+            slots[i] = earlier + more;
+            list[earlier + more] = i;
         } else {
             slots[i] = 0xffffffffu;
         }
-        before += u32(open(i));
+        earlier += u32(open(i));
     }
     for (var i = max(first, opened + extra); i < end; i++) { list[i] = 0xffffffffu; }
     if (local == 0u) { count[0] = opened + extra; }

@@ -1,5 +1,5 @@
 // Depth-wise 3x3 convolution, neurons and their gates in one, all steps: s = gate AND fire(a conv(x) + b). One invocation a neuron, which
-// lives until its gate is open for the last time; 32 neighbours make one word of spikes.
+// lives until its gate is open for the last time; 32 neighbours make one word of spikes. What is not written is zero.
 struct U {
     images: u32, h: u32, w: u32, c: u32, steps: u32, learned: u32,
     k: f32, rest: f32, v_threshold: f32, soft: u32, decay_input: u32,
@@ -11,7 +11,9 @@ struct U {
 @group(0) @binding(4) var<storage, read> a: array<f32>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
 @group(0) @binding(6) var<storage, read> tau: array<f32>;
-@group(0) @binding(7) var<storage, read_write> s: array<u32>;
+// Read by the dispatch alone.
+@group(0) @binding(7) var<storage, read> open: array<u32>;
+@group(0) @binding(8) var<storage, read_write> s: array<u32>;
 const WORKGROUP = 64u;
 #import index
 #import neighbour
@@ -72,8 +74,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             let at = t * rows * words + word;
             s[at] = atomicLoad(&spikes[lane / 32u]) & gate[at];
         }
-    }
-    if (bit == 0u && row < rows) {
-        for (var t = lived; t < u.steps; t++) { s[t * rows * words + word] = 0u; }
     }
 }

@@ -1,21 +1,22 @@
 //! Work for the rows that a gate needs, and for no others.
 //!
-//! [`List`] numbers the rows that are needed; the other kernels read their count from its buffer, so that nobody waits for it. What they
-//! write for rows is compact, `[count, c]`, and on a GPU they are dispatched for no more ([`Kernel::counted`]). A buffer may be longer than the count (on a GPU the host does not know it): **what lies behind
+//! [`List`] numbers the rows that are needed, and [`Alike`] those that differ; the other kernels read their count from its buffer, so that
+//! nobody waits for it. What they write for rows is compact, `[count, c]`, and on a GPU they are dispatched for no more ([`Kernel::counted`]). A buffer may be longer than the count (on a GPU the host does not know it): **what lies behind
 //! is left as it was**, and nobody reads it. Packed spikes stay where they were, a bit each, and are zero where nothing was computed.
 
+use super::attention::{Product, ProductU};
 use super::bit_matrix::{BitMatrix, Pick};
 use super::neuron::{NeuronU, step_row};
-use super::par::{Shared, prefetch};
+use super::par::{Shared, prefetch, task_rows};
 use super::product::{WALK_BELOW, Way, bit_density, gpu_walk_below, product};
 use super::{AnyKernel, Args, Case, Counted, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::{uniform, with_model};
 use rayon::prelude::*;
 
-/// In `slots`: nothing happens there, the neuron's spikes and membrane are nobody's concern any more.
+/// As a slot: nothing happens there, the neuron's spikes and membrane are nobody's concern any more.
 pub const SKIP: u32 = u32::MAX;
-/// In `slots`: no input arrives, but time passes.
+/// As a slot: no input arrives, but time passes.
 pub const IDLE: u32 = u32::MAX - 1;
 
 /// What a closed step means for the neurons behind a gate.
@@ -45,14 +46,45 @@ uniform! {
     }
 }
 
-/// r bits\[T, rows, experts\] -> slots\[T rows\], list\[T rows\], count\[1\].
+/// What a list is read by: `plan`\[1 + rows + T rows\].
+#[derive(Clone, Copy)]
+pub struct Plan<'a> {
+    /// The places at which anything happens at any step. In the buffer their number stands before them, and [`SKIP`] behind them.
+    pub places: &'a [u32],
+    /// Of each row (step, place) its number in the list, or [`SKIP`] or [`IDLE`].
+    pub slots: &'a [u32],
+}
+
+impl<'a> Plan<'a> {
+    /// Words of the buffer.
+    pub fn len(steps: usize, rows: usize) -> usize {
+        1 + rows + steps * rows
+    }
+    /// What the buffer holds.
+    pub fn of(plan: &'a [u32], rows: usize) -> Self {
+        Plan { places: &plan[1..1 + plan[0] as usize], slots: &plan[1 + rows..] }
+    }
+}
+
+/// Writes the numbers `n` of those that are chosen in order, and [`SKIP`] behind them; returns how many they are.
+fn number(out: &mut [u32], chosen: impl Iterator<Item = u32>) -> u32 {
+    let mut n = 0;
+    for i in chosen {
+        out[n] = i;
+        n += 1;
+    }
+    out[n..].fill(SKIP);
+    n as u32
+}
+
+/// r bits\[T, rows, experts\] -> plan ([`Plan`]), list\[T rows\], count\[1\].
 ///
 /// A row (step, place) is needed where the expert's gate at that place is open then, and with [`Closed::Heard`] while it is open later. `list`
-/// holds the numbers of the needed rows in order, and [`SKIP`] behind them; `slots` the place of each row in it, or [`SKIP`] or [`IDLE`].
+/// holds the numbers of the needed rows in order, and [`SKIP`] behind them.
 pub struct List;
 
 impl Kernel for List {
-    head!("active/list", ListU, [r: ReadU32, slots: WriteU32, list: WriteU32, count: WriteU32]);
+    head!("active/list", ListU, [r: ReadU32, plan: WriteU32, list: WriteU32, count: WriteU32]);
     fn workgroup(&self) -> u32 {
         256
     }
@@ -60,8 +92,9 @@ impl Kernel for List {
         256
     }
     fn cpu(&self, u: &ListU, args: &mut Args<'_>) {
-        let (r, slots, list, count) = (args.u32(0), args.out_u32(0), args.out_u32(1), args.out_u32(2));
+        let (r, plan, list, count) = (args.u32(0), args.out_u32(0), args.out_u32(1), args.out_u32(2));
         let (rows, nw, e) = (u.rows as usize, words(u.experts as usize), u.expert as usize);
+        let (places, slots) = plan.split_at_mut(1 + rows);
         let open = |i: usize| r[i * nw + e / 32] >> (e % 32) & 1 != 0;
         // From each place's last step back: 1 where the gate opens from there on, 2 where it is open. `slots` holds that for now.
         for i in (0..slots.len()).rev() {
@@ -83,6 +116,9 @@ impl Kernel for List {
         }
         list[n as usize..].fill(SKIP);
         count[0] = n;
+        // What happens at a place at all happens from its first step on.
+        let first = &slots[..rows.min(slots.len())];
+        places[0] = number(&mut places[1..], (0..).zip(first).filter(|(_, slot)| **slot != SKIP).map(|(p, _)| p));
     }
     fn cases(&self) -> Vec<Case<ListU>> {
         let mut g = Gen::new("active/list");
@@ -94,12 +130,14 @@ impl Kernel for List {
             (3, 300, 4, 2, 0.0),
             (5, 61, 2, 0, 1.0),
             (2, 0, 4, 0, 0.5),
+            (0, 3, 4, 0, 0.5),
         ] {
             for idle in [0, 1, 2] {
                 let u = ListU { steps, rows, experts, expert, idle };
                 let n = (steps * rows) as usize;
                 let name = format!("[{steps}, {rows}], expert {expert} of {experts} at {rate}, idle {idle}");
-                out.push(Case::new(name, u, vec![g.bits(n, experts as usize, rate)], vec![n, n, 1]));
+                let plan = Plan::len(steps as usize, rows as usize);
+                out.push(Case::new(name, u, vec![g.bits(n, experts as usize, rate)], vec![plan, n, 1]));
             }
         }
         out
@@ -109,15 +147,148 @@ impl Kernel for List {
     }
 }
 
-/// `slots`, `list` and `count` of [`List`] for random gates, and the count.
+/// `plan`, `list` and `count` of [`List`] for random gates, and the count.
 fn listed(g: &mut Gen, steps: u32, rows: u32, rate: f32, idle: u32) -> ([Data; 3], usize) {
     let n = (steps * rows) as usize;
     let r = g.bits(n, 1, rate);
-    let (mut slots, mut list, mut count) = (vec![0; n], vec![0; n], [0]);
+    let (mut plan, mut list, mut count) = (vec![0; Plan::len(steps as usize, rows as usize)], vec![0; n], [0]);
     let u = ListU { steps, rows, experts: 1, expert: 0, idle };
-    Kernel::cpu(&List, &u, &mut Args::new(vec![r.words()], vec![&mut slots, &mut list, &mut count]));
+    Kernel::cpu(&List, &u, &mut Args::new(vec![r.words()], vec![&mut plan, &mut list, &mut count]));
     let active = count[0] as usize;
-    ([Data::U32(slots), Data::U32(list), Data::U32(count.to_vec())], active)
+    ([Data::U32(plan), Data::U32(list), Data::U32(count.to_vec())], active)
+}
+
+uniform! {
+    /// Uniform of [`Alike`].
+    pub struct AlikeU {
+        /// T.
+        steps: u32,
+        /// Places x samples.
+        rows: u32,
+        /// Planes of spikes.
+        planes: u32,
+        /// Channels.
+        c: u32
+    }
+}
+
+/// x bits\[planes, T, rows, c\] -> plan ([`Plan`]), list\[T rows\], count\[1\], home\[rows\].
+///
+/// What a map makes of a row (step, place) without spikes is the same for all of them, and what neurons from rest do at a place where
+/// none ever arrives is too. So the rows with spikes are listed and the first one without, whose slot the others share; and as places
+/// those with spikes at any step and the first one without: `home` holds that one for each such place, and for others themselves.
+pub struct Alike;
+
+impl Kernel for Alike {
+    head!("active/alike", AlikeU, [x: ReadU32, plan: WriteU32, list: WriteU32, count: WriteU32, home: WriteU32]);
+    fn workgroup(&self) -> u32 {
+        256
+    }
+    fn threads(&self, u: &AlikeU) -> usize {
+        // Without rows too there is a count to write.
+        (u.steps as usize * u.rows as usize).max(1)
+    }
+    fn cleared(&self) -> bool {
+        true
+    }
+    fn finish(&self, u: &AlikeU) -> Option<[usize; 2]> {
+        Some([u.steps as usize * u.rows as usize, 256])
+    }
+    fn cpu(&self, u: &AlikeU, args: &mut Args<'_>) {
+        let (x, plan, list, count, home) = (args.u32(0), args.out_u32(0), args.out_u32(1), args.out_u32(2), args.out_u32(3));
+        let (rows, all, nw) = (u.rows as usize, (u.steps * u.rows) as usize, words(u.c as usize));
+        let mut arrives = vec![false; all];
+        for plane in x.chunks_exact((all * nw).max(1)) {
+            arrives.iter_mut().zip(plane.chunks_exact(nw)).for_each(|(a, row)| *a |= row.iter().any(|w| *w != 0));
+        }
+        let (places, slots) = plan.split_at_mut(1 + rows);
+        let silent = arrives.iter().position(|a| !a);
+        count[0] = number(list, (0..all as u32).filter(|&i| arrives[i as usize] || Some(i as usize) == silent));
+        (0..).zip(&list[..count[0] as usize]).for_each(|(n, &i)| slots[i as usize] = n);
+        if let Some(silent) = silent {
+            let shared = slots[silent];
+            slots.iter_mut().zip(&arrives).filter(|(_, a)| !**a).for_each(|(slot, _)| *slot = shared);
+        }
+        home.fill(0);
+        arrives.chunks_exact(rows.max(1)).for_each(|step| home.iter_mut().zip(step).for_each(|(h, a)| *h |= u32::from(*a)));
+        let silent = home.iter().position(|h| *h == 0).map(|p| p as u32);
+        for (p, h) in (0..).zip(home.iter_mut()) {
+            *h = if *h != 0 { p } else { silent.unwrap_or(p) };
+        }
+        places[0] = number(&mut places[1..], (0..).zip(home).filter(|(p, h)| p == *h).map(|(p, _)| p));
+    }
+    fn cases(&self) -> Vec<Case<AlikeU>> {
+        let mut g = Gen::new("active/alike");
+        [
+            (4, 5, 1, 33, 0.01),
+            (1, 9, 2, 3, 0.1),
+            (16, 70, 3, 64, 0.001),
+            (3, 300, 1, 40, 0.0),
+            (5, 61, 1, 32, 1.0),
+            (2, 600, 1, 5, 0.1),
+            (2, 0, 1, 4, 0.5),
+            (0, 3, 1, 4, 0.5),
+        ]
+        .map(|(steps, rows, planes, c, rate)| {
+            let (n, u) = ((steps * rows) as usize, AlikeU { steps, rows, planes, c });
+            let outputs = vec![Plan::len(steps as usize, rows as usize), n, 1, rows as usize];
+            let x = g.bits(n * planes as usize, c as usize, rate);
+            Case::new(format!("{planes} x [{steps}, {rows}, {c}] at {rate}"), u, vec![x], outputs)
+        })
+        .into()
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Exact
+    }
+}
+
+uniform! {
+    /// Uniform of [`Spread`].
+    pub struct SpreadU {
+        /// T.
+        steps: u32,
+        /// Rows of a step.
+        rows: u32,
+        /// Words of a row.
+        n: u32,
+        /// Where in `from` those rows begin.
+        first: u32
+    }
+}
+
+/// x\[T, rows, n\] words, from -> y\[T, rows, n\]: y\[t, p\] = x\[t, from\[first + p\]\]. Of one step x may have fewer rows.
+pub struct Spread;
+
+impl Kernel for Spread {
+    head!("active/spread", SpreadU, [x: ReadU32, from_: ReadU32, y: WriteU32]);
+    fn threads(&self, u: &SpreadU) -> usize {
+        u.steps as usize * u.rows as usize * u.n as usize
+    }
+    fn cpu(&self, u: &SpreadU, args: &mut Args<'_>) {
+        let (x, from, y) = (args.u32(0), args.u32(1), args.out_u32(0));
+        let (rows, n) = ((u.rows as usize).max(1), (u.n as usize).max(1));
+        let task = task_rows(n);
+        y.par_chunks_mut(task * n).enumerate().for_each(|(i, y)| {
+            for (row, y) in (i * task..).zip(y.chunks_exact_mut(n)) {
+                let from = row / rows * rows + from[u.first as usize + row % rows] as usize;
+                y.copy_from_slice(&x[from * n..(from + 1) * n]);
+            }
+        });
+    }
+    fn cases(&self) -> Vec<Case<SpreadU>> {
+        let mut g = Gen::new("active/spread");
+        [(4, 5, 3, 0, 5), (1, 300, 70, 7, 4), (3, 9, 1, 1, 2), (0, 3, 2, 0, 3), (1, 4, 0, 0, 2)]
+            .map(|(steps, rows, n, first, of)| {
+                let x = g.below((steps * if steps > 1 { rows } else { of } * n) as usize, 1 << 32);
+                let inputs = vec![x, g.below((first + rows) as usize, of as usize)];
+                let u = SpreadU { steps, rows, n, first };
+                Case::new(format!("[{steps}, {rows}, {n}] of {of}"), u, inputs, vec![(steps * rows * n) as usize])
+            })
+            .into()
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Exact
+    }
 }
 
 uniform! {
@@ -268,10 +439,78 @@ impl Kernel for Query {
     }
 }
 
-/// x\[count, C\], slots\[T rows\], a\[C\], b\[C\], w\[1\], v0\[rows, C\] -> s bits\[T, rows, C\], v\[rows, C\].
+uniform! {
+    /// Uniform of [`KeyValue`].
+    pub struct KeyValueU {
+        /// T x B.
+        groups: u32,
+        /// Tokens of a group.
+        tokens: u32,
+        /// Channels of a key.
+        dk: u32,
+        /// Channels of a value.
+        dv: u32
+    }
+}
+
+/// k bits\[groups, tokens, dk\], v bits\[groups, tokens, dv\], list, count -> y\[groups, dk, dv\] = K^T V of the groups that are listed, with all of their
+/// tokens; zero for others.
+pub struct KeyValue;
+
+impl Kernel for KeyValue {
+    head!("active/key_value", KeyValueU, [k: ReadU32, v: ReadU32, list: ReadU32, count: ReadU32, y: WriteF32]);
+    fn threads(&self, u: &KeyValueU) -> usize {
+        u.groups as usize * u.dk as usize * u.dv as usize
+    }
+    fn counted(&self, u: &KeyValueU) -> Option<Counted> {
+        Some(Counted { input: 3, rows: u.tokens, threads: u.dk * u.dv })
+    }
+    fn cleared(&self) -> bool {
+        true
+    }
+    fn cpu(&self, u: &KeyValueU, args: &mut Args<'_>) {
+        let (k, v, list, n, y) = (args.u32(0), args.u32(1), args.u32(2), args.u32(3)[0] as usize, args.out_f32(0));
+        let tokens = (u.tokens as usize).max(1);
+        let mut listed = vec![false; u.groups as usize];
+        list[..n].iter().step_by(tokens).for_each(|&row| listed[row as usize / tokens] = true);
+        let [k_size, v_size] = [u.dk, u.dv].map(|c| tokens * words(c as usize));
+        let product = ProductU::key_value(u.tokens, u.dk, u.dv);
+        y.par_chunks_mut((u.dk as usize * u.dv as usize).max(1)).enumerate().for_each(|(i, y)| match listed[i] {
+            true => Product::count(&product, &k[i * k_size..(i + 1) * k_size], &v[i * v_size..(i + 1) * v_size], y),
+            false => y.fill(0.0),
+        });
+    }
+    fn cases(&self) -> Vec<Case<KeyValueU>> {
+        let mut g = Gen::new("active/key_value");
+        let mut out = Vec::new();
+        for (groups, tokens, dk, dv, open) in [
+            (3, 5, 7, 9, [0, 2].as_slice()),
+            (4, 64, 40, 70, &[1]),
+            (2, 9, 32, 33, &[0, 1]),
+            (2, 3, 4, 4, &[]),
+            (0, 3, 4, 4, &[]),
+        ] {
+            let u = KeyValueU { groups, tokens, dk, dv };
+            let rows = (groups * tokens) as usize;
+            let mut list: Vec<u32> = open.iter().flat_map(|g| g * tokens..(g + 1) * tokens).collect();
+            let count = Data::U32(vec![list.len() as u32]);
+            list.resize(rows, SKIP);
+            let inputs = vec![g.bits(rows, dk as usize, 0.4), g.bits(rows, dv as usize, 0.4), Data::U32(list), count];
+            let name = format!("{open:?} of {groups} x [{tokens}, {dk}] and [{tokens}, {dv}]");
+            out.push(Case::new(name, u, inputs, vec![(groups * dk * dv) as usize]));
+        }
+        out
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Exact
+    }
+}
+
+/// x\[count, C\], plan ([`Plan`]), a\[C\], b\[C\], w\[1\], v0\[rows, C\] -> s bits\[T, rows, C\], v\[rows, C\].
 ///
-/// As [`super::neuron::Forward`] where a row has a slot. Where `slots` says [`IDLE`] the input is zero (the current is `b`), and where it
-/// says [`SKIP`] there are no spikes and the membrane stays. `store_v_seq` of the uniform is not heard.
+/// As [`super::neuron::Forward`] where a row has a slot. Where that is [`IDLE`] the input is zero (the current is `b`), and where it is
+/// [`SKIP`] there are no spikes and the membrane stays. At places that the plan does not list both outputs are zero. `store_v_seq` of
+/// the uniform is not heard.
 pub struct Fire {
     /// Charge function.
     pub kind: NeuronKind,
@@ -317,33 +556,35 @@ impl Idle {
 
 impl Fire {
     fn run<M: Model>(u: &NeuronU, args: &mut Args<'_>) {
-        let (x, slots, a, b, w, v0) = (args.f32(0), args.u32(1), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
+        let (x, a, b, w, v0) = (args.f32(0), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
         let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
         let (nw, tile, charging) = (words(c), u.tile(), u.charging(w));
-        let (s, v_end) = (Shared::new(args.out_u32(0)), Shared::new(args.out_f32(1)));
+        let (s, v_end) = (args.out_u32(0), args.out_f32(1));
+        let Plan { places: all, slots } = Plan::of(args.u32(1), rows);
+        if all.len() < rows {
+            s.fill(0);
+            v_end.fill(0.0);
+        }
+        let (s, v_end) = (Shared::new(s), Shared::new(v_end));
         let idle = Idle::new::<M>(u, charging, a, b);
-        (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
-            let (r0, n) = (i * tile, tile.min(rows - i * tile));
-            let mut v = vec![u.rest; n * c];
+        all.par_chunks(tile).enumerate().for_each(|(i, places)| {
+            let at = |p: u32| p as usize * c..(p as usize + 1) * c;
+            let mut v = vec![u.rest; places.len() * c];
             if u.has_v0 != 0 {
-                v.copy_from_slice(&v0[r0 * c..(r0 + n) * c]);
+                places.iter().zip(v.chunks_exact_mut(c)).for_each(|(&p, v)| v.copy_from_slice(&v0[at(p)]));
             }
+            let next = &all[((i + 1) * tile).min(all.len())..((i + 2) * tile).min(all.len())];
             for t in 0..steps {
-                let at = t * rows + r0;
-                // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
-                let s = unsafe { s.slice(at * nw, n * nw) };
-                // The next tile's; its rows of this step follow each other.
-                let mut next = slots[at + n..(at + 2 * n).min((t + 1) * rows)].iter().filter(|slot| **slot < IDLE);
-                if let Some(&first) = next.next() {
-                    let last = next.next_back().unwrap_or(&first);
-                    prefetch(&x[first as usize * c..(*last as usize + 1) * c]);
-                }
+                let slot = |p: u32| slots[t * rows + p as usize];
+                // The next tile's rows of this step.
+                next.iter().map(|&p| slot(p)).filter(|s| *s < IDLE).for_each(|s| prefetch(&x[at(s)]));
                 simd(
                     #[inline(always)]
                     || {
-                        for r in 0..n {
-                            let (s, v) = (&mut s[r * nw..(r + 1) * nw], &mut v[r * c..(r + 1) * c]);
-                            match slots[at + r] {
+                        for (&p, v) in places.iter().zip(v.chunks_exact_mut(c)) {
+                            // SAFETY: places are listed once.
+                            let s = unsafe { s.slice((t * rows + p as usize) * nw, nw) };
+                            match slot(p) {
                                 SKIP => s.fill(0),
                                 IDLE => idle.step::<M>(v, s, charging),
                                 slot => {
@@ -357,7 +598,10 @@ impl Fire {
             }
             if u.store_v != 0 {
                 // SAFETY: as above.
-                unsafe { v_end.slice(r0 * c, n * c) }.copy_from_slice(&v);
+                places
+                    .iter()
+                    .zip(v.chunks_exact(c))
+                    .for_each(|(&p, v)| unsafe { v_end.slice(at(p).start, c) }.copy_from_slice(v));
             }
         });
     }
@@ -367,7 +611,7 @@ impl Kernel for Fire {
     head!(
         "active/fire",
         NeuronU,
-        [x: ReadF32, slots: ReadU32, a: ReadF32, b: ReadF32, w: ReadF32, v0: ReadF32, s: WriteU32, v: WriteF32]
+        [x: ReadF32, plan: ReadU32, a: ReadF32, b: ReadF32, w: ReadF32, v0: ReadF32, s: WriteU32, v: WriteF32]
     );
     fn variant(&self) -> String {
         self.kind.key().into()
@@ -378,6 +622,12 @@ impl Kernel for Fire {
     fn threads(&self, u: &NeuronU) -> usize {
         // One invocation a channel, rows padded to whole words.
         u.rows as usize * words(u.c as usize) * 32
+    }
+    fn counted(&self, u: &NeuronU) -> Option<Counted> {
+        Some(Counted { input: 1, rows: 1, threads: words(u.c as usize) as u32 * 32 })
+    }
+    fn cleared(&self) -> bool {
+        true
     }
     fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
         with_model!(self.kind, M => Self::run::<M>(u, args));
@@ -393,10 +643,10 @@ impl Kernel for Fire {
                 let on = rows % 2 == 1;
                 [u.affine, u.has_v0, u.store_v] = [u32::from(on); 3];
                 let len = |n: usize| if on { n } else { 0 };
-                let ([slots, ..], count) = listed(&mut g, steps as u32, rows as u32, open, steps as u32 % 3);
+                let ([plan, ..], count) = listed(&mut g, steps as u32, rows as u32, open, steps as u32 % 3);
                 let inputs = vec![
                     g.dyadic(count * c),
-                    slots,
+                    plan,
                     g.dyadic(len(c)),
                     g.dyadic(len(c)),
                     Data::F32(vec![-0.3; usize::from(self.kind.learns_tau())]),
@@ -416,7 +666,8 @@ impl Kernel for Fire {
 
 /// All of them.
 pub fn all() -> Vec<Box<dyn AnyKernel>> {
-    let mut v: Vec<Box<dyn AnyKernel>> = vec![Box::new(List), Box::new(Linear), Box::new(Query)];
+    let mut v: Vec<Box<dyn AnyKernel>> =
+        vec![Box::new(List), Box::new(Alike), Box::new(Spread), Box::new(Linear), Box::new(KeyValue), Box::new(Query)];
     v.extend(NeuronKind::ALL.iter().map(|&kind| Box::new(Fire { kind }) as Box<dyn AnyKernel>));
     v
 }

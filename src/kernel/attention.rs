@@ -54,6 +54,34 @@ uniform! {
     }
 }
 
+impl ProductU {
+    /// K^T V of one group and head, of packed spikes k \[tokens, dk\] and v \[tokens, dv\].
+    pub fn key_value(tokens: u32, dk: u32, dv: u32) -> Self {
+        let [k_pitch, v_pitch] = [dk, dv].map(|c| 32 * words(c as usize) as u32);
+        ProductU {
+            groups: 1,
+            heads: 1,
+            m: dk,
+            n: dv,
+            k: tokens,
+            a_bits: 1,
+            b_bits: 1,
+            a_group: 0,
+            a_head: 0,
+            a_row: 1,
+            a_col: k_pitch,
+            b_group: 0,
+            b_head: 0,
+            b_row: v_pitch,
+            b_col: 1,
+            y_group: dk * dv,
+            y_head: 0,
+            y_row: dv,
+            scale: 1.0,
+        }
+    }
+}
+
 /// a (floats), a_spikes, b (floats), b_spikes -> y = scale A B. Of each operand one of the two buffers is used, the other may be empty.
 pub struct Product;
 
@@ -168,7 +196,7 @@ fn operand<'a>(
 
 impl Product {
     /// Spikes times spikes: coincidences, counted 32 at a time.
-    fn count(u: &ProductU, a: &[u32], b: &[u32], y: &mut [f32]) {
+    pub(super) fn count(u: &ProductU, a: &[u32], b: &[u32], y: &mut [f32]) {
         let (m, n, k) = (u.m as usize, u.n as usize, u.k as usize);
         let row = u.y_row as usize;
         y.par_chunks_mut((u.y_group as usize).max(1)).take(u.groups as usize).enumerate().for_each(|(i, y)| {

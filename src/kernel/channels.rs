@@ -369,6 +369,13 @@ impl Kernel for Fire {
         // One invocation a channel, rows padded to whole words.
         u.rows as usize * words(u.c as usize) * 32
     }
+    fn counted(&self, u: &FireU) -> Option<Counted> {
+        // All of them, or none where no channel is listed.
+        Some(Counted { input: 2, rows: u.c, threads: Kernel::threads(self, u) as u32 })
+    }
+    fn cleared(&self) -> bool {
+        true
+    }
     fn cpu(&self, u: &FireU, args: &mut Args<'_>) {
         with_model!(self.kind, M => Self::run::<M>(u, args));
     }

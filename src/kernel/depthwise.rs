@@ -5,7 +5,7 @@ use super::bits::keep;
 use super::neuron::{NeuronU, step_row};
 use super::par::Shared;
 use super::product::split_range;
-use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
+use super::{Access, Args, Case, Counted, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Model, Neuron, NeuronKind};
 use crate::{uniform, with_model};
 use rayon::prelude::*;
@@ -276,8 +276,9 @@ impl GatedU {
     }
 }
 
-/// x bits\[T, B, h, w, c\], gate bits of that shape, w\[9, c\], a\[c\], b\[c\], tau\[1\] -> s bits of that shape: gate AND the spikes of neurons behind a
-/// [`Forward`] and the line a y + b, which start from rest.
+/// x bits\[T, B, h, w, c\], gate bits of that shape, w\[9, c\], a\[c\], b\[c\], tau\[1\], open\[1\] -> s bits of that shape: gate AND the spikes of neurons
+/// behind a [`Forward`] and the line a y + b, which start from rest. `open`, c at most, is
+/// zero only where no gate is open, and nothing is dispatched then.
 ///
 /// A neuron whose gate does not open any more is left alone: of a neuron on a GPU, of all channels of a pixel on the CPU. What is emitted
 /// is that of the three kernels one after another, to the bit, and no current is stored.
@@ -324,7 +325,7 @@ impl Kernel for Gated {
     head!(
         "conv/depthwise_gated",
         GatedU,
-        [x: ReadU32, gate: ReadU32, w: ReadF32, a: ReadF32, b: ReadF32, tau: ReadF32, s: WriteU32]
+        [x: ReadU32, gate: ReadU32, w: ReadF32, a: ReadF32, b: ReadF32, tau: ReadF32, open: ReadU32, s: WriteU32]
     );
     fn variant(&self) -> String {
         self.kind.key().into()
@@ -335,6 +336,13 @@ impl Kernel for Gated {
     fn threads(&self, u: &GatedU) -> usize {
         // One invocation a channel, rows padded to whole words.
         u.rows() * words(u.c as usize) * 32
+    }
+    fn counted(&self, u: &GatedU) -> Option<Counted> {
+        // All of them, or none.
+        Some(Counted { input: 6, rows: u.c, threads: self.threads(u) as u32 })
+    }
+    fn cleared(&self) -> bool {
+        true
     }
     fn cpu(&self, u: &GatedU, args: &mut Args<'_>) {
         with_model!(self.kind, M => Self::run::<M>(u, args));
@@ -356,7 +364,8 @@ impl Kernel for Gated {
                 let (pixels, c) = (shape[..4].iter().product(), shape[4]);
                 let tau = Data::F32(vec![-0.3; usize::from(self.kind.learns_tau())]);
                 let (x, gate) = (g.bits(pixels, c, 0.4), g.bits(pixels, c, open));
-                let inputs = vec![x, gate, g.dyadic(9 * c), g.dyadic(c), g.dyadic(c), tau];
+                let any = Data::U32(vec![u32::from(gate.words().iter().any(|w| *w != 0))]);
+                let inputs = vec![x, gate, g.dyadic(9 * c), g.dyadic(c), g.dyadic(c), tau, any];
                 let case = Case::new(format!("{shape:?}, {open} open"), u, inputs, vec![pixels * words(c)]);
                 out.push(if self.kind.learns_tau() { case } else { case.exact() });
             }

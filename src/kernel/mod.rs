@@ -235,6 +235,11 @@ pub trait Kernel: Send + Sync + 'static {
     fn counted(&self, _: &Self::Uniform) -> Option<Counted> {
         None
     }
+    /// On a GPU, whether the outputs are made zero before `main` starts: for a kernel that does not write all that it has outputs for. On
+    /// the CPU a twin writes all of its outputs by itself.
+    fn cleared(&self) -> bool {
+        false
+    }
     /// On a GPU, what a second stage takes: words of scratch, and invocations of the entry point `finish`, which starts when `main` has
     /// ended everywhere. The scratch is bound behind the outputs as `scratch`, `array<f32>` or `array<u32>`. For reductions: the groups of
     /// one stage cannot hear of each other.
@@ -276,6 +281,8 @@ pub trait AnyKernel: Send + Sync {
     fn threads(&self, uniform: &[u8]) -> usize;
     /// See [`Kernel::counted`].
     fn counted(&self, uniform: &[u8]) -> Option<Counted>;
+    /// See [`Kernel::cleared`].
+    fn cleared(&self) -> bool;
     /// See [`Kernel::finish`].
     fn finish(&self, uniform: &[u8]) -> Option<[usize; 2]>;
     /// See [`Kernel::onto`].
@@ -309,6 +316,7 @@ const COMMON: &[(&str, &str)] = &[
     ("fire", include_str!("../../shaders/common/fire.wgsl")),
     ("index", include_str!("../../shaders/common/index.wgsl")),
     ("columns", include_str!("../../shaders/common/columns.wgsl")),
+    ("before", include_str!("../../shaders/common/before.wgsl")),
     ("neighbour", include_str!("../../shaders/common/neighbour.wgsl")),
     ("spike", include_str!("../../shaders/common/spike.wgsl")),
     ("threefry", include_str!("../../shaders/common/threefry.wgsl")),
@@ -364,6 +372,9 @@ impl<K: Kernel> AnyKernel for K {
     }
     fn counted(&self, uniform: &[u8]) -> Option<Counted> {
         Kernel::counted(self, &bytemuck::pod_read_unaligned(uniform))
+    }
+    fn cleared(&self) -> bool {
+        Kernel::cleared(self)
     }
     fn finish(&self, uniform: &[u8]) -> Option<[usize; 2]> {
         Kernel::finish(self, &bytemuck::pod_read_unaligned(uniform))

@@ -1,13 +1,12 @@
 //! EMSA: experts mixture spiking attention. Experts have their own queries and share keys and values; a router opens them token by token.
 
 use super::{Router, Semm, Skip, Width, gated};
-use crate::counts::Cost;
-use crate::ctx::{Ctx, Module, Op};
+use crate::ctx::{Ctx, Module};
 use crate::error::{Error, Result};
 use crate::neuron::Neuron;
 use crate::nn::attention::{Entry, Exit, Residual, token_gate};
 use crate::nn::{ConvBn, Kind, Neurons};
-use crate::ops::active::{Active, ActiveQuery, Closed};
+use crate::ops::active::{Active, ActiveKeyValue, ActiveQuery, Closed};
 use crate::ops::attention::{KeyValue, Query};
 use crate::ops::gate::{Mixture, RowGate, TokenGate};
 use crate::ops::residual::Residual as Sum;
@@ -101,16 +100,9 @@ impl Emsa {
             Some(rows) => map.active_spikes(x, rows, lif, cx),
         });
         let (k, v) = (k?, v?);
-        match (&self.attend, asked.is_some_and(|a| a.is_empty())) {
-            (Attend::Ssa { .. }, false) => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v]),
-            (Attend::Ssa { .. }, true) => {
-                // A product that is not done is one of a dense network all the same.
-                if let Some(counts) = cx.counts().filter(|c| c.keep.operations) {
-                    let Cost { dense, .. } = KeyValue { heads: 1 }.cost(&[&k, &v])?;
-                    counts.operation(&self.name, "key_value", Cost { dense, ..Cost::default() });
-                }
-                Tensor::zeros(cx.device(), &[0, v.channels()])
-            }
+        match (&self.attend, asked) {
+            (Attend::Ssa { .. }, None) => cx.apply1(&self.name, KeyValue { heads: 1 }, &[&k, &v]),
+            (Attend::Ssa { .. }, Some(rows)) => cx.apply1(&self.name, ActiveKeyValue(rows), &[&k, &v]),
             (Attend::Sdsa { kv_lif }, _) => token_gate(&self.name, &k, &v, kv_lif, cx),
         }
     }
@@ -190,7 +182,8 @@ impl Module for Emsa {
         if nobody && !active.is_empty() && !cx.carries_state() && cx.counts().is_none() {
             return self.exit.silent(x.shape(), cx);
         }
+        let routed = gates.is_some();
         let y = self.mixture(&x, gates, &active, cx)?;
-        self.exit.forward(&y, cx)
+        if routed { self.exit.behind_gates(&y, cx) } else { self.exit.forward(&y, cx) }
     }
 }

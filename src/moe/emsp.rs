@@ -90,9 +90,10 @@ impl Emsp {
     /// those experts, and each depth-wise neuron looks at its own gate.
     fn gated_on_device(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let r = self.gates_on_device(x, cx)?;
-        let e = self.fc1.0.listed_spikes(x, &Channels::of(&r)?, &self.fc1.1, cx)?;
+        let open = Channels::of(&r)?;
+        let e = self.fc1.0.listed_spikes(x, &open, &self.fc1.1, cx)?;
         match &self.depthwise {
-            Some((conv, lif)) => conv.depthwise_behind(&e, &r, lif, cx),
+            Some((conv, lif)) => conv.depthwise_behind(&e, &r, open, lif, cx),
             None => cx.apply1(&self.name, Both, &[&e, &r]),
         }
     }
@@ -176,6 +177,6 @@ impl Module for Emsp {
                 if self.routed { cx.apply1(&self.name, Both, &[&e, &r])? } else { e }
             }
         };
-        self.exit.forward(&y, cx)
+        if self.routed { self.exit.behind_gates(&y, cx) } else { self.exit.forward(&y, cx) }
     }
 }

@@ -9,7 +9,8 @@
 //! - EMSP computes its gates first, and then the experts (columns of the first map, depth-wise channels) that some gate of the batch
 //!   opens. A channel that is open anywhere is computed everywhere: single places are too fine to save time on a CPU.
 //!   Gates that the weights keep shut, whatever arrives, are not computed either ([`ConvBn::may_fire`](crate::nn::ConvBn::may_fire));
-//! - on the CPU, where no gate is open at all, what stands behind the mixture is computed for one place, for all are alike.
+//! - behind the mixture, rows that closed gates left without spikes have one current, and places without any through the whole clip one
+//!   course of membranes: one of each is computed for all ([`Active::alike`](crate::ops::active::Active::alike)).
 //!
 //! Not in training, where batch norms take their statistics from every row; nor in streams, where a gate may open in the next chunk.
 //! [`Skip::Lazy`] makes another network whose closed rows can always be left out, in streams too; in whole clips

@@ -5,6 +5,7 @@ use crate::ctx::{Ctx, Module};
 use crate::error::Result;
 use crate::kernel::words;
 use crate::neuron::Neuron;
+use crate::ops::active::Active;
 use crate::ops::attention::{KeyValue, Mix, Query, Scores};
 use crate::ops::gate::{Both, TokenGate};
 use crate::ops::mean::TokenMean;
@@ -43,20 +44,23 @@ impl Exit {
             None => self.proj.current(x, cx),
         }
     }
-    /// [`Exit::forward`] where no spike arrives anywhere in `[T, B, .., Ci]`: what is computed for one place is so at all. For inference of
-    /// whole clips.
-    pub fn silent(&self, shape: &[usize], cx: &mut Ctx<'_>) -> Result<Tensor> {
-        let (steps, device) = (shape[0], cx.device().clone());
-        let cin = cx.param(self.proj.weight).shape()[0];
-        let nothing = device.upload(&vec![0; steps * words(cin)])?;
-        let y = self.forward(&Tensor::new(&device, &[steps, 1, cin], Repr::Bits { planes: 1 }, nothing)?, cx)?;
-        let (one, places) = (y.view()?, shape[1..shape.len() - 1].iter().product::<usize>());
-        let mut all = Vec::with_capacity(one.len() * places);
-        for row in one.chunks_exact((one.len() / steps.max(1)).max(1)) {
-            (0..places).for_each(|_| all.extend_from_slice(row));
+    /// [`Exit::forward`] of what closed gates may have silenced: rows without spikes are alike, and so are places where none ever arrives,
+    /// so that in inference of whole clips one of each is computed for all. What is counted is counted as if each were by itself.
+    pub fn behind_gates(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let shares = cx.skips() && !cx.carries_state() && cx.counts().is_none() && x.is_bits();
+        let rows = if shares { Active::alike(x)? } else { None };
+        match (rows, &self.lif) {
+            (Some(rows), Some(lif)) => self.proj.active_spikes(x, &rows, lif, cx),
+            (Some(rows), None) => self.proj.shared_current(x, &rows, cx),
+            (None, _) => self.forward(x, cx),
         }
-        let shape = [&shape[..shape.len() - 1], &[y.channels()]].concat();
-        Tensor::new(&device, &shape, y.repr(), device.upload(&all)?)
+    }
+    /// [`Exit::behind_gates`] where no spike arrives anywhere in `[T, B, .., Ci]`.
+    pub fn silent(&self, shape: &[usize], cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let (lead, cin) = (&shape[..shape.len() - 1], cx.param(self.proj.weight).shape()[0]);
+        let nothing = cx.device().upload(&vec![0; lead.iter().product::<usize>() * words(cin)])?;
+        let x = Tensor::new(cx.device(), &[lead, &[cin]].concat(), Repr::Bits { planes: 1 }, nothing)?;
+        self.behind_gates(&x, cx)
     }
 }
 

@@ -263,15 +263,27 @@ impl ConvBn {
         let y = cx.apply1(&self.name, RowGate { expert }, &[r, &y])?;
         neurons.run(&y, Some(&self.bn), Part::All, cx)
     }
-    /// [`ConvBn::spikes`] of a pointwise convolution, for some rows of x alone; there are no spikes in the others.
+    /// [`ConvBn::spikes`] of a pointwise convolution, for some rows of x alone; there are no spikes in the others, or those of the row
+    /// that stands for them ([`Active::alike`]).
     pub fn active_spikes(&self, x: &Tensor, active: &Active, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
         // A row that is left out gets the norm's shift too, where time passes there.
         let folded = self.norm_is_bias(cx) && !active.idles();
+        let y = self.active_map(x, active, folded, cx)?;
+        neurons.run(&y, (!folded).then_some(&self.bn), Part::Rows(active), cx)
+    }
+    /// [`ConvBn::current`] of a pointwise convolution, computed for the rows that differ ([`Active::alike`]).
+    pub fn shared_current(&self, x: &Tensor, rows: &Active, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let folded = self.norm_is_bias(cx);
+        let y = self.active_map(x, rows, folded, cx)?;
+        let y = rows.spread_currents(&y)?;
+        if folded { Ok(y) } else { self.bn.forward(&y, cx) }
+    }
+    /// The map of some rows, with the norm's shift for a bias where that is all there is to the norm.
+    fn active_map(&self, x: &Tensor, active: &Active, folded: bool, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let bias = if folded { Some(self.bn.bias) } else { self.bias };
         let inputs: Vec<Tensor> = [Some(self.weight), bias].into_iter().flatten().map(|id| cx.param(id)).collect();
         let inputs: Vec<&Tensor> = std::iter::once(x).chain(&inputs).collect();
-        let y = cx.apply1(&self.name, ActiveLinear(active.clone()), &inputs)?;
-        neurons.run(&y, (!folded).then_some(&self.bn), Part::Rows(active), cx)
+        cx.apply1(&self.name, ActiveLinear(active.clone()), &inputs)
     }
     /// [`ConvBn::spikes`] of some output channels alone: `[T, .., channels.len()]`. Of a depth-wise convolution x holds the same channels. The
     /// layer's spikes are not counted here, for they are not all there: see [`Ctx::emitted`].
@@ -334,13 +346,20 @@ impl ConvBn {
         cx.counts().into_iter().for_each(|counts| counts.operation(&self.name, name, cost));
         Ok(())
     }
-    /// [`ConvBn::spikes`] of a depth-wise convolution AND `gates`, of the same shape: what no gate lets out is not computed. For whole clips
-    /// at inference.
-    pub fn depthwise_behind(&self, x: &Tensor, gates: &Tensor, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+    /// [`ConvBn::spikes`] of a depth-wise convolution AND `gates`, of the same shape, which are open somewhere at `open` channels: what no
+    /// gate lets out is not computed. For whole clips at inference.
+    pub fn depthwise_behind(
+        &self,
+        x: &Tensor,
+        gates: &Tensor,
+        open: Channels,
+        neurons: &Neurons,
+        cx: &mut Ctx<'_>,
+    ) -> Result<Tensor> {
         let mut inputs = vec![x.clone(), gates.clone(), cx.param(self.weight)];
         inputs.extend(self.bn.params(cx));
         inputs.extend(neurons.w.map(|w| cx.param(w)));
-        let op = GatedDepthwise { neuron: neurons.neuron, eps: EPS };
+        let op = GatedDepthwise { open, neuron: neurons.neuron, eps: EPS };
         cx.apply1(&self.name, op, &inputs.iter().collect::<Vec<_>>())
     }
     /// [`ConvBn::spikes`] of a 3x3 convolution by the kernel that touches neurons only when something arrives.

@@ -1,15 +1,22 @@
-//! Rows that a gate needs, and maps of those rows alone. For inference: batch norms in training take their statistics from every row.
+//! Rows that a gate needs, or that differ from others, and maps of those rows alone. For inference: batch norms in training take their
+//! statistics from every row.
 
 use super::none;
 use crate::counts::Cost;
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
-use crate::kernel::active::{Linear, LinearU, List, ListU, Query, QueryU, SKIP};
+use crate::kernel::active::{
+    Alike, AlikeU, KeyValue as KeyValueKernel, KeyValueU, Linear, LinearU, List, ListU, Plan, Query, QueryU, SKIP, Spread,
+    SpreadU,
+};
 use crate::kernel::gate::{Samples, SamplesU};
 use crate::kernel::words;
+use crate::ops::attention::KeyValue;
 use crate::tensor::{Repr, Tensor, launch, launch1};
 
 const WORDS: Repr = Repr::Bits { planes: 1 };
+/// Share of rows that differ below which the CPU leaves out the others: it writes what it spreads once more.
+const ALIKE_BELOW: f64 = 0.75;
 
 pub use crate::kernel::active::Closed;
 
@@ -18,8 +25,8 @@ pub use crate::kernel::active::Closed;
 pub struct Active {
     /// `[T, B, N..]`
     lead: Vec<usize>,
-    /// Of each row its number among the active ones, or why it has none: words, which are rows of 32 bits.
-    slots: Tensor,
+    /// What neurons go by ([`Plan`]): words, which are rows of 32 bits.
+    plan: Tensor,
     /// The active rows in order, words.
     list: Tensor,
     /// How many: one word.
@@ -28,6 +35,13 @@ pub struct Active {
     room: usize,
     /// What the steps that are left out mean.
     closed: Closed,
+    /// Where places share the neurons of others: whose, of each place. Rows share currents then.
+    home: Option<Tensor>,
+}
+
+/// Words, which are rows of 32 bits.
+fn buffer(words: usize) -> [usize; 2] {
+    [words, 32]
 }
 
 impl Active {
@@ -50,10 +64,30 @@ impl Active {
             expert: expert as u32,
             idle: closed as u32,
         };
-        let outs = launch(r.device(), &List, &u, &[r], &[(&[all, 32], WORDS), (&[all, 32], WORDS), (&[1, 32], WORDS)])?;
-        let [slots, list, count]: [Tensor; 3] = outs.try_into().map_err(|_| Error::shape("active", "no output"))?;
+        let sizes = [Plan::len(steps, u.rows as usize), all, 1].map(buffer);
+        let outs = launch(r.device(), &List, &u, &[r], &sizes.each_ref().map(|s| (&s[..], WORDS)))?;
+        let [plan, list, count]: [Tensor; 3] = outs.try_into().map_err(|_| Error::shape("active", "no output"))?;
         let room = r.device().at_hand(count.storage()).map_or(all, |n| n as usize);
-        Ok(Active { lead, slots, list, count, room, closed })
+        Ok(Active { lead, plan, list, count, room, closed, home: None })
+    }
+    /// Of x, spikes `[T, B, N.., c]`, the rows that differ as far as maps and neurons from rest go: those with spikes, and one that stands
+    /// for all without. None where it is known without waiting (not on a GPU) that these are hardly fewer than all.
+    ///
+    /// # Errors
+    /// What are no spikes.
+    pub fn alike(x: &Tensor) -> Result<Option<Self>> {
+        let planes = x.expect_bits("alike")?;
+        let (lead, all) = (x.shape()[..x.shape().len() - 1].to_vec(), x.rows());
+        let steps = lead.first().copied().unwrap_or(0);
+        let rows = all.checked_div(steps).unwrap_or(0);
+        let u = AlikeU { steps: steps as u32, rows: rows as u32, planes: planes as u32, c: x.channels() as u32 };
+        let sizes = [Plan::len(steps, rows), all, 1, rows].map(buffer);
+        let outs = launch(x.device(), &Alike, &u, &[x], &sizes.each_ref().map(|s| (&s[..], WORDS)))?;
+        let [plan, list, count, home]: [Tensor; 4] = outs.try_into().map_err(|_| Error::shape("alike", "no output"))?;
+        let room = x.device().at_hand(count.storage()).map(|n| n as usize);
+        let pays = room.is_none_or(|n| (n as f64) < ALIKE_BELOW * all as f64);
+        let room = room.unwrap_or(all);
+        Ok(pays.then_some(Active { lead, plan, list, count, room, closed: Closed::Heard, home: Some(home) }))
     }
     /// All rows of each sample up to the last step at which any of its gates is open: what keys and values are needed for. None where it is
     /// known without waiting (not on a GPU) that all rows are active.
@@ -87,9 +121,22 @@ impl Active {
     pub fn shape(&self, c: usize) -> Vec<usize> {
         self.lead.iter().copied().chain([c]).collect()
     }
-    /// Where each row's current stands.
-    pub(super) fn slots(&self) -> &Tensor {
-        &self.slots
+    /// What neurons go by.
+    pub(super) fn plan(&self) -> &Tensor {
+        &self.plan
+    }
+    /// Currents y `[rows, c]` to those of all rows `[T, B, N.., c]`, where rows share them ([`Active::alike`]).
+    pub fn spread_currents(&self, y: &Tensor) -> Result<Tensor> {
+        let (all, c, places) = (self.list.rows(), y.channels(), self.lead.iter().skip(1).product::<usize>());
+        let u = SpreadU { steps: 1, rows: all as u32, n: c as u32, first: 1 + places as u32 };
+        launch1(&Spread, &u, &[y, &self.plan], &self.shape(c), Repr::F32)
+    }
+    /// Spikes of the places that were computed, at all places `[T, B, N.., c]`.
+    pub(super) fn spread_spikes(&self, s: Tensor) -> Result<Tensor> {
+        let Some(home) = &self.home else { return Ok(s) };
+        let (steps, rows, n) = (self.lead[0], home.rows(), words(s.channels()));
+        let u = SpreadU { steps: steps as u32, rows: rows as u32, n: n as u32, first: 0 };
+        launch1(&Spread, &u, &[&s, home], s.shape(), s.repr())
     }
     /// Whether time passes in the rows that are left out.
     pub fn idles(&self) -> bool {
@@ -97,7 +144,10 @@ impl Active {
     }
     /// Rows in which neurons are updated.
     pub(super) fn updates(&self) -> Result<usize> {
-        Ok(self.slots.words()?.iter().filter(|slot| **slot != SKIP).count())
+        let (plan, places) = (self.plan.words()?, self.lead.iter().skip(1).product::<usize>());
+        let Plan { places: listed, slots } = Plan::of(&plan, places);
+        let lives = |step: &[u32]| listed.iter().filter(|p| step[**p as usize] != SKIP).count();
+        Ok(slots.chunks_exact(places.max(1)).map(lives).sum())
     }
     /// The active rows; reads them back.
     pub fn rows(&self) -> Result<Vec<u32>> {
@@ -163,8 +213,34 @@ impl Op for ActiveLinear {
     }
 }
 
-/// q spikes `[T, B, N.., dk]`, kv `[T, B, 1, dk, dv]` -> scale Q (K^T V) `[rows, dv]` of the active rows alone. Where there are none, kv is not
-/// looked at and may be empty, `[0, dv]`.
+/// k spikes `[T, B, N.., dk]`, v spikes `[T, B, N.., dv]` -> K^T V `[T, B, 1, dk, dv]` of the samples and steps whose rows are active
+/// ([`Active::of_samples`]); zero for others.
+pub struct ActiveKeyValue(pub Active);
+
+impl Op for ActiveKeyValue {
+    fn name(&self) -> &'static str {
+        "key_value"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let (k, v, a) = (x[0], x[1], &self.0);
+        a.expect(self.name(), k)?;
+        a.expect(self.name(), v)?;
+        let (dk, dv, groups) = (k.channels(), v.channels(), a.lead[0] * a.lead[1]);
+        let tokens = k.rows().checked_div(groups).unwrap_or(0);
+        let u = KeyValueU { groups: groups as u32, tokens: tokens as u32, dk: dk as u32, dv: dv as u32 };
+        let y = launch1(&KeyValueKernel, &u, &[k, v, &a.list, &a.count], &[a.lead[0], a.lead[1], 1, dk, dv], Repr::F32)?;
+        Ok(Forward::one(y, Vec::new()))
+    }
+    fn backward(&self, _: &[Tensor], _: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        Err(no_backward(self.name()))
+    }
+    fn cost(&self, x: &[&Tensor]) -> Result<Cost> {
+        // Keys and values of other rows are silent.
+        KeyValue { heads: 1 }.cost(x)
+    }
+}
+
+/// q spikes `[T, B, N.., dk]`, kv `[T, B, 1, dk, dv]` -> scale Q (K^T V) `[rows, dv]` of the active rows alone.
 pub struct ActiveQuery {
     /// The rows.
     pub active: Active,
@@ -180,7 +256,7 @@ impl Op for ActiveQuery {
         let (q, kv, a) = (x[0], x[1], &self.active);
         a.expect(self.name(), q)?;
         let (dk, dv, groups) = (q.channels(), kv.channels(), a.lead[0] * a.lead[1]);
-        if !a.is_empty() && kv.shape() != [a.lead[0], a.lead[1], 1, dk, dv] {
+        if kv.shape() != [a.lead[0], a.lead[1], 1, dk, dv] {
             return Err(Error::shape(self.name(), format!("queries {q:?} for {kv:?}")));
         }
         let rows = q.rows();

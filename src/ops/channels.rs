@@ -85,6 +85,10 @@ impl Channels {
         let may = launch1(&MayFire, &u, &inputs, &[1, channels.len()], WORDS)?;
         Ok(Channels { first: channels.start, ..Channels::of(&may)? })
     }
+    /// How many, where nobody waits to know: one word, zero only where there are none.
+    pub(super) fn count(&self) -> &Tensor {
+        &self.count
+    }
     /// Which they are, from 0 at the first channel looked at on; reads them back.
     pub fn list(&self) -> Result<Vec<u32>> {
         let mut list = self.list.words()?;

@@ -1,5 +1,6 @@
 //! Depth-wise 3x3 convolution of spikes.
 
+use super::channels::Channels;
 use super::norm::Stats;
 use super::{border_counts, image_shape, none, only, sum_splits, taps_dense, taps_reached};
 use crate::counts::Cost;
@@ -56,6 +57,8 @@ impl Op for Depthwise3x3 {
 ///
 /// Inputs: x, gates, w `[3, 3, C]`, gamma, beta, mean, var `[C]`; then w `[1]` for a neuron that learns tau.
 pub struct GatedDepthwise {
+    /// The channels at which any gate is open.
+    pub open: Channels,
     /// The neuron.
     pub neuron: Neuron,
     /// Added to the variance.
@@ -84,7 +87,13 @@ impl Op for GatedDepthwise {
         let (gain, shift) = Stats { mean: mean.clone(), var: var.clone() }.affine(gamma, beta, self.eps)?;
         let u = GatedU::new(&self.neuron, [t, b, h, wide, c]);
         let kernel = Gated { kind: self.neuron.neuron };
-        let s = launch1(&kernel, &u, &[input, gates, w, &gain, &shift, tau], input.shape(), Repr::Bits { planes: 1 })?;
+        let s = launch1(
+            &kernel,
+            &u,
+            &[input, gates, w, &gain, &shift, tau, self.open.count()],
+            input.shape(),
+            Repr::Bits { planes: 1 },
+        )?;
         Ok(Forward::one(s, Vec::new()))
     }
     fn backward(&self, _: &[Tensor], _: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {

@@ -138,7 +138,10 @@ impl Op for NeuronLayer {
                     return Err(Error::shape(self.name(), "every row is needed, some are given"));
                 }
                 let outputs = [(&shape[..], Repr::Bits { planes: 1 }), (&v, Repr::F32)];
-                launch(device, &Fire { kind }, &u, &[x, active.slots(), &a, &b, w, v0], &outputs)?
+                let mut outs = launch(device, &Fire { kind }, &u, &[x, active.plan(), &a, &b, w, v0], &outputs)?;
+                let s = active.spread_spikes(outs.remove(0))?;
+                outs.insert(0, s);
+                outs
             }
         };
         let mut saved = vec![x.clone(), a, b, w.clone()];

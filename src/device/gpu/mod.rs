@@ -344,6 +344,10 @@ impl Gpu {
         let mut state = self.lock();
         let state = &mut *state;
         let mut bufs = outputs.iter().map(|&n| self.buffer(state, n, false)).collect::<Result<Vec<_>>>()?;
+        if k.cleared() {
+            let encoder = state.encoder(&self.device);
+            bufs.iter().filter(|b| !b.is_empty()).for_each(|b| encoder.clear_buffer(&b.buffer, 0, Some(b.len() as u64 * 4)));
+        }
         if let Some([words, _]) = finish {
             bufs.push(self.buffer(state, words, false)?);
         }
