@@ -323,6 +323,10 @@ impl<'p> Ctx<'p> {
     pub fn counts(&mut self) -> Option<&mut Counts> {
         self.counts.as_mut()
     }
+    /// Whether operations are counted or the spikes of a clip kept, for which all is read back and each place computed by itself.
+    pub fn counts_work(&self) -> bool {
+        self.counts.as_ref().is_some_and(|c| c.keep.operations || c.keep.clip)
+    }
     /// Counts the gates that a router opened, spikes `[T, B, N.., experts]`, if anything is counted.
     pub fn count_router(&mut self, place: &str, r: &Tensor) -> Result<()> {
         self.counts.as_mut().map_or(Ok(()), |c| c.router(place, r, self.padding.as_ref()))

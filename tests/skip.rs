@@ -229,16 +229,21 @@ fn without_reading() -> Outcome {
     device.profile(false);
     let rows = device.take_profile()?;
     let launched = |label: &str| rows.iter().find(|r| r.0 == label).map_or(0, |r| r.1);
-    let [lists, maps, grids] = ["active/list", "active/linear", "grid/counted"].map(launched);
+    let [lists, maps, products] = ["active/list", "active/linear", "active/key_value"].map(launched);
     // EMSP: a list of the gates that may open, and then one of those that do anywhere; a map and a layer of neurons for each.
     let emsp = ["channels/may_fire", "channels/list", "channels/linear", "channels/fire (lif)"].map(launched);
     if emsp[0] == 0 || emsp[1..] != [2 * emsp[0]; 3] {
         return Err(format!("{emsp:?} channels that may fire, lists, maps to them and layers of neurons").into());
     }
-    // A list for each expert and one for what keys and values share; of each count one grid for maps and, where attention asks for it,
-    // one for the query.
-    if reads > 0 || lists == 0 || maps <= lists || grids < lists {
-        return Err(format!("{reads} reads, {lists} lists, {maps} maps, {grids} grids").into());
+    // A list for each expert and one for what keys and values share; maps for each expert's queries, keys, values and the two exits, of which
+    // each looks for the rows that are alike and spreads what it made of them.
+    let (blocks, experts) = (emsp[0], spec.semm.map_or(0, |m| m.experts as u64));
+    if reads > 0 || [lists, maps, products] != [blocks * (experts + 1), blocks * (experts + 4), blocks] {
+        return Err(format!("{reads} reads, {lists} lists, {maps} maps, {products} products in {blocks} blocks").into());
+    }
+    let shared = ["active/alike", "active/spread"].map(launched);
+    if shared != [2 * blocks; 2] {
+        return Err(format!("{shared:?} lists of what is alike and spreads of it in {blocks} blocks").into());
     }
     let all = net.forward(&x, &mut Ctx::infer(&params).without_skipping())?;
     expect("skipping", &y.to_vec()?, &all.to_vec()?)?;
@@ -309,14 +314,15 @@ fn alike(device: &Device) -> Outcome {
     let x: Vec<f32> = (0..shape.iter().product::<usize>())
         .map(|i| f32::from(u8::from(arrives(i / cin) && (i % cin == i / cin % cin || rng.f32() < 0.2))))
         .collect();
-    let x = Tensor::spikes_from_f32(device, &shape, &x)?;
-    let all = steps * 12;
-    let rows = Active::alike(&x)?.ok_or("nothing is alike")?;
-    let want: Vec<u32> = (0..all as u32).filter(|&row| arrives(row as usize) || row == 1).collect();
-    if rows.rows()? != want {
-        return Err(format!("{:?} listed, {want:?} differ", rows.rows()?).into());
-    }
-    for &kind in NeuronKind::ALL {
+    // Of every third neuron two spikes.
+    let twice: Vec<f32> = x.iter().enumerate().map(|(i, x)| x * if i % 3 == 0 { 2.0 } else { 1.0 }).collect();
+    let inputs = [Tensor::spikes_from_f32(device, &shape, &x)?, Tensor::planes_from_f32(device, &shape, &twice)?];
+    let want: Vec<u32> = (0..steps as u32 * 12).filter(|&row| arrives(row as usize) || row == 1).collect();
+    for (x, &kind) in inputs.iter().flat_map(|x| NeuronKind::ALL.iter().map(move |kind| (x, kind))) {
+        let rows = Active::alike(x)?.ok_or("nothing is alike")?;
+        if rows.rows()? != want {
+            return Err(format!("{:?} listed, {want:?} differ", rows.rows()?).into());
+        }
         for v_reset in [Some(0.0), None] {
             let neuron = Neuron { neuron: kind, v_reset, ..Neuron::default() };
             let mut params = Params::new(&Device::Cpu);
@@ -327,8 +333,8 @@ fn alike(device: &Device) -> Outcome {
             for folded in [false, true] {
                 let params = if folded { fold(&params)? } else { params.clone() }.to_device(device)?;
                 let cx = &mut Ctx::infer(&params);
-                let (want, got) = (map.spikes(&x, &lif, cx)?, map.active_spikes(&x, &rows, &lif, cx)?);
-                let what = format!("{kind:?}, reset {v_reset:?}, folded {folded}");
+                let (want, got) = (map.spikes(x, &lif, cx)?, map.active_spikes(x, &rows, &lif, cx)?);
+                let what = format!("{kind:?}, reset {v_reset:?}, folded {folded}, {} planes", x.planes());
                 let silent = |s: &Tensor| -> Result<bool, Failed> {
                     let s = s.to_vec()?;
                     Ok(s.chunks(cout).enumerate().all(|(row, s)| row % 3 != 1 || s.iter().all(|s| *s == 0.0)))
@@ -337,7 +343,12 @@ fn alike(device: &Device) -> Outcome {
                     return Err(format!("{what}: no neuron fires by its bias").into());
                 }
                 expect(&what, &got.to_vec()?, &want.to_vec()?)?;
-                expect(&what, &map.shared_current(&x, &rows, cx)?.to_vec()?, &map.current(&x, cx)?.to_vec()?)?;
+                // Shared neurons have no state of their own to hand on.
+                let mut stream = Ctx::stream(&params, HashMap::new());
+                if map.active_spikes(x, &rows, &lif, &mut stream).is_ok() {
+                    return Err(format!("{what}: a stream took neurons that places share").into());
+                }
+                expect(&what, &map.shared_current(x, &rows, cx)?.to_vec()?, &map.current(x, cx)?.to_vec()?)?;
             }
         }
     }

@@ -46,6 +46,8 @@ fn main(@builtin(local_invocation_index) local: u32) {
     var total = sums[255];
     for (var p = max(first, total); p < end; p++) { plan[1u + p] = SKIP; }
     if (local == 0u) { plan[0] = total; }
+    // All have looked at what is overwritten next.
+    storageBarrier();
 
     each = (all + 255u) / 256u;
     first = min(local * each, all);

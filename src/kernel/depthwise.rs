@@ -277,8 +277,8 @@ impl GatedU {
 }
 
 /// x bits\[T, B, h, w, c\], gate bits of that shape, w\[9, c\], a\[c\], b\[c\], tau\[1\], open\[1\] -> s bits of that shape: gate AND the spikes of neurons
-/// behind a [`Forward`] and the line a y + b, which start from rest. `open`, c at most, is
-/// zero only where no gate is open, and nothing is dispatched then.
+/// behind a [`Forward`] and the line a y + b, which start from rest. `open`, c at most, is zero only where no gate is open, and nothing is
+/// dispatched then.
 ///
 /// A neuron whose gate does not open any more is left alone: of a neuron on a GPU, of all channels of a pixel on the CPU. What is emitted
 /// is that of the three kernels one after another, to the bit, and no current is stored.

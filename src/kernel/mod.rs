@@ -236,7 +236,7 @@ pub trait Kernel: Send + Sync + 'static {
         None
     }
     /// On a GPU, whether the outputs are made zero before `main` starts: for a kernel that does not write all that it has outputs for. On
-    /// the CPU a twin writes all of its outputs by itself.
+    /// the CPU a twin writes all of its outputs by itself. It is no part of the kernel's time in a profile by timestamps.
     fn cleared(&self) -> bool {
         false
     }

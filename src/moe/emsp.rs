@@ -61,8 +61,8 @@ impl Emsp {
         Ok((e, r))
     }
     /// Whether the host is to look at gates: where it need not wait for them, and where operations are counted, for which all is read back.
-    fn by_host(x: &Tensor, cx: &mut Ctx<'_>) -> bool {
-        x.device().at_hand(x.storage()).is_some() || cx.counts().is_some_and(|c| c.keep.operations || c.keep.clip)
+    fn by_host(x: &Tensor, cx: &Ctx<'_>) -> bool {
+        x.device().at_hand(x.storage()).is_some() || cx.counts_work()
     }
     /// The channels at which the weights allow gates to open.
     fn may_open(&self, x: &Tensor, cx: &Ctx<'_>) -> Result<Channels> {

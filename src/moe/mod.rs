@@ -10,7 +10,8 @@
 //!   opens. A channel that is open anywhere is computed everywhere: single places are too fine to save time on a CPU.
 //!   Gates that the weights keep shut, whatever arrives, are not computed either ([`ConvBn::may_fire`](crate::nn::ConvBn::may_fire));
 //! - behind the mixture, rows that closed gates left without spikes have one current, and places without any through the whole clip one
-//!   course of membranes: one of each is computed for all ([`Active::alike`](crate::ops::active::Active::alike)).
+//!   course of membranes: one of each is computed for all ([`Active::alike`](crate::ops::active::Active::alike)), on the CPU where
+//!   there are enough of them. Where operations are counted each is computed by itself.
 //!
 //! Not in training, where batch norms take their statistics from every row; nor in streams, where a gate may open in the next chunk.
 //! [`Skip::Lazy`] makes another network whose closed rows can always be left out, in streams too; in whole clips
@@ -20,7 +21,7 @@
 //! On a GPU the numbers of active rows and of channels stay on the device, which is told to dispatch as many groups as it counted
 //! ([`Kernel::counted`](crate::kernel::Kernel::counted)): nobody waits. EMSP's depth-wise neurons are computed there up to the last step at which
 //! their own gate is open, which is less than what is counted: where operations are counted all is read back, and the host looks at
-//! the gates as on the CPU. Its second map walks what spikes are left.
+//! the gates as on the CPU.
 //!
 //! # How to add a router
 //! A file beside `router.rs` with a type that implements [`Router`], its `mod` line here, and a name for it in [`router::RouterKind`] with an arm in

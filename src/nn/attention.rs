@@ -45,9 +45,9 @@ impl Exit {
         }
     }
     /// [`Exit::forward`] of what closed gates may have silenced: rows without spikes are alike, and so are places where none ever arrives,
-    /// so that in inference of whole clips one of each is computed for all. What is counted is counted as if each were by itself.
+    /// so that in inference of whole clips one of each is computed for all. Not where operations are counted: each is then one by itself.
     pub fn behind_gates(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        let shares = cx.skips() && !cx.carries_state() && cx.counts().is_none() && x.is_bits();
+        let shares = cx.skips() && !cx.carries_state() && !cx.counts_work() && x.is_bits();
         let rows = if shares { Active::alike(x)? } else { None };
         match (rows, &self.lif) {
             (Some(rows), Some(lif)) => self.proj.active_spikes(x, &rows, lif, cx),

@@ -14,7 +14,7 @@ use crate::ctx::{Ctx, Op};
 use crate::error::Result;
 use crate::kernel::norm::{Running, RunningU};
 use crate::neuron::Neuron;
-use crate::ops::active::{Active, ActiveLinear};
+use crate::ops::active::{Active, ActiveLinear, SharedCurrents};
 use crate::ops::channels::{ChannelLinear, ChannelNeurons, Channels};
 use crate::ops::conv::Conv3x3;
 use crate::ops::depthwise::{Depthwise3x3, GatedDepthwise};
@@ -274,9 +274,11 @@ impl ConvBn {
     /// [`ConvBn::current`] of a pointwise convolution, computed for the rows that differ ([`Active::alike`]).
     pub fn shared_current(&self, x: &Tensor, rows: &Active, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let folded = self.norm_is_bias(cx);
-        let y = self.active_map(x, rows, folded, cx)?;
-        let y = rows.spread_currents(&y)?;
-        if folded { Ok(y) } else { self.bn.forward(&y, cx) }
+        let mut y = self.active_map(x, rows, folded, cx)?;
+        if !folded {
+            y = self.bn.forward(&y, cx)?;
+        }
+        cx.apply1(&self.name, SharedCurrents(rows.clone()), &[&y])
     }
     /// The map of some rows, with the norm's shift for a bias where that is all there is to the norm.
     fn active_map(&self, x: &Tensor, active: &Active, folded: bool, cx: &mut Ctx<'_>) -> Result<Tensor> {

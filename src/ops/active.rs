@@ -20,7 +20,8 @@ const ALIKE_BELOW: f64 = 0.75;
 
 pub use crate::kernel::active::Closed;
 
-/// The rows (step, sample, token) that the gate of one expert needs; made on the device, where their number stays on a GPU.
+/// The rows (step, sample, token) that are computed, of all: those that gates need ([`Active::of`], [`Active::of_samples`]) or that differ
+/// ([`Active::alike`]). They are listed on the device, where their number stays on a GPU.
 #[derive(Clone)]
 pub struct Active {
     /// `[T, B, N..]`
@@ -39,8 +40,8 @@ pub struct Active {
     home: Option<Tensor>,
 }
 
-/// Words, which are rows of 32 bits.
-fn buffer(words: usize) -> [usize; 2] {
+/// The shape of so many words, which are rows of 32 bits.
+fn words_shape(words: usize) -> [usize; 2] {
     [words, 32]
 }
 
@@ -64,7 +65,7 @@ impl Active {
             expert: expert as u32,
             idle: closed as u32,
         };
-        let sizes = [Plan::len(steps, u.rows as usize), all, 1].map(buffer);
+        let sizes = [Plan::len(steps, u.rows as usize), all, 1].map(words_shape);
         let outs = launch(r.device(), &List, &u, &[r], &sizes.each_ref().map(|s| (&s[..], WORDS)))?;
         let [plan, list, count]: [Tensor; 3] = outs.try_into().map_err(|_| Error::shape("active", "no output"))?;
         let room = r.device().at_hand(count.storage()).map_or(all, |n| n as usize);
@@ -74,14 +75,17 @@ impl Active {
     /// for all without. None where it is known without waiting (not on a GPU) that these are hardly fewer than all.
     ///
     /// # Errors
-    /// What are no spikes.
+    /// What are no spikes, and what has no steps.
     pub fn alike(x: &Tensor) -> Result<Option<Self>> {
         let planes = x.expect_bits("alike")?;
+        if x.shape().len() < 2 {
+            return Err(Error::shape("alike", format!("{x:?} has no steps")));
+        }
         let (lead, all) = (x.shape()[..x.shape().len() - 1].to_vec(), x.rows());
         let steps = lead.first().copied().unwrap_or(0);
         let rows = all.checked_div(steps).unwrap_or(0);
         let u = AlikeU { steps: steps as u32, rows: rows as u32, planes: planes as u32, c: x.channels() as u32 };
-        let sizes = [Plan::len(steps, rows), all, 1, rows].map(buffer);
+        let sizes = [Plan::len(steps, rows), all, 1, rows].map(words_shape);
         let outs = launch(x.device(), &Alike, &u, &[x], &sizes.each_ref().map(|s| (&s[..], WORDS)))?;
         let [plan, list, count, home]: [Tensor; 4] = outs.try_into().map_err(|_| Error::shape("alike", "no output"))?;
         let room = x.device().at_hand(count.storage()).map(|n| n as usize);
@@ -121,15 +125,13 @@ impl Active {
     pub fn shape(&self, c: usize) -> Vec<usize> {
         self.lead.iter().copied().chain([c]).collect()
     }
+    /// Whether places share the neurons of others.
+    pub(super) fn shares(&self) -> bool {
+        self.home.is_some()
+    }
     /// What neurons go by.
     pub(super) fn plan(&self) -> &Tensor {
         &self.plan
-    }
-    /// Currents y `[rows, c]` to those of all rows `[T, B, N.., c]`, where rows share them ([`Active::alike`]).
-    pub fn spread_currents(&self, y: &Tensor) -> Result<Tensor> {
-        let (all, c, places) = (self.list.rows(), y.channels(), self.lead.iter().skip(1).product::<usize>());
-        let u = SpreadU { steps: 1, rows: all as u32, n: c as u32, first: 1 + places as u32 };
-        launch1(&Spread, &u, &[y, &self.plan], &self.shape(c), Repr::F32)
     }
     /// Spikes of the places that were computed, at all places `[T, B, N.., c]`.
     pub(super) fn spread_spikes(&self, s: Tensor) -> Result<Tensor> {
@@ -210,6 +212,26 @@ impl Op for ActiveLinear {
         let (input, cout) = (x[0], x[1].shape()[1] as u64);
         let (done, all) = (self.0.spikes(input)?, crate::counts::set_bits(&x[..1])?);
         Ok(Cost { acs: done * cout, skipped: (all - done) * cout, dense: input.len() as u64 * cout, ..Cost::default() })
+    }
+}
+
+/// Currents y `[rows, c]` of rows that others share ([`Active::alike`]) -> those of all rows `[T, B, N.., c]`.
+pub struct SharedCurrents(pub Active);
+
+impl Op for SharedCurrents {
+    fn name(&self) -> &'static str {
+        // Under one name with the map: its time is that row's.
+        "linear"
+    }
+    fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
+        let (y, a) = (x[0], &self.0);
+        y.expect_f32(self.name())?;
+        let (all, c, places) = (a.list.rows(), y.channels(), a.lead.iter().skip(1).product::<usize>());
+        let u = SpreadU { steps: 1, rows: all as u32, n: c as u32, first: 1 + places as u32 };
+        Ok(Forward::one(launch1(&Spread, &u, &[y, &a.plan], &a.shape(c), Repr::F32)?, Vec::new()))
+    }
+    fn backward(&self, _: &[Tensor], _: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        Err(no_backward(self.name()))
     }
 }
 

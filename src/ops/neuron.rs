@@ -138,6 +138,9 @@ impl Op for NeuronLayer {
                     return Err(Error::shape(self.name(), "every row is needed, some are given"));
                 }
                 let outputs = [(&shape[..], Repr::Bits { planes: 1 }), (&v, Repr::F32)];
+                if active.shares() && (self.wants.v || self.has_v0) {
+                    return Err(Error::shape(self.name(), "places that share their neurons have no state of their own"));
+                }
                 let mut outs = launch(device, &Fire { kind }, &u, &[x, active.plan(), &a, &b, w, v0], &outputs)?;
                 let s = active.spread_spikes(outs.remove(0))?;
                 outs.insert(0, s);

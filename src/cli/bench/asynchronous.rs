@@ -145,7 +145,13 @@ pub(super) fn run(a: &AsyncArgs) -> Result<()> {
     let layers: Vec<f64> = inputs.iter().zip(best).map(|(x, best)| layer(x, best)).collect();
     let most = layers.last().copied().unwrap_or(f64::NAN);
     let rows: Vec<Row> = (RATES.into_iter().zip(best).zip(&layers))
-        .map(|((rate, [clocked_ms, async_ms]), &layer_ms)| Row { rate, clocked_ms, async_ms, layer_ms, layer_ratio: layer_ms / most })
+        .map(|((rate, [clocked_ms, async_ms]), &layer_ms)| Row {
+            rate,
+            clocked_ms,
+            async_ms,
+            layer_ms,
+            layer_ratio: layer_ms / most,
+        })
         .collect();
     let conv = ConvU {
         images: (a.steps_t * a.batch) as u32,
