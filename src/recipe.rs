@@ -240,9 +240,8 @@ impl Recipe {
             return Err(settings.error("name", format!("{:?} cannot name a folder", recipe.name)));
         }
         recipe.model.validate().map_err(|e| named(e, &settings))?;
-        if let Some((key, instead)) = recipe.model.idle_key() {
-            let what = format!("has no effect with [model.semm], where {instead} takes its place; leave it out");
-            return Err(settings.error(&format!("model.{key}"), what));
+        if let Some((key, why)) = recipe.model.idle_keys().into_iter().next() {
+            return Err(settings.error(&format!("model.{key}"), why));
         }
         if recipe.model.classes != classes {
             let what = format!("{} does not fit the data, which have {classes} classes", recipe.model.classes);
@@ -403,6 +402,15 @@ mod tests {
             let place = format!("--set model.{key}: has no effect with [model.semm]");
             assert!(e.starts_with(&place) && e.contains(instead), "{e}");
         }
+        let layers = "model.layers=[\"conv 8\", \"flatten\", \"fc 16\"]";
+        for set in ["model.dim=64", "model.depth=3", "model.heads=4", "model.scale=0.5"] {
+            let e = open(&["model.net=csnn", layers, set]).expect_err(set).to_string();
+            let place = format!("--set {}: has no effect on a csnn", set.split('=').next().unwrap());
+            assert!(e.starts_with(&place), "{e}");
+        }
+        assert!(open(&["model.net=csnn", layers, "model.input_size=[32, 32]"]).is_ok());
+        let e = open(&["model.input_size=[32, 32]"]).expect_err("input_size").to_string();
+        assert!(e.starts_with("--set model.input_size: has no effect on a transformer"), "{e}");
         // A recipe as resolved names every key, and can be run again.
         let resolved = open(&["model.semm.experts=4"]).unwrap().to_toml().unwrap();
         assert!(resolved.contains("heads = 16"), "{resolved}");

@@ -9,7 +9,7 @@ use crate::ctx::Module;
 use crate::data::{Samples, Splits};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{self, spec::IDLE_WITH_SEMM};
+use crate::model::{self, Spec};
 use crate::params::{Build, Params};
 use crate::profile::report::Activity;
 use crate::recipe::Recipe;
@@ -109,9 +109,7 @@ impl Subject {
         let checkpoint = Checkpoint::open(&self.checkpoint)?;
         let mut settings = settings(&checkpoint)?;
         // Recipes were once not asked about keys without effect.
-        if settings.get("model.semm").is_some() {
-            IDLE_WITH_SEMM.iter().for_each(|(key, _)| settings.remove(&format!("model.{key}")));
-        }
+        checkpoint.spec::<Spec>()?.idle_keys().iter().for_each(|(key, _)| settings.remove(&format!("model.{key}")));
         self.set.iter().try_for_each(|s| settings.set(s))?;
         if let Some(name) = &self.dataset {
             settings.put_string("data.name", name.as_str());

@@ -20,10 +20,6 @@ pub enum Net {
     Csnn,
 }
 
-/// Keys that have no effect with [`Spec::semm`], and what takes the place of each.
-pub const IDLE_WITH_SEMM: [(&str, &str); 3] =
-    [("heads", "semm.experts"), ("mlp_ratio", "semm.hidden"), ("attention_v_threshold", "semm.v_threshold")];
-
 /// A network as data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -104,13 +100,29 @@ impl Spec {
         let halve = |n: usize| self.pools().iter().filter(|p| **p).fold(n, |n, _| n.div_ceil(2));
         (halve(h), halve(w))
     }
-    /// The first of [`IDLE_WITH_SEMM`] that is not as it is by default, although there are expert mixtures.
-    pub fn idle_key(&self) -> Option<(&'static str, &'static str)> {
+    /// Keys that are not as they are by default although they have no effect on this network, each with the reason.
+    pub fn idle_keys(&self) -> Vec<(&'static str, String)> {
         let d = Spec::default();
-        let changed =
-            [self.heads != d.heads, self.mlp_ratio != d.mlp_ratio, self.attention_v_threshold != d.attention_v_threshold];
-        self.semm?;
-        IDLE_WITH_SEMM.into_iter().zip(changed).find(|k| k.1).map(|k| k.0)
+        let (csnn, block) = (self.net == Net::Csnn, self.layers.contains(&Layer::Block));
+        let instead =
+            |key| self.semm.and(Some(format!("has no effect with [model.semm], where {key} takes its place; leave it out")));
+        let no_block = || (csnn && !block).then(|| "has no effect on a csnn without a \"block\" among its layers".to_string());
+        let by_layers = || csnn.then(|| "has no effect on a csnn: its layers say how many and how wide they are".to_string());
+        let any_size = || (!csnn).then(|| "has no effect on a transformer, which takes frames of any size".to_string());
+        let keys = [
+            ("dim", self.dim != d.dim, by_layers()),
+            ("depth", self.depth != d.depth, by_layers()),
+            ("heads", self.heads != d.heads, no_block().or_else(|| instead("semm.experts"))),
+            ("mlp_ratio", self.mlp_ratio != d.mlp_ratio, no_block().or_else(|| instead("semm.hidden"))),
+            ("scale", self.scale != d.scale, no_block()),
+            (
+                "attention_v_threshold",
+                self.attention_v_threshold != d.attention_v_threshold,
+                no_block().or_else(|| instead("semm.v_threshold")),
+            ),
+            ("input_size", self.input_size != d.input_size, any_size()),
+        ];
+        keys.into_iter().filter(|k| k.1).filter_map(|(key, _, why)| Some((key, why?))).collect()
     }
     /// What is impossible about attention and perceptron at width `dim`, if anything, as `key: reason`.
     pub fn mixing_problem(&self) -> Option<String> {
