@@ -1,8 +1,9 @@
 //! Work for the rows that a gate needs, and for no others.
 //!
 //! [`List`] numbers the rows that are needed, and [`Alike`] those that differ; the other kernels read their count from its buffer, so that
-//! nobody waits for it. What they write for rows is compact, `[count, c]`, and on a GPU they are dispatched for no more ([`Kernel::counted`]). A buffer may be longer than the count (on a GPU the host does not know it): **what lies behind
-//! is left as it was**, and nobody reads it. Packed spikes stay where they were, a bit each, and are zero where nothing was computed.
+//! nobody waits for it. What they write for rows is compact, `[count, c]`, and on a GPU they are dispatched for no more
+//! ([`Kernel::counted`]). A buffer may be longer than the count (on a GPU the host does not know it): **what lies behind is left as it
+//! was**, and nobody reads it. Packed spikes stay where they were, a bit each, and are zero where nothing was computed.
 
 use super::attention::{Product, ProductU};
 use super::bit_matrix::{BitMatrix, Pick};
