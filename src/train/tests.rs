@@ -144,7 +144,8 @@ fn steps_of_a_fixed_duration_train() {
 fn dropout_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let layers = "model.layers=['dropout 0.2', 'conv 8', 'pool', 'dropout 0.5', 'conv 8']";
-    let (recipe, data) = recipe(&["model.net='csnn'", layers, "train.epochs=1"]);
+    // The width is the default, for a csnn has none to set.
+    let (recipe, data) = recipe(&["model.net='csnn'", "model.dim=256", layers, "train.epochs=1"]);
     let (whole, part) = (dir.path().join("whole"), dir.path().join("part"));
     run(&recipe, &data, &Device::Cpu, &options(&whole, Start::New), &mut Silent).unwrap();
     let o = options(&part, Start::New);
