@@ -9,23 +9,13 @@ struct U { rows: u32, planes: u32, cin: u32, cout: u32, first: u32, c: u32, has_
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
-fn unit() -> u32 { return 1u; }
 fn size() -> vec4<u32> { return vec4<u32>(u.rows, count[0], u.cin, 1u); }
-fn load_a(i: u32, k: u32) -> f32 {
-    let words = (u.cin + 31u) / 32u;
-    var sum = 0u;
-    for (var p = 0u; p < u.planes; p++) { sum += x[(p * u.rows + i) * words + k / 32u] >> (k % 32u) & 1u; }
-    return f32(sum);
-}
 fn load_b(k: u32, j: u32) -> f32 { return w[k * u.cout + u.first + list[j]]; }
 fn store(split: u32, i: u32, j: u32, v: f32) {
     var r = v;
     if (u.has_bias != 0u) { r += bias[u.first + list[j]]; }
     y[i * count[0] + j] = r;
 }
-const OUTSIDE = 0xffffffffu;
-fn taps() -> u32 { return 1u; }
-fn pixels() -> u32 { return u.rows; }
-fn source(i: u32, tap: u32) -> u32 { return i; }
-#import tile
+fn source(i: u32) -> u32 { return i; }
+#import keep
 #import walk

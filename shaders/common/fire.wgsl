@@ -1,43 +1,61 @@
-// Neurons behind a 3x3 convolution, all steps. One invocation a neuron, whose membrane stays in a register; 32 neighbours make one word
-// of spikes. The importing shader says what arrives: arrive(p, tap, c, y) adds pixel p's part of channel c, under that tap, to y.
-const WORKGROUP = 64u;
-var<workgroup> spikes: array<atomic<u32>, 2>;
+// Neurons behind a 3x3 convolution, all steps. A workgroup has a tile of 64 places x 64 channels (arrivals), an invocation 4 x 4 of their
+// neurons, whose membranes stay in registers.
+#import arrivals
+var<workgroup> fired: array<atomic<u32>, 128>;
+
+fn charge_four(m: vec4<f32>, z: vec4<f32>, k: f32) -> vec4<f32> {
+    return vec4(charge(m.x, z.x, k), charge(m.y, z.y, k), charge(m.z, z.z, k), charge(m.w, z.w, k));
+}
 
 @compute @workgroup_size(WORKGROUP)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let i = index(id, groups);
-    let words = (u.cout + 31u) / 32u;
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let rows = u.images / max(u.steps, 1u) * u.h * u.w;
-    let word = i / 32u;
-    let row = word / words;
-    let c = (word % words) * 32u + i % 32u;
-    // No early return: every invocation meets the barriers.
-    let real = row < rows && c < u.cout;
+    let across = max((u.cout + TILE - 1u) / TILE, 1u);
+    let g = group.x + group.y * groups.x;
+    let i0 = g / across * TILE;
+    let j0 = g % across * TILE;
+    if (i0 >= rows) { return; }
+    let places = min(rows - i0, TILE);
+    let words = (u.cout + 31u) / 32u;
+    let first = lane / 16u * 4u;
+    let j = j0 + lane % 16u * 4u;
+    // Four channels, of which some may lie beyond the last.
+    let real = (1u << min(u.cout - min(j, u.cout), 4u)) - 1u;
+    var gain: vec4<f32>;
+    var shift: vec4<f32>;
+    var m: array<vec4<f32>, 4>;
+    for (var r = 0u; r < 4u; r++) { m[r] = vec4(u.rest); }
+    for (var q = 0u; q < 4u; q++) {
+        if (j + q >= u.cout) { continue; }
+        gain[q] = a[j + q];
+        shift[q] = b[j + q];
+        if (u.has_v0 == 0u) { continue; }
+        for (var r = 0u; r < 4u; r++) {
+            if (first + r < places) { m[r][q] = v0[(i0 + first + r) * u.cout + j + q]; }
+        }
+    }
     var k = u.k;
     if (u.learned != 0u) { k = 1.0 / (1.0 + exp(-tau[0])); }
-    var gain = 0.0;
-    var shift = 0.0;
-    if (real) { gain = a[c]; shift = b[c]; }
-    var m = u.rest;
-    if (real && u.has_v0 != 0u) { m = v0[row * u.cout + c]; }
     for (var t = 0u; t < u.steps; t++) {
-        if (i % 32u == 0u) { atomicStore(&spikes[lane / 32u], 0u); }
+        let at = t * rows + i0;
+        if (lane < 128u) { atomicStore(&fired[lane], 0u); }
+        var y = convolve(vec3(0u, at, j0), places, lane);
         workgroupBarrier();
-        if (real) {
-            var y = 0.0;
-            for (var tap = 0u; tap < 9u; tap++) {
-                let p = neighbour(t * rows + row, tap);
-                if (p != OUTSIDE) { y = arrive(p, tap, c, y); }
-            }
-            let h = charge(m, gain * y + shift, k);
-            m = h;
-            if (h >= u.v_threshold) {
-                atomicOr(&spikes[lane / 32u], 1u << (i % 32u));
-                m = select(u.rest, h - u.v_threshold, u.soft != 0u);
-            }
+        for (var r = 0u; r < 4u; r++) {
+            let h = charge_four(m[r], gain * y[r] + shift, k);
+            let fires = h >= vec4(u.v_threshold);
+            m[r] = select(h, select(vec4(u.rest), h - u.v_threshold, u.soft != 0u), fires);
+            let bits = dot(select(vec4(0u), vec4(1u, 2u, 4u, 8u), fires), vec4(1u)) & real;
+            if (bits != 0u) { atomicOr(&fired[(first + r) * 2u + (j - j0) / 32u], bits << (j % 32u)); }
         }
         workgroupBarrier();
-        if (i % 32u == 0u && row < rows) { s[t * rows * words + word] = atomicLoad(&spikes[lane / 32u]); }
+        let word = j0 / 32u + lane % 2u;
+        if (lane < 2u * places && word < words) { s[(at + lane / 2u) * words + word] = atomicLoad(&fired[lane]); }
     }
-    if (real && u.store_v != 0u) { v[row * u.cout + c] = m; }
+    if (u.store_v == 0u) { return; }
+    for (var q = 0u; q < 4u; q++) {
+        for (var r = 0u; r < 4u; r++) {
+            if (first + r < places && j + q < u.cout) { v[(i0 + first + r) * u.cout + j + q] = m[r][q]; }
+        }
+    }
 }

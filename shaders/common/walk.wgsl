@@ -1,14 +1,23 @@
-// A product of packed spikes x [planes, pixels, words(cin)] in tiles, each in one of two ways by how many spikes its rows hold: few are
-// walked, each adding a row of the dense matrix; many are unpacked and multiplied (tile). Both add up the same products in the same
-// order, so that no result depends on the way. Besides what tile asks the importing shader says taps(), the number of pixels that a row
-// is made of, source(i, tap), which pixel that is or OUTSIDE, and pixels().
+// A product of packed spikes x [planes, rows, words(cin)] in tiles, each in one of two ways by how many spikes its rows hold: few are
+// walked, each adding a row of the dense matrix; many are unpacked and multiplied (product). Both add up the same products in the same
+// order, so that no result depends on the way. Besides what keep asks the importing shader says size(), load_b(k, j) and source(i), the
+// row of x that row i of the product is made of.
+#import product
 override WALK_BELOW: f32;
 var<workgroup> met: atomic<u32>;
 var<workgroup> spikes: u32;
 
-fn word(q: u32, p: u32, n: u32) -> u32 { return x[(q * pixels() + p) * ((u.cin + 31u) / 32u) + n]; }
+fn unit() -> u32 { return 1u; }
+fn word(q: u32, row: u32, n: u32) -> u32 { return x[(q * u.rows + row) * ((u.cin + 31u) / 32u) + n]; }
+// The sum of planes at channel c.
+fn times(row: u32, c: u32) -> f32 {
+    var sum = 0u;
+    for (var q = 0u; q < u.planes; q++) { sum += word(q, row, c / 32u) >> (c % 32u) & 1u; }
+    return f32(sum);
+}
+fn load_a(i: u32, k: u32) -> f32 { return times(source(i), k); }
 
-// Whether the rows from i0 on are to be walked, by the middle pixel of each.
+// Whether the rows from i0 on are to be walked.
 fn few(i0: u32, lane: u32) -> bool {
     let words = (u.cin + 31u) / 32u;
     let rows = min(TILE, size().x - i0);
@@ -16,8 +25,8 @@ fn few(i0: u32, lane: u32) -> bool {
     workgroupBarrier();
     var own = 0u;
     for (var e = lane; e < rows * words; e += WORKGROUP) {
-        let p = source(i0 + e / words, taps() / 2u);
-        for (var q = 0u; q < u.planes; q++) { own += countOneBits(word(q, p, e % words)); }
+        let row = source(i0 + e / words);
+        for (var q = 0u; q < u.planes; q++) { own += countOneBits(word(q, row, e % words)); }
     }
     if (own != 0u) { atomicAdd(&met, own); }
     workgroupBarrier();
@@ -26,41 +35,34 @@ fn few(i0: u32, lane: u32) -> bool {
     return f32(all) < WALK_BELOW * f32(rows * u.cin);
 }
 
-// Two columns an invocation, and as many invocations a row as that takes: at 33 columns and more, a row is 32 invocations, which all
+// Four columns an invocation, and as many invocations a row as that takes: at 33 columns and more, a row is 16 invocations, which all
 // follow the same bits.
 fn walk(i0: u32, j0: u32, lane: u32) {
     let s = size();
     let words = (u.cin + 31u) / 32u;
     let columns = min(s.y - j0, TILE);
-    var across = 32u;
-    while (across > 4u && across >= columns) { across /= 2u; }
+    var across = 16u;
+    while (across > 2u && 2u * across >= columns) { across /= 2u; }
     // Columns beyond the last are computed as the last, and not stored.
-    let j = vec2(j0 + lane % across, j0 + lane % across + across);
-    let read = min(j, vec2(s.y - 1u));
+    let j = j0 + lane % across + across * vec4(0u, 1u, 2u, 3u);
+    let read = min(j, vec4(s.y - 1u));
     for (var i = i0 + lane / across; i < min(i0 + TILE, s.x); i += WORKGROUP / across) {
-        var y = vec2<f32>();
-        for (var tap = 0u; tap < taps(); tap++) {
-            let p = source(i, tap);
-            if (p == OUTSIDE) { continue; }
-            for (var n = 0u; n < words; n++) {
-                var bits = word(0u, p, n);
-                for (var q = 1u; q < u.planes; q++) { bits |= word(q, p, n); }
-                while (bits != 0u) {
-                    let c = firstTrailingBit(bits);
-                    bits &= bits - 1u;
-                    let k = tap * u.cin + n * 32u + c;
-                    var row = vec2(load_b(k, read.x), load_b(k, read.y));
-                    if (u.planes > 1u) {
-                        var times = 0u;
-                        for (var q = 0u; q < u.planes; q++) { times += word(q, p, n) >> c & 1u; }
-                        row *= f32(times);
-                    }
-                    y += row;
-                }
+        let row = source(i);
+        var y = vec4<f32>();
+        for (var n = 0u; n < words; n++) {
+            var bits = word(0u, row, n);
+            for (var q = 1u; q < u.planes; q++) { bits |= word(q, row, n); }
+            while (bits != 0u) {
+                let k = n * 32u + firstTrailingBit(bits);
+                bits &= bits - 1u;
+                var w = vec4(load_b(k, read.x), load_b(k, read.y), load_b(k, read.z), load_b(k, read.w));
+                if (u.planes > 1u) { w *= times(row, k); }
+                y += w;
             }
         }
-        if (j.x < s.y) { store(0u, i, j.x, y.x); }
-        if (j.y < s.y) { store(0u, i, j.y, y.y); }
+        for (var q = 0u; q < 4u; q++) {
+            if (j[q] < s.y) { store(0u, i, j[q], y[q]); }
+        }
     }
 }
 
@@ -68,5 +70,5 @@ fn walk(i0: u32, j0: u32, lane: u32) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let at = tile_of(group.x + group.y * groups.x);
     if (!exists(at)) { return; }
-    if (few(at.y, lane)) { walk(at.y, at.z, lane); } else { tile(at, lane); }
+    if (few(at.y, lane)) { walk(at.y, at.z, lane); } else { keep(at, lane, product(at, lane)); }
 }

@@ -1,6 +1,7 @@
 // dw = X^T dy of packed spikes x [planes, k, words(cin)] in tiles, each in one of two ways by how many spikes its run of k holds: few are
-// walked, each adding a row of dy; many are unpacked and multiplied (tile). Both add up the same products in the same order, so that no
+// walked, each adding a row of dy; many are unpacked and multiplied (product). Both add up the same products in the same order, so that no
 // result depends on the way.
+#import product
 override WALK_BELOW: f32;
 var<workgroup> met: atomic<u32>;
 var<workgroup> spikes: u32;
@@ -68,5 +69,5 @@ fn walk(at: vec3<u32>, lane: u32) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let at = tile_of(group.x + group.y * groups.x);
     if (!exists(at)) { return; }
-    if (few(at.x, lane)) { walk(at, lane); } else { tile(at, lane); }
+    if (few(at.x, lane)) { walk(at, lane); } else { keep(at, lane, product(at, lane)); }
 }

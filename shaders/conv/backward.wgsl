@@ -16,5 +16,5 @@ fn load_a(i: u32, k: u32) -> f32 {
 }
 fn load_b(k: u32, j: u32) -> f32 { return w[((8u - k / u.cout) * u.cin + j) * u.cout + k % u.cout]; }
 fn store(split: u32, i: u32, j: u32, v: f32) { dx[i * u.cin + j] = v; }
-#import tile
+#import keep
 #import tiled

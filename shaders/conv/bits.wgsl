@@ -6,18 +6,14 @@ struct U { images: u32, h: u32, w: u32, cin: u32, cout: u32, planes: u32, splits
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
 fn size() -> vec4<u32> { return vec4<u32>(u.images * u.h * u.w, u.cout, 9u * u.cin, 1u); }
-fn unit() -> u32 { return 1u; }
 #import neighbour
-#import spike
-fn load_a(i: u32, k: u32) -> f32 {
-    let p = neighbour(i, k / u.cin);
-    if (p == OUTSIDE) { return 0.0; }
-    return spike(p, k % u.cin);
-}
+#import bits
 fn load_b(k: u32, j: u32) -> f32 { return w[k * u.cout + j]; }
 fn store(split: u32, i: u32, j: u32, v: f32) { y[i * u.cout + j] = v; }
-fn taps() -> u32 { return 9u; }
-fn pixels() -> u32 { return u.images * u.h * u.w; }
-fn source(i: u32, tap: u32) -> u32 { return neighbour(i, tap); }
-#import tile
-#import walk
+#import arrivals
+#import keep
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let at = tile_of(group.x + group.y * groups.x);
+    if (exists(at)) { keep(at, lane, convolve(at, min(size().x - at.y, TILE), lane)); }
+}

@@ -12,24 +12,9 @@ struct U {
 @group(0) @binding(6) var<storage, read> v0: array<f32>;
 @group(0) @binding(7) var<storage, read_write> s: array<u32>;
 @group(0) @binding(8) var<storage, read_write> v: array<f32>;
-#import index
 #import neighbour
 #import model
-fn arrive(p: u32, tap: u32, c: u32, sum: f32) -> f32 {
-    let words = (u.cin + 31u) / 32u;
-    let pixels = u.images * u.h * u.w;
-    var y = sum;
-    for (var q = 0u; q < u.planes; q++) {
-        for (var i = 0u; i < words; i++) {
-            // The same for all neurons of a place, so that invocations seldom part ways.
-            var bits = x[(q * pixels + p) * words + i];
-            while (bits != 0u) {
-                let ci = i * 32u + firstTrailingBit(bits);
-                bits &= bits - 1u;
-                y += w[(tap * u.cin + ci) * u.cout + c];
-            }
-        }
-    }
-    return y;
-}
+#import bits
+fn size() -> vec4<u32> { return vec4<u32>(u.images * u.h * u.w, u.cout, 9u * u.cin, 1u); }
+fn load_b(k: u32, j: u32) -> f32 { return w[k * u.cout + j]; }
 #import fire

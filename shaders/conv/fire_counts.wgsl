@@ -12,15 +12,9 @@ struct U {
 @group(0) @binding(6) var<storage, read> v0: array<f32>;
 @group(0) @binding(7) var<storage, read_write> s: array<u32>;
 @group(0) @binding(8) var<storage, read_write> v: array<f32>;
-#import index
 #import neighbour
 #import model
-fn arrive(p: u32, tap: u32, c: u32, sum: f32) -> f32 {
-    var y = sum;
-    for (var ci = 0u; ci < u.cin; ci++) {
-        let value = x[p * u.cin + ci];
-        if (value != 0.0) { y += value * w[(tap * u.cin + ci) * u.cout + c]; }
-    }
-    return y;
-}
+#import counts
+fn size() -> vec4<u32> { return vec4<u32>(u.images * u.h * u.w, u.cout, 9u * u.cin, 1u); }
+fn load_b(k: u32, j: u32) -> f32 { return w[k * u.cout + j]; }
 #import fire

@@ -15,5 +15,5 @@ fn load_a(i: u32, k: u32) -> f32 {
 }
 fn load_b(k: u32, j: u32) -> f32 { return dy[k * u.cout + j]; }
 fn store(split: u32, i: u32, j: u32, v: f32) { dw[(split * 9u * u.cin + i) * u.cout + j] = v; }
-#import tile
+#import keep
 #import tiled

@@ -21,5 +21,5 @@ fn store(split: u32, i: u32, j: u32, v: f32) {
     if (u.has_bias != 0u) { r += bias[j]; }
     y[(split * u.m + i) * u.n + j] = r;
 }
-#import tile
+#import keep
 #import tiled

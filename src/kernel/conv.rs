@@ -205,7 +205,7 @@ macro_rules! conv_kernel {
                 include_str!(concat!("../../shaders/conv/", $stem, ".wgsl"))
             }
             fn overrides(&self) -> Vec<(&'static str, f64)> {
-                if $bits { gpu_walk_below($weight) } else { Vec::new() }
+                if $bits || !$weight { gpu_walk_below($weight) } else { Vec::new() }
             }
             fn bindings(&self) -> &'static [(&'static str, Access)] {
                 $bindings

@@ -13,18 +13,20 @@
 //! every neuron, tau, reset and shift: no layer has to be refused. Where the idle current is zero and 1/tau = 1/2, n steps are one
 //! multiplication by 2^-n, taken only where it rounds nothing.
 //!
-//! On a GPU networks do not use it. There a membrane lives in a register of its invocation and an idle step costs next to nothing in the
-//! clocked kernels too, so that all there is to save are the currents, one store and one load each. Against that, a neuron's steps follow
-//! one another in one invocation, which adds one column of weights for each spike where the clocked convolution adds two and does all
-//! steps side by side; and where spikes are many, nothing can turn to the tiled product, for the host does not know the rate. On Mesa's
-//! llvmpipe it took 1.2 to 2.5 times the time of the clocked kernels at every rate from 0.1 % to 40 % (`spikemix bench async`). The shaders
-//! stand for a card on which that comes out otherwise, and for networks that are given the operation by name.
+//! # On a GPU
+//! A workgroup keeps the membranes of a tile of places and channels in registers through all steps, so that no current is ever stored or
+//! loaded. At each step it looks through the neighbours of its places once, and adds up weights only for places and taps at which something
+//! has arrived; idle neurons cost their charge alone, which is repeated as on the CPU. Tiles full of spikes are multiplied instead, each
+//! step as it comes (`shaders/common/arrivals.wgsl`). So the host need not know the rate, and what decides is the shape: a step follows the
+//! other in one workgroup, where the clocked convolution does all of them side by side. Networks go this way where the tiles of one step
+//! are enough to fill the card: [`gpu_suits`].
 
 use super::bit_matrix::{BitMatrix, Near, each_line};
 use super::conv::{ConvU, FloatPatches, floats, spikes};
+use super::matmul::tiles;
 use super::neuron::{NeuronU, gather_bits, settings, step, step_row};
 use super::par::{Shared, Stream};
-use super::product::add_rows;
+use super::product::{add_rows, gpu_walk_below};
 use super::{Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::surrogate::SurrogateKind;
@@ -43,6 +45,22 @@ pub fn counts_below(u: &ConvU) -> f64 {
         (..=2, _) => 0.04,
         _ => 0.015,
     }
+}
+
+/// Tiles of one step from which on a card has enough to do with the steps one after another. Two for each of 128 compute units: not
+/// measured, for want of a card (`spikemix bench async --device gpu` is what to measure it with). A software adapter is a few threads, which
+/// any layer fills; there `bench async` found the way 1.7 to 2.5 times as fast at 0.1 % of spikes and within a tenth of the clocked one
+/// from 10 % on.
+const GPU_TILES: usize = 256;
+
+/// Whether [`Fire`] and [`FireCounts`] are the way for neurons behind a convolution on a GPU, software or not.
+pub fn gpu_suits(u: &ConvU, steps: usize, software: bool) -> bool {
+    software || fire_tiles((u.images as usize).checked_div(steps).unwrap_or(0) * (u.h * u.w) as usize, u.cout) >= GPU_TILES
+}
+
+/// Tiles of 64 places and 64 channels of one step.
+fn fire_tiles(rows: usize, cout: u32) -> usize {
+    tiles(rows as u32, cout, 1) / 256
 }
 
 uniform! {
@@ -528,9 +546,14 @@ macro_rules! fire_kernel {
             fn imports(&self) -> Vec<(&'static str, String)> {
                 vec![("model", self.kind.wgsl().into())]
             }
+            fn overrides(&self) -> Vec<(&'static str, f64)> {
+                gpu_walk_below(false)
+            }
+            fn workgroup(&self) -> u32 {
+                256
+            }
             fn threads(&self, u: &FireU) -> usize {
-                // One invocation a neuron, rows padded to whole words.
-                u.rows() * words(u.cout as usize) * 32
+                256 * fire_tiles(u.rows(), u.cout)
             }
             fn cpu(&self, u: &FireU, args: &mut Args<'_>) {
                 let x = $arrivals(&u.conv(), args.$word(0));

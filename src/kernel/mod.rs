@@ -313,14 +313,18 @@ impl std::hash::Hash for PipelineKey {
 
 /// Texts any shader can `#import`.
 const COMMON: &[(&str, &str)] = &[
+    ("arrivals", include_str!("../../shaders/common/arrivals.wgsl")),
+    ("bits", include_str!("../../shaders/common/bits.wgsl")),
     ("fire", include_str!("../../shaders/common/fire.wgsl")),
     ("index", include_str!("../../shaders/common/index.wgsl")),
     ("columns", include_str!("../../shaders/common/columns.wgsl")),
     ("before", include_str!("../../shaders/common/before.wgsl")),
+    ("counts", include_str!("../../shaders/common/counts.wgsl")),
+    ("keep", include_str!("../../shaders/common/keep.wgsl")),
     ("neighbour", include_str!("../../shaders/common/neighbour.wgsl")),
+    ("product", include_str!("../../shaders/common/product.wgsl")),
     ("spike", include_str!("../../shaders/common/spike.wgsl")),
     ("threefry", include_str!("../../shaders/common/threefry.wgsl")),
-    ("tile", include_str!("../../shaders/common/tile.wgsl")),
     ("two_sums", include_str!("../../shaders/common/two_sums.wgsl")),
     ("tiled", include_str!("../../shaders/common/tiled.wgsl")),
     ("walk", include_str!("../../shaders/common/walk.wgsl")),
@@ -344,9 +348,7 @@ impl<K: Kernel> AnyKernel for K {
                 .map(|i| i.1.as_str())
                 .or_else(|| COMMON.iter().find(|c| c.0 == name).map(|c| c.1))
         };
-        // A missing import stays in the text, and the reflection test and the pipeline compiler both name the line.
-        let expand = |l| l_import(l).and_then(find).unwrap_or(l);
-        self.wgsl().lines().map(expand).collect::<Vec<_>>().join("\n")
+        expand(self.wgsl(), &find)
     }
     fn pipeline_key(&self) -> PipelineKey {
         PipelineKey {
@@ -400,6 +402,13 @@ impl<K: Kernel> AnyKernel for K {
     fn tolerance(&self) -> Tolerance {
         Kernel::tolerance(self)
     }
+}
+
+/// A text with its imports, and theirs, in place. A missing import stays in the text, and the reflection test and the pipeline compiler
+/// both name the line.
+fn expand<'a>(text: &'a str, find: &impl Fn(&str) -> Option<&'a str>) -> String {
+    let line = |l| l_import(l).and_then(find).map_or_else(|| String::from(l), |text| expand(text, find));
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn l_import(line: &str) -> Option<&str> {

@@ -4,10 +4,10 @@ use super::conv::convolution;
 use super::none;
 use super::norm::Stats;
 use crate::ctx::{Forward, Op};
-use crate::device::Storage;
+use crate::device::{Device, Storage};
 use crate::error::{Error, Result};
 use crate::kernel::conv::walk_below;
-use crate::kernel::fire::{Fire, FireCounts, FireU, counts_below};
+use crate::kernel::fire::{Fire, FireCounts, FireU, counts_below, gpu_suits};
 use crate::kernel::product::{bit_density, float_density};
 use crate::neuron::Neuron;
 use crate::tensor::{Repr, Tensor, launch};
@@ -31,14 +31,17 @@ pub struct ConvFire {
     pub wants_v: bool,
 }
 
-/// Whether [`ConvFire`] is the faster way for x with w, on the CPU: where a convolution would walk the spikes, and where counts are fewer
-/// than was measured to pay. Never on a GPU: [`crate::kernel::fire`] says why.
+/// Whether [`ConvFire`] is the faster way for x with w. On the CPU where a convolution would walk the spikes, and where counts are fewer
+/// than was measured to pay; on a GPU by the shape alone ([`gpu_suits`]), for there the kernel turns to products by itself.
 pub fn pays(x: &Tensor, w: &Tensor) -> bool {
     let Ok(u) = convolution("conv_fire", x, w) else { return false };
     match (x.storage(), x.is_bits()) {
         (Storage::Cpu(b), true) => bit_density(b.words(), x.len()) < walk_below(&u, false),
         (Storage::Cpu(b), false) => float_density(bytemuck::cast_slice(b.words())) < counts_below(&u),
-        (Storage::Gpu(_), _) => false,
+        (Storage::Gpu(_), _) => match x.device() {
+            Device::Gpu(gpu) => gpu_suits(&u, x.shape()[0], gpu.is_software()),
+            Device::Cpu => false,
+        },
     }
 }
 

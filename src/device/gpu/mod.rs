@@ -240,6 +240,11 @@ impl Gpu {
         format!("{} ({}{})", self.name, self.backend, if self.software { ", software" } else { "" })
     }
 
+    /// Whether it is a renderer on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.software
+    }
+
     /// Launches since the device was opened.
     pub fn launches(&self) -> u64 {
         self.launches.load(Ordering::Relaxed)

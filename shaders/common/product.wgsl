@@ -1,6 +1,5 @@
 // A product in tiles of 64 x 64 by 256 invocations, 4 x 4 results each. The importing shader says what is multiplied:
-// size() = (m, n, k, splits), load_a(i, k), load_b(k, j), store(at.x, i, j, value). Each split sums its own run of k,
-// in whole multiples of unit().
+// size() = (m, n, k, splits), load_a(i, k), load_b(k, j). Each split sums its own run of k, in whole multiples of unit().
 const WORKGROUP = 256u;
 const TILE = 64u;
 const DEPTH = 16u;
@@ -26,7 +25,8 @@ fn run_of(split: u32) -> vec2<u32> {
     return vec2(first, min(first + chunk, s.z));
 }
 
-fn tile(at: vec3<u32>, lane: u32) {
+// The results of an invocation, by row: those from row at.y + lane / 16 * 4 and column at.z + lane % 16 * 4 on.
+fn product(at: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
     let s = size();
     let i0 = at.y;
     let j0 = at.z;
@@ -55,12 +55,5 @@ fn tile(at: vec3<u32>, lane: u32) {
         }
         workgroupBarrier();
     }
-    for (var r = 0u; r < 4u; r++) {
-        let i = i0 + ti + r;
-        if (i >= s.x) { continue; }
-        for (var q = 0u; q < 4u; q++) {
-            let j = j0 + tj + q;
-            if (j < s.y) { store(at.x, i, j, acc[r][q]); }
-        }
-    }
+    return acc;
 }
