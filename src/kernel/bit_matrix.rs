@@ -88,8 +88,8 @@ impl BitMatrix<'_> {
     fn list(&self, q: usize, source: usize, first: usize, list: &mut [u32], len: &mut usize) {
         let nw = words(self.c);
         let at = (q * self.rows + source) * nw;
-        for (w, &word) in self.x[at..at + nw].iter().enumerate() {
-            *len += columns_of(word, (first + w * 32) as u32, &mut list[*len..]);
+        for (i, pair) in self.x[at..at + nw].chunks(2).enumerate() {
+            *len += columns_of(pair, (first + i * 64) as u32, &mut list[*len..]);
         }
     }
     /// Whether `n` rows of plane `q` of x are empty.
@@ -137,8 +137,10 @@ pub(super) struct Near<'a> {
     around: Range<usize>,
     /// Their spikes as (row - first row) c + channel: plane by plane where words are full, otherwise row by row.
     list: &'a [u32],
-    /// Where those of each row begin, and the last of them end: \[planes, rows + 1\] or \[rows + 1\].
+    /// Where those of each row begin, and the last of them end: \[runs, rows + 1\].
     starts: &'a [u32],
+    /// Planes, or 1 where those of a row are together.
+    runs: usize,
 }
 
 impl<'a> Near<'a> {
@@ -166,7 +168,7 @@ impl<'a> Near<'a> {
                 }
             }
         }
-        Near { a, around, list, starts }
+        Near { a, around, list, starts, runs }
     }
     /// Writes the column of each spike of the rows from `first` on to `list`, and where those of each row begin and the last end to
     /// `starts`; `list` has room for 32 more than there are.
@@ -210,7 +212,8 @@ impl<'a> Near<'a> {
             // Neighbours of one line follow each other in memory and in columns.
             let middle = pixel + ky * w - w - self.around.start;
             let first = (3 * ky as u32 + 1).wrapping_sub(middle as u32).wrapping_mul(self.a.c as u32);
-            for starts in self.starts.chunks_exact(self.around.len() + 1) {
+            for run in 0..self.runs {
+                let starts = &self.starts[run * (self.around.len() + 1)..];
                 let (from, to) = (starts[middle - left] as usize, starts[middle + right] as usize);
                 // Sixteen at a time, whether they are there or not: a branch that cannot be foretold costs more.
                 let mut at = from;
@@ -249,9 +252,26 @@ const PLACES: [[u8; 8]; 256] = {
     table
 };
 
-/// Writes `first` + the place of each set bit to `list`, which has room for 32, and returns how many there are.
+/// Writes `first` + the place of each set bit of one or two words to `list`, which has room for 32 more, and returns how many there are.
 #[inline(always)]
-pub(super) fn columns_of(word: u32, first: u32, list: &mut [u32]) -> usize {
+pub(super) fn columns_of(words: &[u32], first: u32, list: &mut [u32]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx512vbmi2") && wide() {
+        let word = u64::from(words[0]) | words.get(1).map_or(0, |w| u64::from(*w) << 32);
+        assert!(list.len() >= word.count_ones() as usize + 16);
+        // SAFETY: this machine has the instructions, and the list room for what is written, 16 places at a time.
+        return unsafe { compress_bytes(word, first, list.as_mut_ptr()) };
+    }
+    let mut len = 0;
+    for (&word, first) in words.iter().zip([first, first + 32]) {
+        len += columns_of_word(word, first, &mut list[len..]);
+    }
+    len
+}
+
+/// [`columns_of`] of one word.
+#[inline(always)]
+fn columns_of_word(word: u32, first: u32, list: &mut [u32]) -> usize {
     #[cfg(target_arch = "x86_64")]
     if wide() {
         assert!(list.len() >= 32);
@@ -271,7 +291,7 @@ pub(super) fn columns_of(word: u32, first: u32, list: &mut [u32]) -> usize {
     len
 }
 
-/// [`columns_of`] by compression: at low rates most of the time of a product goes into it, and this halves it.
+/// [`columns_of_word`] by compression: at low rates most of the time of a product goes into it, and this halves it.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -290,6 +310,46 @@ unsafe fn compress(word: u32, first: u32, list: *mut u32) -> usize {
         _mm512_storeu_si512(list.add(len).cast(), _mm512_maskz_compress_epi32(high, columns));
     }
     len + high.count_ones() as usize
+}
+
+/// [`columns_of`] of two words at once, where bytes can be compressed: a third of the time.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+unsafe fn compress_bytes(word: u64, first: u32, list: *mut u32) -> usize {
+    use std::arch::x86_64::{
+        __m512i, _mm_loadu_si128, _mm512_add_epi32, _mm512_castsi512_si128, _mm512_cvtepu8_epi32, _mm512_set1_epi32,
+        _mm512_storeu_si512,
+    };
+    const PLACES: [u8; 64] = {
+        let mut places = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            places[i] = i as u8;
+            i += 1;
+        }
+        places
+    };
+    let n = word.count_ones() as usize;
+    let first = _mm512_set1_epi32(first as i32);
+    let mut found: __m512i;
+    // SAFETY: the caller's promise. By name, for a function of VBMI2 would not be compiled into one that has AVX-512 alone.
+    unsafe {
+        std::arch::asm!(
+            "vpcompressb {found}{{{mask}}}{{z}}, {places}",
+            found = lateout(zmm_reg) found,
+            mask = in(kreg) word,
+            places = in(zmm_reg) std::ptr::read_unaligned(PLACES.as_ptr().cast::<__m512i>()),
+            options(pure, nomem, nostack, preserves_flags),
+        );
+        _mm512_storeu_si512(list.cast(), _mm512_add_epi32(first, _mm512_cvtepu8_epi32(_mm512_castsi512_si128(found))));
+        let bytes = std::mem::transmute::<__m512i, [u8; 64]>(found);
+        for at in (16..n).step_by(16) {
+            let columns = _mm512_cvtepu8_epi32(_mm_loadu_si128(bytes[at..].as_ptr().cast()));
+            _mm512_storeu_si512(list.add(at).cast(), _mm512_add_epi32(first, columns));
+        }
+    }
+    n
 }
 
 /// Transposes a square of 32 x 32 bits: bit j of word i becomes bit i of word j.
@@ -381,6 +441,30 @@ pub fn each_tap(i: usize, h: usize, w: usize, mut f: impl FnMut(usize, usize)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One word and two, from none to all of their bits, in each way that this machine has.
+    #[test]
+    fn lists_the_places_of_bits() {
+        let mut rng = crate::rng::Rng::new(2);
+        for rate in [0.0, 0.02, 0.2, 0.5, 0.9, 1.0] {
+            for n in [1, 2] {
+                let words: Vec<u32> = (0..n).map(|_| (0..32).fold(0, |w, i| w | u32::from(rng.f64() < rate) << i)).collect();
+                let want: Vec<u32> =
+                    (0..32 * n as u32).filter(|i| words[*i as usize / 32] >> (i % 32) & 1 != 0).map(|i| 7 + i).collect();
+                let mut list = vec![0; want.len() + 32];
+                let len = simd(
+                    #[inline(always)]
+                    || columns_of(&words, 7, &mut list),
+                );
+                assert_eq!(list[..len], want, "{rate} {n}");
+                let mut len = 0;
+                for (&word, first) in words.iter().zip([7, 39]) {
+                    len += columns_of_word(word, first, &mut list[len..]);
+                }
+                assert_eq!(list[..len], want, "{rate} {n}, one by one");
+            }
+        }
+    }
 
     #[test]
     fn transposes_bits() {

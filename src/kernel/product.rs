@@ -352,8 +352,8 @@ fn walk_weight(a: &BitMatrix<'_>, first: usize, end: usize, dy: &[f32], n: usize
                         a.masks(q, r, m, groups, masks);
                         let mut len = 0;
                         for (masks, start) in masks.chunks_exact(groups).zip(&mut starts[1..]) {
-                            for (g, &mask) in masks.iter().enumerate() {
-                                len += columns_of(mask, 32 * g as u32, &mut list[len..]);
+                            for (g, masks) in masks.chunks(2).enumerate() {
+                                len += columns_of(masks, 64 * g as u32, &mut list[len..]);
                             }
                             *start = len;
                         }
