@@ -130,6 +130,47 @@ fn equal(packed: bool) -> Outcome {
     Ok(())
 }
 
+/// The same on a GPU, by itself, for networks take it there only where it fills the card. Both kernels get numbers whose sums and
+/// products are exact, for a driver may contract them in one and not in the other.
+fn equal_on_gpu(device: &Device) -> Outcome {
+    let mut rng = Rng::new(32);
+    let co = 70;
+    let mut parts = |shape: &[usize], unit: f32, most: usize| -> Result<Tensor, Failed> {
+        let v: Vec<f32> = (0..shape.iter().product()).map(|_| unit * (rng.below(2 * most) as f32 - most as f32)).collect();
+        Ok(Tensor::from_f32(device, shape, &v)?)
+    };
+    let (gamma, beta) = (parts(&[co], 0.25, 4)?, parts(&[co], 0.125, 4)?);
+    let one = vec![1.0 - EPS; co];
+    let (mean, var) = (parts(&[co], 0.0, 1)?, Tensor::from_f32(device, &[co], &one)?);
+    let params = [gamma, beta, mean, var];
+    let mut fired = 0;
+    for (shape, rate) in [([7, 2, 7, 7, 17], 0.1), ([6, 1, 9, 9, 40], 0.9)] {
+        let w = parts(&[3, 3, shape[4], co], 1.0 / 64.0, 16)?;
+        let v = arrivals(&mut Rng::new(33), &shape, rate, 2);
+        for x in [Tensor::planes_from_f32(device, &shape, &v)?, Tensor::from_f32(device, &shape, &v)?] {
+            for neuron in
+                [Neuron { tau: 2.0, ..Neuron::default() }, Neuron { neuron: NeuronKind::If, v_reset: None, ..Neuron::default() }]
+            {
+                let y = Conv3x3::default().forward(&[&x, &w])?.outputs.remove(0);
+                let norm = Some(Norm { training: false, eps: EPS, padding: None });
+                let wants = Wants { v: true, v_seq: false };
+                let all: Vec<&Tensor> = std::iter::once(&y).chain(&params).collect();
+                let want = NeuronLayer { norm, wants, ..NeuronLayer::plain(neuron) }.forward(&all)?.outputs;
+                let op = ConvFire { neuron, eps: EPS, has_v0: false, wants_v: true };
+                let all: Vec<&Tensor> = [&x, &w].into_iter().chain(&params).collect();
+                let got = op.forward(&all)?.outputs;
+                if got[0].words()? != want[0].words()? || got[1].words()? != want[1].words()? {
+                    return Err(
+                        format!("{}, {shape:?}, bits {}: spikes or membranes differ", neuron.neuron.key(), x.is_bits()).into()
+                    );
+                }
+                fired += got[0].words()?.iter().map(|w| w.count_ones()).sum::<u32>();
+            }
+        }
+    }
+    if fired < 1000 { Err(format!("{fired} spikes: nothing is tested").into()) } else { Ok(()) }
+}
+
 const SHAPE: [usize; 5] = [6, 2, 16, 16, 2];
 
 /// Sessions that take the fused kernel give the logits of the clocked engine on the whole clip, however they are cut. On a GPU, which may
@@ -188,6 +229,7 @@ fn session(spec: &Spec, device: &Device) -> Outcome {
 /// All of them.
 pub fn trials() -> Vec<Trial> {
     let mut out = vec![Trial::test("fire::equal::spikes", || equal(true)), Trial::test("fire::equal::counts", || equal(false))];
+    out.push(gpu::trial("fire::equal::gpu", equal_on_gpu));
     let neuron = Neuron { v_threshold: 0.5, ..Neuron::default() };
     let layers = ["conv 12", "pool", "conv 16", "flatten", "fc 40"].iter().map(|l| l.parse().unwrap()).collect();
     let base = Spec { neuron, depth: 1, dim: 40, heads: 4, pools: Some([true, true, false, false]), ..Spec::default() };

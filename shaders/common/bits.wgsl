@@ -7,6 +7,7 @@ fn load_a(i: u32, k: u32) -> f32 {
 }
 fn pixels() -> u32 { return u.images * u.h * u.w; }
 fn units() -> u32 { return (u.cin + 31u) / 32u; }
+fn weighed() -> u32 { return u.cin; }
 fn filled(p: u32, n: u32) -> u32 {
     var all = 0u;
     for (var q = 0u; q < u.planes; q++) { all += countOneBits(x[(q * pixels() + p) * units() + n]); }

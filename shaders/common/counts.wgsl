@@ -5,6 +5,8 @@ fn load_a(i: u32, k: u32) -> f32 {
     return x[p * u.cin + k % u.cin];
 }
 fn units() -> u32 { return u.cin; }
+// A pixel that is walked is looked through to its end: with many channels most must be empty for that to pay.
+fn weighed() -> u32 { return min(u.cin, 2u); }
 fn filled(p: u32, n: u32) -> u32 { return u32(x[p * u.cin + n] != 0.0); }
 fn arrive(p: u32, tap: u32, c: vec4<u32>, sums: vec4<f32>) -> vec4<f32> {
     var y = sums;

@@ -18,21 +18,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let places = min(rows - i0, TILE);
     let words = (u.cout + 31u) / 32u;
     let first = lane / 16u * 4u;
-    let j = j0 + lane % 16u * 4u;
-    // Four channels, of which some may lie beyond the last.
-    let real = (1u << min(u.cout - min(j, u.cout), 4u)) - 1u;
-    var gain: vec4<f32>;
-    var shift: vec4<f32>;
+    // Four channels. Those beyond the last are computed as the last, and not stored.
+    let j = columns(j0, lane);
+    let real = j < vec4(u.cout);
+    let c = min(j, vec4(u.cout - 1u));
+    let gain = vec4(a[c.x], a[c.y], a[c.z], a[c.w]);
+    let shift = vec4(b[c.x], b[c.y], b[c.z], b[c.w]);
+    // Two words of spikes a place.
+    let bit = vec4(1u) << (lane % 16u + vec4(0u, 16u, 0u, 16u));
     var m: array<vec4<f32>, 4>;
-    for (var r = 0u; r < 4u; r++) { m[r] = vec4(u.rest); }
-    for (var q = 0u; q < 4u; q++) {
-        if (j + q >= u.cout) { continue; }
-        gain[q] = a[j + q];
-        shift[q] = b[j + q];
-        if (u.has_v0 == 0u) { continue; }
-        for (var r = 0u; r < 4u; r++) {
-            if (first + r < places) { m[r][q] = v0[(i0 + first + r) * u.cout + j + q]; }
-        }
+    for (var r = 0u; r < 4u; r++) {
+        m[r] = vec4(u.rest);
+        if (u.has_v0 == 0u || first + r >= places) { continue; }
+        let at = (i0 + first + r) * u.cout + c;
+        m[r] = vec4(v0[at.x], v0[at.y], v0[at.z], v0[at.w]);
     }
     var k = u.k;
     if (u.learned != 0u) { k = 1.0 / (1.0 + exp(-tau[0])); }
@@ -45,17 +44,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             let h = charge_four(m[r], gain * y[r] + shift, k);
             let fires = h >= vec4(u.v_threshold);
             m[r] = select(h, select(vec4(u.rest), h - u.v_threshold, u.soft != 0u), fires);
-            let bits = dot(select(vec4(0u), vec4(1u, 2u, 4u, 8u), fires), vec4(1u)) & real;
-            if (bits != 0u) { atomicOr(&fired[(first + r) * 2u + (j - j0) / 32u], bits << (j % 32u)); }
+            let bits = select(vec4(0u), bit, fires & real);
+            let two = bits.xz | bits.yw;
+            if (two.x != 0u) { atomicOr(&fired[(first + r) * 2u], two.x); }
+            if (two.y != 0u) { atomicOr(&fired[(first + r) * 2u + 1u], two.y); }
         }
         workgroupBarrier();
         let word = j0 / 32u + lane % 2u;
         if (lane < 2u * places && word < words) { s[(at + lane / 2u) * words + word] = atomicLoad(&fired[lane]); }
     }
     if (u.store_v == 0u) { return; }
-    for (var q = 0u; q < 4u; q++) {
-        for (var r = 0u; r < 4u; r++) {
-            if (first + r < places && j + q < u.cout) { v[(i0 + first + r) * u.cout + j + q] = m[r][q]; }
+    for (var r = 0u; r < 4u; r++) {
+        for (var q = 0u; q < 4u; q++) {
+            if (first + r < places && real[q]) { v[(i0 + first + r) * u.cout + j[q]] = m[r][q]; }
         }
     }
 }

@@ -25,14 +25,17 @@ fn run_of(split: u32) -> vec2<u32> {
     return vec2(first, min(first + chunk, s.z));
 }
 
-// The results of an invocation, by row: those from row at.y + lane / 16 * 4 and column at.z + lane % 16 * 4 on.
+// The four columns of an invocation in a tile from j0 on: neighbours for neighbours, so that they load and store together.
+fn columns(j0: u32, lane: u32) -> vec4<u32> { return j0 + lane % 16u + vec4(0u, 16u, 32u, 48u); }
+
+// The results of an invocation, by row from at.y + lane / 16 * 4 on, at its four columns.
 fn product(at: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
     let s = size();
     let i0 = at.y;
     let j0 = at.z;
     let run = run_of(at.x);
     let ti = lane / 16u * 4u;
-    let tj = lane % 16u * 4u;
+    let tj = columns(0u, lane);
     var acc: array<vec4<f32>, 4>;
     for (var k0 = run.x; k0 < run.y; k0 += DEPTH) {
         for (var q = 0u; q < 4u; q++) {
@@ -50,7 +53,7 @@ fn product(at: vec3<u32>, lane: u32) -> array<vec4<f32>, 4> {
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
-            let b = vec4<f32>(tile_b[k * TILE + tj], tile_b[k * TILE + tj + 1u], tile_b[k * TILE + tj + 2u], tile_b[k * TILE + tj + 3u]);
+            let b = vec4(tile_b[k * TILE + tj.x], tile_b[k * TILE + tj.y], tile_b[k * TILE + tj.z], tile_b[k * TILE + tj.w]);
             for (var r = 0u; r < 4u; r++) { acc[r] += tile_a[k * TILE + ti + r] * b; }
         }
         workgroupBarrier();

@@ -1,7 +1,7 @@
 // A product of packed spikes x [planes, rows, words(cin)] in tiles, each in one of two ways by how many spikes its rows hold: few are
 // walked, each adding a row of the dense matrix; many are unpacked and multiplied (product). Both add up the same products in the same
-// order, so that no result depends on the way. Besides what keep asks the importing shader says size(), load_b(k, j) and source(i), the
-// row of x that row i of the product is made of.
+// order, so that no result depends on the way. The importing shader says size(), load_b(k, j), what keep asks, and source(i), the row of x
+// that row i of the product is made of.
 #import product
 override WALK_BELOW: f32;
 var<workgroup> met: atomic<u32>;

@@ -245,7 +245,8 @@ impl Kernel for Product {
         ]
     }
     fn threads(&self, u: &ProductU) -> usize {
-        [u.groups, u.heads, u.m, u.n].iter().map(|&v| v as usize).product()
+        // Tiles of 32 x 32 results, a workgroup each.
+        [u.groups, u.heads, u.m.div_ceil(32), u.n.div_ceil(32), 64].iter().map(|&v| v as usize).product()
     }
     fn cpu(&self, u: &ProductU, args: &mut Args<'_>) {
         let (a, a_spikes, b, b_spikes, y) = (args.f32(0), args.u32(1), args.f32(2), args.u32(3), args.out_f32(0));

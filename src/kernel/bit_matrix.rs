@@ -256,7 +256,7 @@ const PLACES: [[u8; 8]; 256] = {
 #[inline(always)]
 pub(super) fn columns_of(words: &[u32], first: u32, list: &mut [u32]) -> usize {
     #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx512vbmi2") && wide() {
+    if std::is_x86_feature_detected!("avx512vbmi2") && std::is_x86_feature_detected!("avx512bw") && wide() {
         let word = u64::from(words[0]) | words.get(1).map_or(0, |w| u64::from(*w) << 32);
         assert!(list.len() >= word.count_ones() as usize + 16);
         // SAFETY: this machine has the instructions, and the list room for what is written, 16 places at a time.

@@ -150,7 +150,7 @@ pub fn weight_by(way: Way, u: &ConvU, x: &BitMatrix<'_>, dy: &[f32], dw: &mut [f
 type Size = (u32, u32, u32, u32, u32, u32, u32, f32);
 
 /// Sizes that between them meet every border.
-const SHAPES: [Size; 10] = [
+const SHAPES: [Size; 11] = [
     (1, 3, 4, 2, 5, 1, 1, 0.5),
     (2, 5, 5, 33, 40, 1, 3, 0.05),
     (1, 1, 7, 3, 64, 2, 2, 0.3),
@@ -161,6 +161,7 @@ const SHAPES: [Size; 10] = [
     (1, 12, 24, 48, 16, 1, 2, 0.6),
     (3, 18, 35, 2, 32, 1, 2, 0.1),
     (1, 2, 17, 3, 16, 1, 1, 0.5),
+    (2, 9, 9, 33, 20, 3, 1, 0.1),
 ];
 
 /// A case of dyadic numbers. Their sums are exact but by transformed tiles where that is not asked for.

@@ -49,8 +49,7 @@ pub fn counts_below(u: &ConvU) -> f64 {
 
 /// Tiles of one step from which on a card has enough to do with the steps one after another. Two for each of 128 compute units: not
 /// measured, for want of a card (`spikemix bench async --device gpu` is what to measure it with). A software adapter is a few threads, which
-/// any layer fills; there `bench async` found the way 1.7 to 2.5 times as fast at 0.1 % of spikes and within a tenth of the clocked one
-/// from 10 % on.
+/// any layer fills: there `bench async` found the way 1.5 to 2.5 times as fast at 0.1 % of spikes, and at 5 to 40 % mostly 0.8 to 1.1 times.
 const GPU_TILES: usize = 256;
 
 /// Whether [`Fire`] and [`FireCounts`] are the way for neurons behind a convolution on a GPU, software or not.
@@ -470,7 +469,10 @@ fn run<M: Model>(u: &FireU, kind: NeuronKind, x: &impl Arrivals, args: &mut Args
 type Size = (u32, u32, u32, u32, u32, u32, u32, f32, u32);
 
 /// Every border, words that are not full, silence, and idle stretches at the start, between arrivals and at the end.
-const SHAPES: [Size; 7] = [
+///
+/// On a GPU: more places than a tile has and channels of two tiles with neither full, three planes, and tiles that are multiplied at one
+/// step and walked at the next.
+const SHAPES: [Size; 10] = [
     (6, 1, 3, 4, 2, 5, 1, 0.3, 4),
     (5, 2, 5, 5, 33, 40, 1, 0.01, 1),
     (4, 1, 1, 7, 3, 64, 2, 0.0, 1),
@@ -478,6 +480,9 @@ const SHAPES: [Size; 7] = [
     (3, 0, 4, 4, 4, 4, 1, 0.3, 1),
     (9, 1, 4, 3, 64, 129, 2, 0.05, 3),
     (1, 2, 2, 3, 3, 32, 1, 0.3, 1),
+    (3, 2, 7, 7, 17, 70, 1, 0.02, 1),
+    (3, 2, 7, 7, 17, 70, 1, 0.6, 2),
+    (4, 1, 9, 8, 33, 65, 3, 0.3, 1),
 ];
 
 /// Dyadic throughout, tau a power of two: spikes and membranes must be equal (a learned tau is not dyadic).
@@ -492,7 +497,11 @@ fn cases(name: &str, kind: NeuronKind, packed: bool) -> Vec<Case<FireU>> {
             let pixels = (conv.images * h * w) as usize;
             let (neurons, len) = (u.rows() * cout as usize, |on: bool, n: usize| if on { n } else { 0 });
             let spikes = g.bits(planes as usize * pixels, cin as usize, rate);
-            let counts = g.counts(if rate > 0.0 { pixels * cin as usize } else { 0 });
+            let counts = if rate > 0.5 {
+                g.dyadic(pixels * cin as usize)
+            } else {
+                g.counts(if rate > 0.0 { pixels * cin as usize } else { 0 })
+            };
             let silence = |i: usize, all: usize| i * steps as usize / all % every as usize + 1 != every as usize;
             let x = match (packed, spikes, counts) {
                 (true, Data::U32(mut x), _) => {
@@ -591,4 +600,21 @@ pub fn all() -> Vec<Box<dyn super::AnyKernel>> {
         v.push(Box::new(FireCounts { kind }));
     }
     v
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A card takes the kernel where one step fills it, a software adapter always.
+    #[test]
+    fn suits_where_a_step_fills_the_card() {
+        let conv = |images, cout| ConvU { images, h: 64, w: 64, cin: 8, cout, planes: 1, splits: 1, exact: 1 };
+        // 64 tiles of places a sample and step.
+        for (samples, cout, suits) in [(4, 64, true), (3, 64, false), (2, 65, true), (2, 64, false), (0, 64, false)] {
+            assert_eq!(gpu_suits(&conv(10 * samples, cout), 10, false), suits, "{samples} {cout}");
+            assert!(gpu_suits(&conv(10 * samples, cout), 10, true));
+        }
+        assert!(!gpu_suits(&conv(0, 64), 0, false));
+    }
 }

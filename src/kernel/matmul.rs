@@ -116,7 +116,7 @@ pub(super) fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     y
 }
 
-/// Invocations of a tiled product (`shaders/common/tile.wgsl`).
+/// Invocations of a tiled product (`shaders/common/product.wgsl`).
 pub fn tiles(m: u32, n: u32, splits: u32) -> usize {
     m.div_ceil(64) as usize * n.div_ceil(64) as usize * splits as usize * 256
 }

@@ -17,8 +17,8 @@ pub const WALK_WEIGHT_BELOW: f64 = 0.35;
 
 /// The same on a GPU for a forward product, where each tile of 64 rows decides for itself (`shaders/common/walk.wgsl`, of a convolution
 /// `arrivals.wgsl`), and for a weight gradient, where each split does (`walk_weight.wgsl`). On Mesa's llvmpipe the ways cross near 0.4 and 0.1 (`spikemix bench crossover`);
-/// counted by instructions and loads from a first-level cache, those of a forward product should cross near 0.3 on a card, which has not
-/// been measured.
+/// counted by instructions and loads from a first-level cache, those of a forward product that walked two columns an invocation should cross
+/// near 0.3 on a card; four make it later. None of that has been measured on one.
 pub const GPU_WALK_BELOW: [f64; 2] = [0.25, 0.1];
 
 /// The constant as the shaders have it.

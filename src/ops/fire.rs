@@ -1,4 +1,4 @@
-//! A 3x3 convolution and the neurons behind it in one, for inference where little arrives: see [`crate::kernel::fire`].
+//! A 3x3 convolution and the neurons behind it in one, for inference: see [`crate::kernel::fire`].
 
 use super::conv::convolution;
 use super::none;
@@ -18,8 +18,8 @@ use crate::tensor::{Repr, Tensor, launch};
 /// Inputs: x, w `[3, 3, Ci, Co]`, gamma, beta, mean, var `[Co]`; then w `[1]` for a neuron that learns tau; then v0 `[B, H, W, Co]` where
 /// `has_v0`. Outputs: spikes; the membrane after the last step `[B, H, W, Co]` where `wants_v`.
 ///
-/// Spikes and membranes are those of [`super::conv::Conv3x3`] and [`super::neuron::NeuronLayer`]: to the bit for packed spikes where the
-/// convolution walks them, otherwise but for the rounding of sums. There is no backward.
+/// Spikes and membranes are those of [`super::conv::Conv3x3`] and [`super::neuron::NeuronLayer`]: on the CPU to the bit for packed spikes
+/// where the convolution walks them, otherwise but for rounding. There is no backward.
 pub struct ConvFire {
     /// The neuron.
     pub neuron: Neuron,
@@ -31,7 +31,7 @@ pub struct ConvFire {
     pub wants_v: bool,
 }
 
-/// Whether [`ConvFire`] is the faster way for x with w. On the CPU where a convolution would walk the spikes, and where counts are fewer
+/// Whether networks go by [`ConvFire`] for x with w. On the CPU where a convolution would walk the spikes, and where counts are fewer
 /// than was measured to pay; on a GPU by the shape alone ([`gpu_suits`]), for there the kernel turns to products by itself.
 pub fn pays(x: &Tensor, w: &Tensor) -> bool {
     let Ok(u) = convolution("conv_fire", x, w) else { return false };
