@@ -458,13 +458,20 @@ uniform! {
 /// tokens; zero for others.
 pub struct KeyValue;
 
+impl KeyValue {
+    /// 64 for each tile of 32 x 32 results.
+    fn threads_of_group(u: &KeyValueU) -> u32 {
+        u.dk.div_ceil(32) * u.dv.div_ceil(32) * 64
+    }
+}
+
 impl Kernel for KeyValue {
     head!("active/key_value", KeyValueU, [k: ReadU32, v: ReadU32, list: ReadU32, count: ReadU32, y: WriteF32]);
     fn threads(&self, u: &KeyValueU) -> usize {
-        u.groups as usize * u.dk as usize * u.dv as usize
+        u.groups as usize * Self::threads_of_group(u) as usize
     }
     fn counted(&self, u: &KeyValueU) -> Option<Counted> {
-        Some(Counted { input: 3, rows: u.tokens, threads: u.dk * u.dv })
+        Some(Counted { input: 3, rows: u.tokens, threads: Self::threads_of_group(u) })
     }
     fn cleared(&self) -> bool {
         true
