@@ -3,8 +3,9 @@
 //! Tokens `[groups, N, heads x d]` are seen as one \[N, d\] matrix for each group (T x B) and head, transposed or not, by strides alone;
 //! so K^T V, Q (K^T V), Q K^T and every gradient of theirs is this one kernel.
 
-use super::bit_matrix::transpose;
-use super::product::gemm_scaled;
+use super::bit_matrix::{columns_of, transpose};
+use super::par::Stream;
+use super::product::{WALK_BELOW, Way, add_rows, gemm_scaled};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::uniform;
 use rayon::prelude::*;
@@ -148,6 +149,29 @@ fn count_shared(a: &[u32], m: usize, i: usize, b: &[u32], n: usize, scale: f32, 
     }
 }
 
+/// y = scale A B, rows of y `y_row` apart, of packed spikes a \[m, k\], packed along k, and floats b, rows `b_row` apart: for each spike a row of b is added. Where that
+/// takes longer than the product of the spikes as floats nothing is done, and false returned.
+#[inline(always)]
+fn walk(a: &[u32], (m, n, k): (usize, usize, usize), b: &[f32], b_row: usize, scale: f32, y: &mut [f32], y_row: usize) -> bool {
+    let ones: usize = a.iter().map(|w| w.count_ones() as usize).sum();
+    if Way::of(ones as f64 / (m * k).max(1) as f64, WALK_BELOW) == Way::Dense {
+        return false;
+    }
+    let mut list = vec![0; words(k) * 32 + 32];
+    for i in 0..m {
+        let mut len = 0;
+        for (w, word) in a.iter().skip(i).step_by(m).enumerate() {
+            len += columns_of(&[*word], 32 * w as u32, &mut list[len..]);
+        }
+        let y = &mut y[i * y_row..i * y_row + n];
+        add_rows(&list[..len], b, b_row, 0, y, &Stream::new(0));
+        if scale != 1.0 {
+            y.iter_mut().for_each(|y| *y *= scale);
+        }
+    }
+    true
+}
+
 /// Unpacks the \[rows, cols\] matrix at element `start` whose columns are neighbours, into `out` \[rows, cols\].
 #[inline(always)]
 fn unpack(bits: &[u32], start: usize, row_stride: usize, rows: usize, cols: usize, out: &mut Vec<f32>) {
@@ -260,10 +284,24 @@ impl Kernel for Product {
                 for h in 0..u.heads as usize {
                     let (a_at, b_at) = (at(u.a_group, u.a_head, i, h), at(u.b_group, u.b_head, i, h));
                     let strides = (u.a_row as usize, u.a_col as usize);
+                    let y = &mut y[h * u.y_head as usize..];
+                    if u.a_bits != 0 && u.b_col == 1 && m * n != 0 {
+                        let walked = PACKED.with_borrow_mut(|[pa, _]| {
+                            simd(
+                                #[inline(always)]
+                                || {
+                                    pack_along_k(a_spikes, a_at, (m, k), strides, pa);
+                                    walk(pa, (m, n, k), &b[b_at..], u.b_row as usize, u.scale, y, u.y_row as usize)
+                                },
+                            )
+                        });
+                        if walked {
+                            continue;
+                        }
+                    }
                     let (a, a_strides) = operand(a, a_spikes, u.a_bits != 0, a_at, (m, k), strides, sa);
                     let strides = (u.b_row as usize, u.b_col as usize);
                     let (b, b_strides) = operand(b, b_spikes, u.b_bits != 0, b_at, (k, n), strides, sb);
-                    let y = &mut y[h * u.y_head as usize..];
                     gemm_scaled(y, u.y_row as usize, (m, n, k), a, a_strides, b, b_strides, false, u.scale);
                 }
             });

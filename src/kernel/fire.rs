@@ -209,7 +209,7 @@ impl Arrivals for BitMatrix<'_> {
     #[inline(always)]
     fn sum(&self, found: &Near<'_>, pixel: usize, place: (usize, usize), w: &[f32], list: &mut [u32], y: &mut [f32]) {
         let len = found.neighbours(pixel, place, list);
-        add_rows(&list[..len], w, 0, y, &Stream::new(0));
+        add_rows(&list[..len], w, y.len(), 0, y, &Stream::new(0));
     }
 }
 

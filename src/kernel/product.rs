@@ -174,7 +174,7 @@ pub fn product(way: Way, a: &BitMatrix<'_>, w: &[f32], bias: &[f32], y: &mut [f3
                         }
                     }
                     for (y, ends) in y.chunks_exact_mut(n).zip(starts.windows(2)) {
-                        add_rows(&list[ends[0]..ends[1]], w, whole, &mut y[whole..], &out);
+                        add_rows(&list[ends[0]..ends[1]], w, n, whole, &mut y[whole..], &out);
                         y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
                     }
                 },
@@ -218,10 +218,9 @@ pub fn dense(a: &impl Rows, w: &[f32], bias: &[f32], y: &mut [f32]) {
     });
 }
 
-/// y = the columns from `first` on of the sum of the rows of `w` that `list` names, in blocks whose sums stay in registers.
+/// y = the columns from `first` on of the sum of the rows of `w`, `n` apart, that `list` names, in blocks whose sums stay in registers.
 #[inline(always)]
-pub(super) fn add_rows(list: &[u32], w: &[f32], first: usize, y: &mut [f32], out: &Stream) {
-    let n = first + y.len();
+pub(super) fn add_rows(list: &[u32], w: &[f32], n: usize, first: usize, y: &mut [f32], out: &Stream) {
     let mut c0 = 0;
     // 32 registers of 16 floats hold 128 sums with ease, 16 of 8 floats 64.
     while wide() && y.len() - c0 >= 128 {
@@ -245,7 +244,7 @@ pub(super) fn add_rows(list: &[u32], w: &[f32], first: usize, y: &mut [f32], out
         let (at, y) = (first + c0, &mut y[c0..]);
         y.fill(0.0);
         for &k in list {
-            let row = &w[k as usize * n + at..(k as usize + 1) * n];
+            let row = &w[k as usize * n + at..][..y.len()];
             y.iter_mut().zip(row).for_each(|(y, w)| *y += w);
         }
     }
