@@ -218,10 +218,11 @@ impl<'a> Near<'a> {
                 // Sixteen at a time, whether they are there or not: a branch that cannot be foretold costs more.
                 let mut at = from;
                 loop {
-                    let (list, spikes) = (&mut list[len + at - from..][..16], &self.list[at..at + 16]);
-                    for k in 0..16 {
-                        list[k] = first.wrapping_add(spikes[k]);
-                    }
+                    // A copy, which the list cannot overlap: otherwise they may be taken one by one.
+                    let mut columns = [0; 16];
+                    columns.copy_from_slice(&self.list[at..at + 16]);
+                    columns.iter_mut().for_each(|c| *c = first.wrapping_add(*c));
+                    list[len + at - from..][..16].copy_from_slice(&columns);
                     at += 16;
                     if at >= to {
                         break;
