@@ -160,6 +160,16 @@ impl<'a> Near<'a> {
                     starts.fill(len as u32);
                     continue;
                 }
+                if a.c == 32 {
+                    // Rows of one word: two at once, which follow each other as those of one row do.
+                    let at = planes.start * a.rows + around.start + first;
+                    for (i, (starts, words)) in starts.chunks_mut(2).zip(a.x[at..].chunks(2)).enumerate() {
+                        let end = len + words[0].count_ones() as usize;
+                        len += columns_of(&words[..starts.len()], ((first + 2 * i) * 32) as u32, &mut list[len..]);
+                        starts.copy_from_slice(&[end as u32, len as u32][..starts.len()]);
+                    }
+                    continue;
+                }
                 for (i, start) in (first..).zip(starts) {
                     for q in planes.clone() {
                         a.list(q, around.start + i, i * a.c, list, &mut len);
