@@ -290,7 +290,7 @@ impl Kernel for Backward {
     fn cpu(&self, u: &ConvU, args: &mut Args<'_>) {
         let (dy, w, dx) = (args.f32(0), args.f32(1), args.out_f32(0));
         let u = &ConvU { cin: u.cout, cout: u.cin, exact: 0, ..*u };
-        dense_forward(u, &floats(u, dy), &turned(u, w), dx);
+        dense_forward(u, &floats(u, dy), &transposed(w, u.cout as usize, u.cin as usize), dx);
     }
     fn cases(&self) -> Vec<Case<ConvU>> {
         let mut g = Gen::new(self.name());
@@ -307,12 +307,6 @@ impl Kernel for Backward {
     fn tolerance(&self) -> Tolerance {
         Tolerance::Relative(3e-6)
     }
-}
-
-/// w\[9, cout, cin\] -> \[9, cin, cout\] with the taps turned round.
-fn turned(u: &ConvU, w: &[f32]) -> Vec<f32> {
-    let size = ((u.cin * u.cout) as usize).max(1);
-    w.chunks_exact(size).rev().flat_map(|w| transposed(w, u.cout as usize, u.cin as usize)).collect()
 }
 
 #[cfg(test)]

@@ -99,19 +99,21 @@ impl Kernel for Dense {
     }
 }
 
-/// x\[rows, columns\] -> \[columns, rows\].
+/// x\[n, rows, columns\] -> \[n, columns, rows\], the last of the n first: taps turned round.
 pub(super) fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     // Squares of 16: their lines stay in the first-level cache.
     const SIDE: usize = 16;
-    let mut y = vec![0.0; x.len()];
-    y.par_chunks_mut((SIDE * rows).max(1)).enumerate().for_each(|(i, y)| {
-        for r0 in (0..rows).step_by(SIDE) {
-            for (c, y) in y.chunks_exact_mut(rows).enumerate() {
-                for r in r0..(r0 + SIDE).min(rows) {
-                    y[r] = x[r * columns + i * SIDE + c];
+    let (mut y, size) = (vec![0.0; x.len()], (rows * columns).max(1));
+    y.par_chunks_mut(size).zip(x.par_chunks(size).rev()).for_each(|(y, x)| {
+        y.par_chunks_mut((SIDE * rows).max(1)).enumerate().for_each(|(i, y)| {
+            for r0 in (0..rows).step_by(SIDE) {
+                for (c, y) in y.chunks_exact_mut(rows).enumerate() {
+                    for r in r0..(r0 + SIDE).min(rows) {
+                        y[r] = x[r * columns + i * SIDE + c];
+                    }
                 }
             }
-        }
+        });
     });
     y
 }
