@@ -133,7 +133,8 @@ impl Drop for Stream {
     }
 }
 
-/// Asks for the cache lines of `x`: what is read next but lies far from what was read last, where processors do not look ahead.
+/// Asks for the cache lines of `x`, into the second-level cache: what is read next but lies far from what was read last, where processors do
+/// not look ahead.
 #[inline(always)]
 pub fn prefetch(x: &[f32]) {
     // SAFETY: these are the floats of `x`.
@@ -147,7 +148,7 @@ unsafe fn ask(x: *const f32, n: usize) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..n).step_by(LINE) {
         // SAFETY: a hint, of SSE, which is part of x86-64; it reads nothing, and the address lies inside by the caller's promise.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(x.add(at).cast()) };
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(x.add(at).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (x, n);
