@@ -226,6 +226,10 @@ fn mismatch(message: &str) -> Option<String> {
         return Some("expected a word".to_string());
     }
     let given = match given.split_once(' ') {
+        // TOML has no such number, so that it was taken for a word.
+        Some(("string", text)) if wanted(want).starts_with("a whole number") && is_whole(text.trim_matches('"')) => {
+            return Some(format!("{} is too large: {} is the most", text.trim_matches('"'), i64::MAX));
+        }
         Some(("string", text)) => text,
         _ if given == "map" => "a table",
         _ if given == "sequence" => "a list",
@@ -233,6 +237,10 @@ fn mismatch(message: &str) -> Option<String> {
         _ => given.split('`').nth(1).unwrap_or(given),
     };
     Some(format!("{given} is not {}", wanted(want)))
+}
+
+fn is_whole(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// The word of `known` that a person who wrote `wrong` may have meant.
@@ -342,6 +350,11 @@ mod tests {
             assert_eq!(complaint(&format!("[train]\nbatch = {value}"), &[]), format!("a.toml: train.batch: {what}"));
             assert_eq!(complaint("[train]", &[&format!("train.batch={value}")]), format!("--set train.batch: {what}"));
         }
+        let large = "99999999999999999999";
+        assert_eq!(
+            complaint("[train]", &[&format!("train.batch={large}")]),
+            format!("--set train.batch: {large} is too large: 9223372036854775807 is the most")
+        );
         assert_eq!(complaint("train = 3", &[]), "a.toml: train: 3 is not a table");
         assert_eq!(complaint("[train]\nlr = 'x'", &[]), "a.toml: train.lr: \"x\" is not a number");
         assert_eq!(complaint("[train]\nkind = 3", &[]), "a.toml: train.kind: expected a word");

@@ -287,7 +287,7 @@ impl Recipe {
             );
         }
         format!(
-            "{} training, {} validation ({} of each class of the training set, split_seed {}) and {} test samples",
+            "{} training, {} validation (a share of {} of each class of the training set, drawn with split_seed {}) and {} test samples",
             data.train.len(),
             data.validation.len(),
             self.data.validation,

@@ -34,7 +34,10 @@ fn clocked(neuron: &Neuron, x: &[f32], n: usize) -> Result<(Vec<f32>, Vec<f32>),
 
 /// The same, asynchronous; steps without arrivals are skipped where possible.
 fn lazy(neuron: &Neuron, x: &[f32], n: usize) -> Result<(Vec<f32>, AsyncLayer), Failed> {
-    let mut layer = AsyncLayer::new(neuron, n)?;
+    run(AsyncLayer::new(neuron, n)?, x, n)
+}
+
+fn run(mut layer: AsyncLayer, x: &[f32], n: usize) -> Result<(Vec<f32>, AsyncLayer), Failed> {
     let mut spikes = vec![0.0; x.len()];
     for (t, x) in x.chunks(n).enumerate() {
         let list = arrivals(x);
@@ -110,6 +113,22 @@ fn close() -> Outcome {
     Ok(())
 }
 
+/// A learned 1/tau takes the place of the neuron's own; one that does not leak has none.
+fn learned() -> Outcome {
+    let n = Neuron { v_threshold: 0.5, ..Neuron::default() };
+    let leaks = [NeuronKind::Lif, NeuronKind::Plif].map(|neuron| (Neuron { neuron, tau: 4.0, ..n }, n));
+    let own = Neuron { neuron: NeuronKind::If, ..n };
+    for (neuron, same) in leaks.into_iter().chain([(own, own)]) {
+        let x = currents(0.05, N, STEPS);
+        let (spikes, v) = clocked(&same, &x, N)?;
+        let (got, layer) = run(AsyncLayer::new(&neuron, N)?.with_leak(0.5)?, &x, N)?;
+        if got != spikes || layer.membranes() != v || v == lazy(&Neuron { tau: 4.0, ..n }, &x, N)?.1.membranes() {
+            return Err(format!("{neuron:?}: not as with tau 2").into());
+        }
+    }
+    Ok(())
+}
+
 fn edges() -> Outcome {
     let neuron = Neuron::default();
     let mut layer = AsyncLayer::new(&neuron, 3)?;
@@ -127,5 +146,10 @@ fn edges() -> Outcome {
 
 /// All of them.
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("lazy::equal", equal), Trial::test("lazy::close", close), Trial::test("lazy::edges", edges)]
+    vec![
+        Trial::test("lazy::equal", equal),
+        Trial::test("lazy::close", close),
+        Trial::test("lazy::learned", learned),
+        Trial::test("lazy::edges", edges),
+    ]
 }

@@ -90,7 +90,7 @@ impl Disk {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == ErrorKind::NotFound => return (None, None),
-            Err(e) => return (None, Some(format!("cache: {}: {e}", path.display()))),
+            Err(e) => return (None, self.stop(&format!("{}: {e}", path.display()))),
         };
         match unpack(&bytes) {
             Some(entry) => {
@@ -119,11 +119,12 @@ impl Disk {
                 self.written.fetch_add(1, Ordering::Relaxed);
                 None
             }
-            Err(e) => {
-                self.full.store(true, Ordering::Relaxed);
-                Some(format!("cache: {e}; no more samples are kept there"))
-            }
+            Err(e) => self.stop(&e.to_string()),
         }
+    }
+    /// From now on nothing is written; says so the first time.
+    fn stop(&self, why: &str) -> Option<String> {
+        (!self.full.swap(true, Ordering::Relaxed)).then(|| format!("cache: {why}; no more samples are kept there"))
     }
     /// What was found and added so far, and the size of all entries.
     pub fn report(&self) -> String {
@@ -419,7 +420,7 @@ mod tests {
         std::fs::write(dir.path().join("cache"), "a file").unwrap();
         let (x, counts, warnings) = all(&spec);
         assert_eq!((x.len(), counts), (20, [0, 0]));
-        assert!(warnings.iter().any(|w| w.ends_with("no more samples are kept there")), "{warnings:?}");
+        assert!(warnings.len() == 1 && warnings[0].ends_with("no more samples are kept there"), "{warnings:?}");
     }
 
     #[test]

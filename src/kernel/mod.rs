@@ -348,7 +348,7 @@ impl<K: Kernel> AnyKernel for K {
                 .map(|i| i.1.as_str())
                 .or_else(|| COMMON.iter().find(|c| c.0 == name).map(|c| c.1))
         };
-        expand(self.wgsl(), &find)
+        expand(self.wgsl(), &find, &[])
     }
     fn pipeline_key(&self) -> PipelineKey {
         PipelineKey {
@@ -404,10 +404,13 @@ impl<K: Kernel> AnyKernel for K {
     }
 }
 
-/// A text with its imports, and theirs, in place. A missing import stays in the text, and the reflection test and the pipeline compiler
-/// both name the line.
-fn expand<'a>(text: &'a str, find: &impl Fn(&str) -> Option<&'a str>) -> String {
-    let line = |l| l_import(l).and_then(find).map_or_else(|| String::from(l), |text| expand(text, find));
+/// A text with its imports, and theirs, in place. An import that is missing, or one of itself, which lies `within` what imports it, stays in
+/// the text, and the reflection test and the pipeline compiler both name the line.
+fn expand<'a>(text: &'a str, find: &impl Fn(&str) -> Option<&'a str>, within: &[&str]) -> String {
+    let line = |l| match l_import(l).filter(|name| !within.contains(name)).and_then(|name| Some((name, find(name)?))) {
+        Some((name, text)) => expand(text, find, &[within, &[name]].concat()),
+        None => String::from(l),
+    };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -474,5 +477,22 @@ impl Gen {
     /// Integers below `n`.
     pub fn below(&mut self, count: usize, n: usize) -> Data {
         Data::U32((0..count).map(|_| self.0.below(n) as u32).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn imports_nest_and_end() {
+        let find = |name: &str| {
+            let texts = [("a", "1\n  #import b\n#import b"), ("b", "2"), ("c", "3\n#import d"), ("d", "#import c\n4")];
+            texts.into_iter().find(|(n, _)| *n == name).map(|(_, text)| text)
+        };
+        let of = |text| expand(text, &find, &[]);
+        assert_eq!(of("0\n#import a\n5"), "0\n1\n2\n2\n5");
+        assert_eq!(of("#import c"), "3\n#import c\n4");
+        assert_eq!(of("#import z"), "#import z");
     }
 }
