@@ -6,23 +6,17 @@
 // weighed(), of how many a share of WALK_BELOW is walked, and arrive(p, tap, channels, sums), which adds to the sums of four channels what
 // pixel p gives them under a tap.
 #import product
+#import added
 override WALK_BELOW: f32;
 fn unit() -> u32 { return 1u; }
 // Under which taps something arrives, by pixel.
 var<workgroup> taps: array<atomic<u32>, TILE>;
-var<workgroup> met: atomic<u32>;
-var<workgroup> middle: u32;
 
 // Whether to walk the pixels from i0 on.
 fn few(i0: u32, pixels: u32, lane: u32) -> bool {
-    if (lane == 0u) { atomicStore(&met, 0u); }
-    workgroupBarrier();
     var own = 0u;
     for (var e = lane; e < pixels * units(); e += WORKGROUP) { own += filled(i0 + e / units(), e % units()); }
-    if (own != 0u) { atomicAdd(&met, own); }
-    workgroupBarrier();
-    if (lane == 0u) { middle = atomicLoad(&met); }
-    return f32(workgroupUniformLoad(&middle)) < WALK_BELOW * f32(pixels * weighed());
+    return f32(added(own, lane)) < WALK_BELOW * f32(pixels * weighed());
 }
 
 // Fills `taps` for the pixels from i0 on.

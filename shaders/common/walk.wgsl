@@ -3,9 +3,8 @@
 // order, so that no result depends on the way. The importing shader says size(), load_b(k, j), what keep asks, and source(i), the row of x
 // that row i of the product is made of.
 #import product
+#import added
 override WALK_BELOW: f32;
-var<workgroup> met: atomic<u32>;
-var<workgroup> spikes: u32;
 
 fn unit() -> u32 { return 1u; }
 fn word(q: u32, row: u32, n: u32) -> u32 { return x[(q * u.rows + row) * ((u.cin + 31u) / 32u) + n]; }
@@ -21,18 +20,12 @@ fn load_a(i: u32, k: u32) -> f32 { return times(source(i), k); }
 fn few(i0: u32, lane: u32) -> bool {
     let words = (u.cin + 31u) / 32u;
     let rows = min(TILE, size().x - i0);
-    if (lane == 0u) { atomicStore(&met, 0u); }
-    workgroupBarrier();
     var own = 0u;
     for (var e = lane; e < rows * words; e += WORKGROUP) {
         let row = source(i0 + e / words);
         for (var q = 0u; q < u.planes; q++) { own += countOneBits(word(q, row, e % words)); }
     }
-    if (own != 0u) { atomicAdd(&met, own); }
-    workgroupBarrier();
-    if (lane == 0u) { spikes = atomicLoad(&met); }
-    let all = workgroupUniformLoad(&spikes);
-    return f32(all) < WALK_BELOW * f32(rows * u.cin);
+    return f32(added(own, lane)) < WALK_BELOW * f32(rows * u.cin);
 }
 
 // Four columns an invocation, and as many invocations a row as that takes: at 33 columns and more, a row is 16 invocations, which all

@@ -2,9 +2,8 @@
 // walked, each adding a row of dy; many are unpacked and multiplied (product). Both add up the same products in the same order, so that no
 // result depends on the way.
 #import product
+#import added
 override WALK_BELOW: f32;
-var<workgroup> met: atomic<u32>;
-var<workgroup> spikes: u32;
 // Where the spikes of each row of the tile are among 32 of k.
 var<workgroup> masks: array<atomic<u32>, 64>;
 
@@ -12,18 +11,12 @@ var<workgroup> masks: array<atomic<u32>, 64>;
 fn few(split: u32, lane: u32) -> bool {
     let words = (u.cin + 31u) / 32u;
     let run = run_of(split);
-    if (lane == 0u) { atomicStore(&met, 0u); }
-    workgroupBarrier();
     var own = 0u;
     for (var q = 0u; q < u.planes; q++) {
         let start = q * size().z;
         for (var e = (start + run.x) * words + lane; e < (start + run.y) * words; e += WORKGROUP) { own += countOneBits(x[e]); }
     }
-    if (own != 0u) { atomicAdd(&met, own); }
-    workgroupBarrier();
-    if (lane == 0u) { spikes = atomicLoad(&met); }
-    let all = workgroupUniformLoad(&spikes);
-    return f32(all) < WALK_BELOW * f32((run.y - run.x) * u.cin);
+    return f32(added(own, lane)) < WALK_BELOW * f32((run.y - run.x) * u.cin);
 }
 
 // Each run of 32 invocations takes 8 rows and two columns an invocation; all of it follows the same bits.

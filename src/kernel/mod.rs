@@ -313,6 +313,7 @@ impl std::hash::Hash for PipelineKey {
 
 /// Texts any shader can `#import`.
 const COMMON: &[(&str, &str)] = &[
+    ("added", include_str!("../../shaders/common/added.wgsl")),
     ("arrivals", include_str!("../../shaders/common/arrivals.wgsl")),
     ("bits", include_str!("../../shaders/common/bits.wgsl")),
     ("fire", include_str!("../../shaders/common/fire.wgsl")),
