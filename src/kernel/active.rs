@@ -9,7 +9,7 @@ use super::attention::{Product, ProductU};
 use super::bit_matrix::{BitMatrix, Pick};
 use super::neuron::{NeuronU, step_row};
 use super::par::{Shared, prefetch, task_rows};
-use super::product::{WALK_BELOW, Way, bit_density, gpu_walk_below, product};
+use super::product::{WALK_BELOW, Way, add_spikes, bit_density, dense, gpu_walk_below, product};
 use super::{AnyKernel, Args, Case, Counted, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::{uniform, with_model};
@@ -413,9 +413,22 @@ impl Kernel for Query {
             (rest, first) = (behind, end);
         }
         runs.into_par_iter().for_each(|(group, list, y)| {
-            let listed = BitMatrix { x: q, rows, c: dk, planes: 1, pick: Pick::Listed(list) };
-            product(way, &listed, &kv[group * dk * dv..(group + 1) * dk * dv], &[], y);
-            y.iter_mut().for_each(|y| *y *= u.scale);
+            let kv = &kv[group * dk * dv..(group + 1) * dk * dv];
+            if way == Way::Dense {
+                let listed = BitMatrix { x: q, rows, c: dk, planes: 1, pick: Pick::Listed(list) };
+                dense(&listed, kv, &[], y);
+                return y.iter_mut().for_each(|y| *y *= u.scale);
+            }
+            let (nw, mut spikes) = (words(dk), vec![0; 32 * words(dk) + 32]);
+            simd(
+                #[inline(always)]
+                || {
+                    for (&row, y) in list.iter().zip(y.chunks_exact_mut(dv)) {
+                        let row = row as usize * nw;
+                        add_spikes(q[row..row + nw].iter().copied(), &mut spikes, kv, dv, u.scale, y);
+                    }
+                },
+            );
         });
     }
     fn cases(&self) -> Vec<Case<QueryU>> {

@@ -3,9 +3,8 @@
 //! Tokens `[groups, N, heads x d]` are seen as one \[N, d\] matrix for each group (T x B) and head, transposed or not, by strides alone;
 //! so K^T V, Q (K^T V), Q K^T and every gradient of theirs is this one kernel.
 
-use super::bit_matrix::{columns_of, transpose};
-use super::par::Stream;
-use super::product::{WALK_BELOW, Way, add_rows, gemm_scaled};
+use super::bit_matrix::transpose;
+use super::product::{WALK_BELOW, Way, add_spikes, gemm_scaled};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::uniform;
 use rayon::prelude::*;
@@ -159,15 +158,7 @@ fn walk(a: &[u32], (m, n, k): (usize, usize, usize), b: &[f32], b_row: usize, sc
     }
     let mut list = vec![0; words(k) * 32 + 32];
     for i in 0..m {
-        let mut len = 0;
-        for (w, word) in a.iter().skip(i).step_by(m).enumerate() {
-            len += columns_of(&[*word], 32 * w as u32, &mut list[len..]);
-        }
-        let y = &mut y[i * y_row..i * y_row + n];
-        add_rows(&list[..len], b, b_row, 0, y, &Stream::new(0));
-        if scale != 1.0 {
-            y.iter_mut().for_each(|y| *y *= scale);
-        }
+        add_spikes(a.iter().skip(i).step_by(m).copied(), &mut list, b, b_row, scale, &mut y[i * y_row..i * y_row + n]);
     }
     true
 }

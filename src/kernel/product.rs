@@ -250,6 +250,19 @@ pub(super) fn add_rows(list: &[u32], w: &[f32], n: usize, first: usize, y: &mut 
     }
 }
 
+/// y = `scale` times the sum of the rows of `w`, `n` apart, of the bits that are set in `words`; `list` has room for all of them and 32 more.
+#[inline(always)]
+pub(super) fn add_spikes(words: impl Iterator<Item = u32>, list: &mut [u32], w: &[f32], n: usize, scale: f32, y: &mut [f32]) {
+    let mut len = 0;
+    for (i, word) in words.enumerate() {
+        len += columns_of(&[word], 32 * i as u32, &mut list[len..]);
+    }
+    add_rows(&list[..len], w, n, 0, y, &Stream::new(0));
+    if scale != 1.0 {
+        y.iter_mut().for_each(|y| *y *= scale);
+    }
+}
+
 /// The sum of columns `c0..c0 + N` of the rows of `w` \[.., n\] that `list` names.
 #[inline(always)]
 fn sum_rows<const N: usize>(list: &[u32], w: &[f32], n: usize, c0: usize) -> [f32; N] {
