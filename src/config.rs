@@ -227,8 +227,8 @@ fn mismatch(message: &str) -> Option<String> {
     }
     let given = match given.split_once(' ') {
         // TOML has no such number, so that it was taken for a word.
-        Some(("string", text)) if wanted(want).starts_with("a whole number") && is_whole(text.trim_matches('"')) => {
-            return Some(format!("{} is too large: {} is the most", text.trim_matches('"'), i64::MAX));
+        Some(("string", text)) if wanted(want).starts_with("a whole number") && is_too_large(text.trim_matches('"')) => {
+            return Some(format!("{} is too large", text.trim_matches('"')));
         }
         Some(("string", text)) => text,
         _ if given == "map" => "a table",
@@ -239,8 +239,9 @@ fn mismatch(message: &str) -> Option<String> {
     Some(format!("{given} is not {}", wanted(want)))
 }
 
-fn is_whole(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+/// Whether these are the digits of a whole number that TOML has no room for.
+fn is_too_large(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit()) && text.len() > 18 && text.parse::<i64>().is_err()
 }
 
 /// The word of `known` that a person who wrote `wrong` may have meant.
@@ -351,10 +352,11 @@ mod tests {
             assert_eq!(complaint("[train]", &[&format!("train.batch={value}")]), format!("--set train.batch: {what}"));
         }
         let large = "99999999999999999999";
-        assert_eq!(
-            complaint("[train]", &[&format!("train.batch={large}")]),
-            format!("--set train.batch: {large} is too large: 9223372036854775807 is the most")
-        );
+        assert_eq!(complaint("[train]", &[&format!("train.batch={large}")]), format!("--set train.batch: {large} is too large"));
+        for word in ["'8'", "007"] {
+            let said = complaint("[train]", &[&format!("train.batch={word}")]);
+            assert_eq!(said, format!("--set train.batch: \"{}\" is not a whole number from 0 on", word.trim_matches('\'')));
+        }
         assert_eq!(complaint("train = 3", &[]), "a.toml: train: 3 is not a table");
         assert_eq!(complaint("[train]\nlr = 'x'", &[]), "a.toml: train.lr: \"x\" is not a number");
         assert_eq!(complaint("[train]\nkind = 3", &[]), "a.toml: train.kind: expected a word");

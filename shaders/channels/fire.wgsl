@@ -16,9 +16,8 @@ const WORKGROUP = 64u;
 const SKIP = 0xffffffffu;
 #import index
 #import model
+#import added
 var<workgroup> spikes: array<atomic<u32>, 2>;
-var<workgroup> met: atomic<u32>;
-var<workgroup> listed: u32;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -31,13 +30,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     // No early return: every invocation meets the barriers.
     var slot = SKIP;
     if (row < u.rows && c < u.c) { slot = slots[c]; }
-    if (lane == 0u) { atomicStore(&met, 0u); }
-    workgroupBarrier();
-    if (slot != SKIP) { atomicStore(&met, 1u); }
-    workgroupBarrier();
-    if (lane == 0u) { listed = atomicLoad(&met); }
     // Where no channel of the workgroup is listed there are no steps to go through.
-    let lived = select(0u, u.steps, workgroupUniformLoad(&listed) != 0u);
+    let lived = select(0u, u.steps, added(u32(slot != SKIP), lane) != 0u);
     var k = u.k;
     if (u.learned != 0u) { k = 1.0 / (1.0 + exp(-w[0])); }
     var gain = 1.0;

@@ -89,8 +89,9 @@ impl Disk {
         let path = &key.path;
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == ErrorKind::NotFound => return (None, None),
-            Err(e) => return (None, self.stop(&format!("{}: {e}", path.display()))),
+            // Where the cache is no folder, writing says so.
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return (None, None),
+            Err(e) => return (None, Some(format!("cache: {}: {e}", path.display()))),
         };
         match unpack(&bytes) {
             Some(entry) => {
@@ -119,12 +120,9 @@ impl Disk {
                 self.written.fetch_add(1, Ordering::Relaxed);
                 None
             }
-            Err(e) => self.stop(&e.to_string()),
+            // Of several threads one says so.
+            Err(e) => (!self.full.swap(true, Ordering::Relaxed)).then(|| format!("cache: {e}; no more samples are kept there")),
         }
-    }
-    /// From now on nothing is written; says so the first time.
-    fn stop(&self, why: &str) -> Option<String> {
-        (!self.full.swap(true, Ordering::Relaxed)).then(|| format!("cache: {why}; no more samples are kept there"))
     }
     /// What was found and added so far, and the size of all entries.
     pub fn report(&self) -> String {

@@ -419,24 +419,34 @@ impl Kernel for Query {
                 dense(&listed, kv, &[], y);
                 return y.iter_mut().for_each(|y| *y *= u.scale);
             }
-            let (nw, mut spikes) = (words(dk), vec![0; 32 * words(dk) + 32]);
-            simd(
-                #[inline(always)]
-                || {
-                    for (&row, y) in list.iter().zip(y.chunks_exact_mut(dv)) {
-                        let row = row as usize * nw;
-                        add_spikes(q[row..row + nw].iter().copied(), &mut spikes, kv, dv, u.scale, y);
-                    }
-                },
-            );
+            // Rows of a task, where one group has many.
+            const ROWS: usize = 64;
+            let nw = words(dk);
+            list.par_chunks(ROWS).zip(y.par_chunks_mut(ROWS * dv)).for_each(|(list, y)| {
+                let mut spikes = vec![0; 32 * nw + 32];
+                simd(
+                    #[inline(always)]
+                    || {
+                        for (&row, y) in list.iter().zip(y.chunks_exact_mut(dv)) {
+                            let row = row as usize * nw;
+                            add_spikes(q[row..row + nw].iter().copied(), &mut spikes, kv, dv, u.scale, y);
+                        }
+                    },
+                );
+            });
         });
     }
     fn cases(&self) -> Vec<Case<QueryU>> {
         let mut g = Gen::new("active/query");
         let mut out = Vec::new();
-        for (groups, tokens, dk, dv, rate, open) in
-            [(2, 5, 7, 9, 0.3, 0.5), (3, 64, 40, 70, 0.1, 0.3), (4, 9, 33, 130, 0.5, 1.0), (2, 3, 4, 4, 0.5, 0.0)]
-        {
+        for (groups, tokens, dk, dv, rate, open) in [
+            (2, 5, 7, 9, 0.3, 0.5),
+            (3, 64, 40, 70, 0.1, 0.3),
+            (4, 9, 33, 130, 0.5, 1.0),
+            (1, 200, 96, 130, 0.1, 0.9),
+            (2, 9, 64, 3, 0.2, 1.0),
+            (2, 3, 4, 4, 0.5, 0.0),
+        ] {
             let rows = groups * tokens;
             let u = QueryU { rows, tokens, dk, dv, scale: 0.125 };
             let ([_, list, count], n) = listed(&mut g, 1, rows, open, 0);

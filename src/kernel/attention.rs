@@ -4,7 +4,7 @@
 //! so K^T V, Q (K^T V), Q K^T and every gradient of theirs is this one kernel.
 
 use super::bit_matrix::transpose;
-use super::product::{WALK_BELOW, Way, add_spikes, gemm_scaled};
+use super::product::{WALK_BELOW, Way, add_spikes, gemm_strided};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::uniform;
 use rayon::prelude::*;
@@ -148,8 +148,8 @@ fn count_shared(a: &[u32], m: usize, i: usize, b: &[u32], n: usize, scale: f32, 
     }
 }
 
-/// y = scale A B, rows of y `y_row` apart, of packed spikes a \[m, k\], packed along k, and floats b, rows `b_row` apart: for each spike a row of b is added. Where that
-/// takes longer than the product of the spikes as floats nothing is done, and false returned.
+/// y = scale A B, rows of y `y_row` apart, of packed spikes a \[m, k\], packed along k, and floats b, rows `b_row` apart: for each spike a
+/// row of b is added. Returns false, and leaves y as it is, where the product of the spikes as floats is faster.
 #[inline(always)]
 fn walk(a: &[u32], (m, n, k): (usize, usize, usize), b: &[f32], b_row: usize, scale: f32, y: &mut [f32], y_row: usize) -> bool {
     let ones: usize = a.iter().map(|w| w.count_ones() as usize).sum();
@@ -293,7 +293,11 @@ impl Kernel for Product {
                     let (a, a_strides) = operand(a, a_spikes, u.a_bits != 0, a_at, (m, k), strides, sa);
                     let strides = (u.b_row as usize, u.b_col as usize);
                     let (b, b_strides) = operand(b, b_spikes, u.b_bits != 0, b_at, (k, n), strides, sb);
-                    gemm_scaled(y, u.y_row as usize, (m, n, k), a, a_strides, b, b_strides, false, u.scale);
+                    gemm_strided(y, u.y_row as usize, (m, n, k), a, a_strides, b, b_strides, false);
+                    // Behind the sums, as the ways that walk have it.
+                    for y in y.chunks_mut((u.y_row as usize).max(1)).take(if u.scale == 1.0 { 0 } else { m }) {
+                        y[..n].iter_mut().for_each(|y| *y *= u.scale);
+                    }
                 }
             });
         });
@@ -301,7 +305,15 @@ impl Kernel for Product {
     fn cases(&self) -> Vec<Case<ProductU>> {
         let mut g = Gen::new("attention/product");
         let mut out = Vec::new();
-        for (groups, heads, m, n, k) in [(2, 1, 3, 5, 7), (3, 2, 20, 16, 9), (1, 3, 40, 33, 64), (0, 1, 2, 2, 2)] {
+        let sizes = [
+            (2, 1, 3, 5, 7, 0.3),
+            (3, 2, 20, 16, 9, 0.3),
+            (3, 2, 20, 16, 9, 0.7),
+            (1, 3, 40, 33, 64, 0.3),
+            (1, 3, 40, 33, 64, 0.7),
+            (0, 1, 2, 2, 2, 0.3),
+        ];
+        for (groups, heads, m, n, k, rate) in sizes {
             for (a_bits, b_bits, ta, tb) in [(0, 0, 0, 0), (1, 0, 0, 0), (1, 1, 1, 0), (0, 1, 1, 1), (1, 1, 0, 1), (1, 0, 1, 0)] {
                 // Token layout: rows of `heads * d` channels, packed rows padded to words.
                 let layout = |rows: u32, cols: u32, t: u32, bits: u32| {
@@ -338,11 +350,12 @@ impl Kernel for Product {
                     let c = (heads * d) as usize;
                     match bits {
                         0 => (g.dyadic(rows * c), Data::U32(Vec::new())),
-                        _ => (Data::F32(Vec::new()), g.bits(rows, c, 0.3)),
+                        _ => (Data::F32(Vec::new()), g.bits(rows, c, rate)),
                     }
                 };
                 let ((a, asp), (b, bsp)) = (data(a_bits, at, ad), data(b_bits, bt, bd));
-                let name = format!("{groups} x {heads} x [{m}, {k}] x [{k}, {n}], bits {a_bits}{b_bits} transposed {ta}{tb}");
+                let name =
+                    format!("{groups} x {heads} x [{m}, {k}] x [{k}, {n}], bits {a_bits}{b_bits} at {rate} transposed {ta}{tb}");
                 out.push(Case::new(name, u, vec![a, asp, b, bsp], vec![(groups * u.y_group) as usize]).exact());
             }
         }

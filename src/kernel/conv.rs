@@ -3,10 +3,11 @@
 //! The gradient of the input is the same convolution of dy with the weights turned round.
 
 use super::bit_matrix::{BitMatrix, Pick};
-use super::matmul::{tiles, transposed};
+use super::matmul::{tiles, transpose};
 use super::product::{Rows, WALK_BELOW, WALK_WEIGHT_BELOW, Way, dense, dense_weight, gpu_walk_below, product, weight_product};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, thin, winograd};
 use crate::uniform;
+use rayon::prelude::*;
 
 uniform! {
     /// Uniform of the convolutions.
@@ -150,7 +151,7 @@ pub fn weight_by(way: Way, u: &ConvU, x: &BitMatrix<'_>, dy: &[f32], dw: &mut [f
 type Size = (u32, u32, u32, u32, u32, u32, u32, f32);
 
 /// Sizes that between them meet every border.
-const SHAPES: [Size; 11] = [
+const SHAPES: [Size; 12] = [
     (1, 3, 4, 2, 5, 1, 1, 0.5),
     (2, 5, 5, 33, 40, 1, 3, 0.05),
     (1, 1, 7, 3, 64, 2, 2, 0.3),
@@ -162,6 +163,7 @@ const SHAPES: [Size; 11] = [
     (3, 18, 35, 2, 32, 1, 2, 0.1),
     (1, 2, 17, 3, 16, 1, 1, 0.5),
     (2, 9, 9, 33, 20, 3, 1, 0.1),
+    (2, 5, 6, 32, 40, 2, 1, 0.05),
 ];
 
 /// A case of dyadic numbers. Their sums are exact but by transformed tiles where that is not asked for.
@@ -290,7 +292,7 @@ impl Kernel for Backward {
     fn cpu(&self, u: &ConvU, args: &mut Args<'_>) {
         let (dy, w, dx) = (args.f32(0), args.f32(1), args.out_f32(0));
         let u = &ConvU { cin: u.cout, cout: u.cin, exact: 0, ..*u };
-        dense_forward(u, &floats(u, dy), &transposed(w, u.cout as usize, u.cin as usize), dx);
+        dense_forward(u, &floats(u, dy), &turned(u, w), dx);
     }
     fn cases(&self) -> Vec<Case<ConvU>> {
         let mut g = Gen::new(self.name());
@@ -307,6 +309,14 @@ impl Kernel for Backward {
     fn tolerance(&self) -> Tolerance {
         Tolerance::Relative(3e-6)
     }
+}
+
+/// w\[9, cout, cin\] -> \[9, cin, cout\] with the taps turned round.
+fn turned(u: &ConvU, w: &[f32]) -> Vec<f32> {
+    let (cin, cout) = (u.cin as usize, u.cout as usize);
+    let (mut y, size) = (vec![0.0; w.len()], (cin * cout).max(1));
+    y.par_chunks_mut(size).zip(w.par_chunks(size).rev()).for_each(|(y, w)| transpose(w, cout, cin, y));
+    y
 }
 
 #[cfg(test)]

@@ -472,7 +472,7 @@ type Size = (u32, u32, u32, u32, u32, u32, u32, f32, u32);
 ///
 /// On a GPU: more places than a tile has and channels of two tiles with neither full, three planes, and tiles that are multiplied at one
 /// step and walked at the next.
-const SHAPES: [Size; 10] = [
+const SHAPES: [Size; 11] = [
     (6, 1, 3, 4, 2, 5, 1, 0.3, 4),
     (5, 2, 5, 5, 33, 40, 1, 0.01, 1),
     (4, 1, 1, 7, 3, 64, 2, 0.0, 1),
@@ -483,6 +483,7 @@ const SHAPES: [Size; 10] = [
     (3, 2, 7, 7, 17, 70, 1, 0.02, 1),
     (3, 2, 7, 7, 17, 70, 1, 0.6, 2),
     (4, 1, 9, 8, 33, 65, 3, 0.3, 1),
+    (3, 2, 5, 6, 32, 40, 2, 0.05, 1),
 ];
 
 /// Dyadic throughout, tau a power of two: spikes and membranes must be equal (a learned tau is not dyadic).

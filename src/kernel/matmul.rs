@@ -56,7 +56,11 @@ impl Kernel for Dense {
         let sb = if u.tb != 0 { (1, k) } else { (n, 1) };
         const ROWS: usize = 128;
         // Turned round once, or `gemm` would do it anew for each block.
-        let turned = if u.tb != 0 && m > ROWS { transposed(b, n, k) } else { Vec::new() };
+        let mut turned = Vec::new();
+        if u.tb != 0 && m > ROWS {
+            turned.resize(k * n, 0.0);
+            transpose(b, n, k, &mut turned);
+        }
         let (b, sb) = if turned.is_empty() { (b, sb) } else { (&turned[..], (n, 1)) };
         let blocks = m.div_ceil(ROWS);
         y.par_chunks_mut(m * n).enumerate().for_each(|(s, y)| {
@@ -99,23 +103,19 @@ impl Kernel for Dense {
     }
 }
 
-/// x\[n, rows, columns\] -> \[n, columns, rows\], the last of the n first: taps turned round.
-pub(super) fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+/// x\[rows, columns\] -> y\[columns, rows\].
+pub(super) fn transpose(x: &[f32], rows: usize, columns: usize, y: &mut [f32]) {
     // Squares of 16: their lines stay in the first-level cache.
     const SIDE: usize = 16;
-    let (mut y, size) = (vec![0.0; x.len()], (rows * columns).max(1));
-    y.par_chunks_mut(size).zip(x.par_chunks(size).rev()).for_each(|(y, x)| {
-        y.par_chunks_mut((SIDE * rows).max(1)).enumerate().for_each(|(i, y)| {
-            for r0 in (0..rows).step_by(SIDE) {
-                for (c, y) in y.chunks_exact_mut(rows).enumerate() {
-                    for r in r0..(r0 + SIDE).min(rows) {
-                        y[r] = x[r * columns + i * SIDE + c];
-                    }
+    y.par_chunks_mut((SIDE * rows).max(1)).enumerate().for_each(|(i, y)| {
+        for r0 in (0..rows).step_by(SIDE) {
+            for (c, y) in y.chunks_exact_mut(rows).enumerate() {
+                for r in r0..(r0 + SIDE).min(rows) {
+                    y[r] = x[r * columns + i * SIDE + c];
                 }
             }
-        });
+        }
     });
-    y
 }
 
 /// Invocations of a tiled product (`shaders/common/product.wgsl`).

@@ -405,8 +405,8 @@ impl<K: Kernel> AnyKernel for K {
     }
 }
 
-/// A text with its imports, and theirs, in place. An import that is missing, or one of itself, which lies `within` what imports it, stays in
-/// the text, and the reflection test and the pipeline compiler both name the line.
+/// A text with its imports, and theirs, in place. An import that is missing, or that is being put in place already (`within`), stays in the
+/// text, and the reflection test and the pipeline compiler both name the line.
 fn expand<'a>(text: &'a str, find: &impl Fn(&str) -> Option<&'a str>, within: &[&str]) -> String {
     let line = |l| match l_import(l).filter(|name| !within.contains(name)).and_then(|name| Some((name, find(name)?))) {
         Some((name, text)) => expand(text, find, &[within, &[name]].concat()),

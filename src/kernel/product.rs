@@ -49,12 +49,12 @@ pub fn gemm(
     b_strides: (usize, usize),
     add: bool,
 ) {
-    gemm_scaled(c, n, (m, n, k), a, a_strides, b, b_strides, add, 1.0);
+    gemm_strided(c, n, (m, n, k), a, a_strides, b, b_strides, add);
 }
 
-/// [`gemm`] into rows `c_stride` apart, the product times `scale`.
+/// [`gemm`] into rows `c_stride` apart.
 #[allow(clippy::too_many_arguments)]
-pub fn gemm_scaled(
+pub fn gemm_strided(
     c: &mut [f32],
     c_stride: usize,
     (m, n, k): (usize, usize, usize),
@@ -63,7 +63,6 @@ pub fn gemm_scaled(
     b: &[f32],
     b_strides: (usize, usize),
     add: bool,
-    scale: f32,
 ) {
     let last = |rows: usize, cols: usize, s: (usize, usize)| (rows.max(1) - 1) * s.0 + (cols.max(1) - 1) * s.1;
     if m == 0 || n == 0 {
@@ -99,7 +98,7 @@ pub fn gemm_scaled(
             a_strides.0 as isize,
             a_strides.1 as isize,
             1.0,
-            scale,
+            1.0,
             false,
             false,
             false,
