@@ -80,8 +80,9 @@ fn slabs() -> MutexGuard<'static, Vec<Slab>> {
 
 /// None for a length that fits no address space.
 fn layout(words: usize) -> Option<Layout> {
-    // No larger alignment: for those the standard library clears the memory itself, which touches all of it.
-    Layout::from_size_align(words.checked_mul(4)?, 16).ok()
+    // A small buffer begins a cache line, for a vector that straddles two takes twice as long. Not a slab, which does so by itself: for
+    // larger alignments the standard library clears the memory, which touches all of it.
+    Layout::from_size_align(words.checked_mul(4)?, if words < SMALL { 4 * GRAIN } else { 16 }).ok()
 }
 
 /// Zeros, and the layout to free them by; none where the system refuses.
