@@ -301,6 +301,10 @@ impl<'p> Ctx<'p> {
             t.wanted.insert(x.id());
         }
     }
+    /// Whether the gradient of x is kept.
+    pub fn wants(&self, x: &Tensor) -> bool {
+        self.params.is_learned(x.id()) || self.tape.as_ref().is_some_and(|t| t.wanted.contains(&x.id()))
+    }
     /// The carried state under `name`.
     pub fn take_state(&mut self, name: &str) -> Option<Tensor> {
         self.state.as_mut()?.remove(name)
@@ -355,13 +359,10 @@ impl<'p> Ctx<'p> {
         if let (Some(counts), Some(mark)) = (&mut self.counts, mark) {
             mark.count(counts, place, &op, x, &f.outputs, self.params, self.padding.as_ref()).map_err(located)?;
         }
-        if let Some(tape) = &mut self.tape {
-            let learned = |t: &&Tensor| self.params.is_learned(t.id()) || tape.wanted.contains(&t.id());
-            let needs: Vec<bool> = x.iter().map(learned).collect();
-            if needs.contains(&true) {
-                let saved = std::mem::take(&mut f.saved);
-                tape.record(place, op, x, &f, saved, needs);
-            }
+        let needs: Vec<bool> = x.iter().map(|t| self.wants(t)).collect();
+        if let Some(tape) = self.tape.as_mut().filter(|_| needs.contains(&true)) {
+            let saved = std::mem::take(&mut f.saved);
+            tape.record(place, op, x, &f, saved, needs);
         }
         Ok(f.outputs)
     }

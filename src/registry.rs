@@ -1,8 +1,8 @@
 //! Every kernel, once: what the parity tests, `spikemix devices --check` and the profiler walk over.
 
 use crate::kernel::{
-    AnyKernel, active, attention, channels, conv, delay, depthwise, elementwise, fire, gate, grid, loss, matmul, neuron, norm,
-    optim, pad, pool, reduce, spike,
+    AnyKernel, active, attention, channels, conv, delay, depthwise, elementwise, fire, frames, gate, grid, loss, matmul, neuron,
+    norm, optim, pad, pool, reduce, spike,
 };
 
 /// All kernels, one instance for each variant.
@@ -29,6 +29,7 @@ pub fn kernels() -> Vec<Box<dyn AnyKernel>> {
     all.extend(channels::all());
     all.extend(gate::all());
     all.extend(fire::all());
+    all.extend(frames::all());
     all.extend(spike::all());
     all.extend(pool::all());
     all.extend(norm::all());

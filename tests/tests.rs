@@ -4,6 +4,7 @@ mod cli;
 mod decode;
 mod device;
 mod fire;
+mod frames;
 mod gpu;
 mod gradients;
 mod infer;
@@ -34,6 +35,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(infer_cli::trials());
     trials.extend(lazy::trials());
     trials.extend(fire::trials());
+    trials.extend(frames::trials());
     trials.extend(skip::trials());
     trials.extend(oracle::trials());
     trials.extend(cli::trials());

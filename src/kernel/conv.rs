@@ -35,7 +35,7 @@ impl ConvU {
     fn pixels(&self) -> usize {
         self.images as usize * self.h as usize * self.w as usize
     }
-    fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         9 * self.cin as usize
     }
 }

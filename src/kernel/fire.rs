@@ -24,9 +24,10 @@
 use super::bit_matrix::{BitMatrix, Near, each_line};
 use super::conv::{ConvU, FloatPatches, floats, spikes};
 use super::matmul::tiles;
-use super::neuron::{NeuronU, gather_bits, settings, step, step_row};
+use super::neuron::{NeuronU, forward, gather_bits, settings, step, step_row};
 use super::par::{Shared, Stream};
-use super::product::{add_rows, gpu_walk_below};
+use super::product::{add_rows, float_density, gpu_walk_below};
+use super::thin::{self, Pixels};
 use super::{Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::surrogate::SurrogateKind;
@@ -34,17 +35,28 @@ use crate::{uniform, with_model};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Share of nonzero counts below which [`FireCounts`] is the faster on the CPU, measured by `spikemix bench async --counts`: looking for
-/// the counts costs by input channels, what is saved goes by output channels. Packed spikes go to [`Fire`] where the convolution would
-/// walk them.
-pub fn counts_below(u: &ConvU) -> f64 {
-    match (u.cin, u.cout) {
-        (..=2, 128..) => 0.4,
+/// Share of nonzero counts below which networks go by [`FireCounts`] on the CPU, measured by `spikemix bench async --counts`: looking for
+/// the counts costs by input channels, what is saved goes by output channels. None where they always do, for the kernel multiplies what it
+/// had better not walk. Packed spikes go to [`Fire`] where the convolution would walk them.
+pub fn counts_below(u: &ConvU) -> Option<f64> {
+    if thin::suits(u) {
+        return None;
+    }
+    Some(match (u.cin, u.cout) {
         (..=2, 64..) => 0.15,
-        (..=2, 32..) => 0.06,
         (..=2, _) => 0.04,
         _ => 0.015,
-    }
+    })
+}
+
+/// Share of nonzero counts below which [`FireCounts`] walks those on the CPU that it can multiply; measured.
+fn walk_counts_below(u: &ConvU) -> f64 {
+    let by_output = match u.cout {
+        128.. => 0.035,
+        64.. => 0.018,
+        _ => 0.005,
+    };
+    if u.cin > 2 { by_output / 2.0 } else { by_output }
 }
 
 /// Tiles of one step from which on a card has enough to do with the steps one after another. Two for each of 128 compute units: not
@@ -465,6 +477,13 @@ fn run<M: Model>(u: &FireU, kind: NeuronKind, x: &impl Arrivals, args: &mut Args
     });
 }
 
+/// Counts of few channels, all of them multiplied, tile by tile at each step, before their neurons take them.
+fn multiply<M: Model>(u: &FireU, args: &mut Args<'_>) {
+    let x = Pixels { u: u.conv(), x: args.f32(0), weights: args.f32(1) };
+    let (inputs, s) = ([args.f32(2), args.f32(3), args.f32(4), args.f32(5)], args.out_u32(0));
+    forward::<M>(&u.neuron(), &x, inputs, s, [args.out_f32(1), &mut []]);
+}
+
 /// (steps, samples, h, w, cin, cout, planes, rate, steps from one with arrivals to the next)
 type Size = (u32, u32, u32, u32, u32, u32, u32, f32, u32);
 
@@ -566,7 +585,11 @@ macro_rules! fire_kernel {
                 256 * fire_tiles(u.rows(), u.cout)
             }
             fn cpu(&self, u: &FireU, args: &mut Args<'_>) {
-                let x = $arrivals(&u.conv(), args.$word(0));
+                let conv = u.conv();
+                if !$packed && thin::suits(&conv) && float_density(args.f32(0)) >= walk_counts_below(&conv) {
+                    return with_model!(self.kind, M => multiply::<M>(u, args));
+                }
+                let x = $arrivals(&conv, args.$word(0));
                 with_model!(self.kind, M => run::<M>(u, self.kind, &x, args));
             }
             fn cases(&self) -> Vec<Case<FireU>> {

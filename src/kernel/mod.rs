@@ -44,6 +44,7 @@ pub mod delay;
 pub mod depthwise;
 pub mod elementwise;
 pub mod fire;
+pub mod frames;
 pub mod gate;
 pub mod grid;
 pub mod loss;

@@ -3,7 +3,7 @@
 //! `x` is `[T, rows, C]`, spikes leave packed as `[T, rows, words(C)]`. The current is `a[c] * x + b[c]` when `affine` is set, which is how
 //! a batch norm reaches the neuron without being stored. Backward recomputes the membrane from `x`: nothing but `x` is kept.
 
-mod backward;
+pub(super) mod backward;
 
 use super::par::{Shared, prefetch};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
@@ -11,6 +11,7 @@ use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::surrogate::{SurrogateKind, logistic};
 use crate::{uniform, with_model};
 use rayon::prelude::*;
+use std::ops::Range;
 
 pub use backward::{Backward, BackwardNorm};
 
@@ -81,6 +82,36 @@ impl NeuronU {
     }
 }
 
+/// Where the currents \[T, rows, C\] of neurons come from.
+pub(super) trait Currents: Sync {
+    /// Floats that [`Currents::of`] needs for so many rows.
+    fn room(&self, rows: usize) -> usize;
+    /// Those of some rows, counted through all steps.
+    fn of<'a>(&'a self, rows: Range<usize>, room: &'a mut [f32]) -> &'a [f32];
+    /// Asks for those of rows that are wanted soon.
+    fn prefetch(&self, rows: Range<usize>);
+}
+
+/// Currents that lie in memory.
+pub(super) struct Stored<'a> {
+    x: &'a [f32],
+    c: usize,
+}
+
+impl Currents for Stored<'_> {
+    fn room(&self, _: usize) -> usize {
+        0
+    }
+    #[inline(always)]
+    fn of<'a>(&'a self, rows: Range<usize>, _: &'a mut [f32]) -> &'a [f32] {
+        &self.x[rows.start * self.c..rows.end * self.c]
+    }
+    #[inline(always)]
+    fn prefetch(&self, rows: Range<usize>) {
+        prefetch(&self.x[rows.start * self.c..rows.end * self.c]);
+    }
+}
+
 /// Neurons between which memory is asked for.
 const PIECE: usize = 256;
 
@@ -119,74 +150,92 @@ pub(super) fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32],
     let (c, u) = (c, &u.clone());
     let affine = u.affine != 0;
     let (a, b) = if affine { (a, b) } else { (x, x) };
-    let current = |a: f32, x: f32, b: f32| if affine { a * x + b } else { x };
     let ((xs, x), (a_s, a), (b_s, b)) = (x.as_chunks::<32>(), a.as_chunks::<32>(), b.as_chunks::<32>());
     let (vs, v) = v.as_chunks_mut::<32>();
     let n = xs.len();
     let (vs, a_s, b_s, (s, last)) = (&mut vs[..n], &a_s[..n], &b_s[..n], s.split_at_mut(n));
-    // Whole words by a loop of known length, which vectorises best.
     for i in 0..n {
-        let (x, a, b, mut h, mut bits) = (xs[i], a_s[i], b_s[i], vs[i], 0);
-        for k in 0..32 {
-            bits |= u32::from(step::<M>(&mut h[k], current(a[k], x[k], b[k]), c, u)) << k;
-        }
-        (vs[i], s[i]) = (h, bits);
+        (vs[i], s[i]) = step_block::<M, 32>(xs[i], a_s[i], b_s[i], vs[i], c, u);
     }
-    if let Some(last) = last.first_mut() {
-        // As long as each other, which the compiler would else have to find out, and one by one where it does not.
-        let (v, a, b, mut bits) = (&mut v[..x.len()], &a[..x.len()], &b[..x.len()], 0);
-        for k in 0..x.len() {
-            bits |= u32::from(step::<M>(&mut v[k], current(a[k], x[k], b[k]), c, u)) << k;
-        }
-        *last = bits;
+    let Some(last) = last.first_mut() else { return };
+    *last = 0;
+    // Half a word is a block, too; the others one by one.
+    let ((xs, x), (a_s, a), (b_s, b)) = (x.as_chunks::<16>(), a.as_chunks::<16>(), b.as_chunks::<16>());
+    let (vs, v) = v.as_chunks_mut::<16>();
+    for (((x, a), b), v) in xs.iter().zip(a_s).zip(b_s).zip(&mut *vs) {
+        (*v, *last) = step_block::<M, 16>(*x, *a, *b, *v, c, u);
+    }
+    let first = 16 * xs.len();
+    for (k, (((x, a), b), v)) in (first..).zip(x.iter().zip(a).zip(b).zip(v)) {
+        *last |= u32::from(step::<M>(v, if affine { a * x + b } else { *x }, c, u)) << k;
     }
 }
 
-impl Forward {
-    fn run<M: Model>(u: &NeuronU, args: &mut Args<'_>) {
-        let (x, a, b, w, v0) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4));
-        let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
-        let (nw, tile, charging) = (words(c), u.tile(), u.charging(w));
-        // Rows of whole words are one long row.
-        let joined = if c.is_multiple_of(32) { (PIECE / c.max(1)).max(1) } else { 1 };
-        let spread = |p: &[f32]| if u.affine != 0 { p.repeat(joined) } else { Vec::new() };
-        let (a, b) = (spread(a), spread(b));
-        let s = Shared::new(args.out_u32(0));
-        let v_end = Shared::new(args.out_f32(1));
-        let v_seq = Shared::new(args.out_f32(2));
-        (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
-            let (r0, n) = (i * tile, tile.min(rows - i * tile));
-            let mut v = vec![u.rest; n * c];
-            if u.has_v0 != 0 {
-                v.copy_from_slice(&v0[r0 * c..(r0 + n) * c]);
-            }
-            for t in 0..steps {
-                let at = t * rows + r0;
-                // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
-                let s = unsafe { s.slice(at * nw, n * nw) };
-                simd(
-                    #[inline(always)]
-                    || {
-                        for r in (0..n).step_by(joined) {
-                            let end = (r + joined).min(n);
-                            // The next tile's, some at a time: all at once nothing would be computed meanwhile.
-                            prefetch(&x[(at + n + r).min((t + 1) * rows) * c..(at + n + end).min((t + 1) * rows) * c]);
-                            let (x, v) = (&x[(at + r) * c..(at + end) * c], &mut v[r * c..end * c]);
-                            step_row::<M>(x, &a, &b, v, &mut s[r * nw..end * nw], charging, u);
-                        }
-                    },
-                );
-                if u.store_v_seq != 0 {
-                    // SAFETY: as above.
-                    unsafe { v_seq.slice(at * c, n * c) }.copy_from_slice(&v);
-                }
-            }
-            if u.store_v != 0 {
-                // SAFETY: as above.
-                unsafe { v_end.slice(r0 * c, n * c) }.copy_from_slice(&v);
-            }
-        });
+/// [`step_row`] of N neurons, up to a word of them: by a loop of known length over copies, which vectorises best.
+#[inline(always)]
+fn step_block<M: Model, const N: usize>(
+    x: [f32; N],
+    a: [f32; N],
+    b: [f32; N],
+    mut h: [f32; N],
+    c: Charging,
+    u: &NeuronU,
+) -> ([f32; N], u32) {
+    let (affine, mut bits) = (u.affine != 0, 0);
+    for k in 0..N {
+        bits |= u32::from(step::<M>(&mut h[k], if affine { a[k] * x[k] + b[k] } else { x[k] }, c, u)) << k;
     }
+    (h, bits)
+}
+
+/// Forward of neurons whose currents come from `x`; the rest as in [`Forward`].
+pub(super) fn forward<M: Model>(
+    u: &NeuronU,
+    x: &impl Currents,
+    [a, b, w, v0]: [&[f32]; 4],
+    s: &mut [u32],
+    [v_end, v_seq]: [&mut [f32]; 2],
+) {
+    let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
+    let (nw, tile, charging) = (words(c), u.tile(), u.charging(w));
+    // Rows of whole words are one long row.
+    let joined = if c.is_multiple_of(32) { (PIECE / c.max(1)).max(1) } else { 1 };
+    let spread = |p: &[f32]| if u.affine != 0 { p.repeat(joined) } else { Vec::new() };
+    let (a, b) = (spread(a), spread(b));
+    let (s, v_end, v_seq) = (Shared::new(s), Shared::new(v_end), Shared::new(v_seq));
+    (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
+        let (r0, n) = (i * tile, tile.min(rows - i * tile));
+        let (mut v, mut room) = (vec![u.rest; n * c], vec![0.0; x.room(n)]);
+        if u.has_v0 != 0 {
+            v.copy_from_slice(&v0[r0 * c..(r0 + n) * c]);
+        }
+        for t in 0..steps {
+            let at = t * rows + r0;
+            // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
+            let s = unsafe { s.slice(at * nw, n * nw) };
+            let z = x.of(at..at + n, &mut room);
+            simd(
+                #[inline(always)]
+                || {
+                    for r in (0..n).step_by(joined) {
+                        let end = (r + joined).min(n);
+                        // The next tile's, some at a time: all at once nothing would be computed meanwhile.
+                        x.prefetch((at + n + r).min((t + 1) * rows)..(at + n + end).min((t + 1) * rows));
+                        let (z, v) = (&z[r * c..end * c], &mut v[r * c..end * c]);
+                        step_row::<M>(z, &a, &b, v, &mut s[r * nw..end * nw], charging, u);
+                    }
+                },
+            );
+            if u.store_v_seq != 0 {
+                // SAFETY: as above.
+                unsafe { v_seq.slice(at * c, n * c) }.copy_from_slice(&v);
+            }
+        }
+        if u.store_v != 0 {
+            // SAFETY: as above.
+            unsafe { v_end.slice(r0 * c, n * c) }.copy_from_slice(&v);
+        }
+    });
 }
 
 impl Kernel for Forward {
@@ -220,7 +269,10 @@ impl Kernel for Forward {
         u.rows as usize * words(u.c as usize) * 32
     }
     fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
-        with_model!(self.kind, M => Self::run::<M>(u, args));
+        let x = Stored { x: args.f32(0), c: u.c as usize };
+        let (inputs, s) = ([args.f32(1), args.f32(2), args.f32(3), args.f32(4)], args.out_u32(0));
+        let membranes = [args.out_f32(1), args.out_f32(2)];
+        with_model!(self.kind, M => forward::<M>(u, &x, inputs, s, membranes));
     }
     fn cases(&self) -> Vec<Case<NeuronU>> {
         let mut g = Gen::new("neuron/forward");

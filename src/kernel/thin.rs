@@ -3,12 +3,16 @@
 
 use super::arch;
 use super::conv::ConvU;
+use super::neuron::Currents;
 use super::panel::PANEL;
 use super::par::{Stream, scratch};
 use super::product::split_range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
+use std::ops::Range;
 
+/// Most input channels.
+const MOST: usize = 4;
 /// Lines of an image that one task takes.
 const LINES: usize = 16;
 /// Sums of a weight gradient that are kept in registers at once.
@@ -16,7 +20,7 @@ const SUMS: usize = 6;
 
 /// Whether this convolution is done here.
 pub fn suits(u: &ConvU) -> bool {
-    u.cin > 0 && u.cin <= 4 && u.cout.is_multiple_of(PANEL as u32)
+    u.cin > 0 && u.cin as usize <= MOST && u.cout.is_multiple_of(PANEL as u32)
 }
 
 /// Some lines of one image within a border of zeros.
@@ -29,20 +33,23 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Lines `first..first + n` of image `image` of `x`, with those above and below.
-    fn fill(u: &ConvU, x: &[f32], image: usize, first: usize, n: usize, out: &mut [f32]) {
-        let (h, line) = (u.h as usize, (u.w * u.cin) as usize);
-        let border = u.cin as usize;
-        for (i, out) in out.chunks_exact_mut(line + 2 * border).enumerate().take(n + 2) {
+    /// Lines `first..first + n` of image `image` of `x`, with those above and below; of all the same columns, with those beside them.
+    fn fill(u: &ConvU, x: &[f32], image: usize, first: usize, n: usize, columns: Range<usize>, out: &mut [f32]) {
+        let (h, w, cin) = (u.h as usize, u.w as usize, u.cin as usize);
+        // Columns that there are, and where they lie in a line of `out`.
+        let (from, to) = (columns.start.saturating_sub(1), (columns.end + 1).min(w));
+        let at = (from + 1 - columns.start) * cin;
+        for (i, out) in out.chunks_exact_mut((columns.len() + 2) * cin).enumerate().take(n + 2) {
             out.fill(0.0);
             if let Some(y) = (first + i).checked_sub(1).filter(|y| *y < h) {
-                out[border..border + line].copy_from_slice(&x[(image * h + y) * line..][..line]);
+                let line = (image * h + y) * w;
+                out[at..at + (to - from) * cin].copy_from_slice(&x[(line + from) * cin..(line + to) * cin]);
             }
         }
     }
-    /// Floats that `n` lines take.
-    fn len(u: &ConvU, n: usize) -> usize {
-        (n + 2) * (u.w as usize + 2) * u.cin as usize
+    /// Floats that `n` lines of `w` columns take.
+    fn len(u: &ConvU, n: usize, w: usize) -> usize {
+        (n + 2) * (w + 2) * u.cin as usize
     }
     /// The three lines around line `y`, from the border on.
     #[inline(always)]
@@ -106,20 +113,24 @@ impl Lines<'_> {
         out: &Stream,
     ) -> usize {
         let Lines { w, cin, cout, .. } = *self;
-        let (k, n, around) = (3 * cin, cout / S::F32_LANES, self.around(i));
+        let (n, line) = (cout / S::F32_LANES, (w + 2) * cin);
+        let around = &self.x[i * line..(i + 3) * line];
+        // Where each tap lies: in one loop over all of them the sums stay in registers.
+        let taps: [usize; 9 * MOST] = std::array::from_fn(|k| k / (3 * cin) * line + k % (3 * cin));
+        let taps = &taps[..9 * cin];
         let end = first + (w - first) / M * M;
         for p in (first..end).step_by(M) {
             let mut sums = [[s.splat_f32s(0.0); R]; M];
-            for (ky, line) in around.iter().enumerate() {
-                let line = &line[p * cin..(p + M - 1) * cin + k];
-                for j in 0..k {
-                    let weights = &weights[(ky * k + j) * n + c..][..R];
-                    for r in 0..M {
-                        // SAFETY: at most the last of the (M - 1) cin + k numbers.
-                        let x = s.splat_f32s(unsafe { *line.get_unchecked(r * cin + j) });
-                        for t in 0..R {
-                            sums[r][t] = s.mul_add_e_f32s(x, weights[t], sums[r][t]);
-                        }
+            let around = &around[p * cin..];
+            // The last number that the last tap meets.
+            assert!(around.len() >= 2 * line + (M - 1) * cin + 3 * cin);
+            for (tap, weights) in taps.iter().zip(weights.chunks_exact(n)) {
+                let weights = &weights[c..c + R];
+                for r in 0..M {
+                    // SAFETY: no tap lies further than the assertion allows.
+                    let x = s.splat_f32s(unsafe { *around.get_unchecked(tap + r * cin) });
+                    for t in 0..R {
+                        sums[r][t] = s.mul_add_e_f32s(x, weights[t], sums[r][t]);
                     }
                 }
             }
@@ -206,12 +217,47 @@ pub fn forward(u: &ConvU, x: &[f32], weights: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(h.max(1) * line).enumerate().for_each(|(image, y)| {
         y.par_chunks_mut(LINES * line).enumerate().for_each(|(i, y)| {
             let n = y.len() / line;
-            scratch(Lines::len(u, n), |x_| {
-                Lines::fill(u, x, image, i * LINES, n, x_);
+            scratch(Lines::len(u, n, w), |x_| {
+                Lines::fill(u, x, image, i * LINES, n, 0..w, x_);
                 arch().dispatch(Forward { lines: Lines { x: x_, w, cin, cout }, weights, y, out: Stream::new(len) });
             });
         });
     });
+}
+
+/// The convolution at some pixels, counted through all images, whenever they are asked for.
+pub struct Pixels<'a> {
+    /// Sizes, which [`suits`] takes.
+    pub u: ConvU,
+    /// \[images, h, w, cin\]
+    pub x: &'a [f32],
+    /// \[9, cin, cout\]
+    pub weights: &'a [f32],
+}
+
+impl Currents for Pixels<'_> {
+    fn room(&self, rows: usize) -> usize {
+        rows * self.u.cout as usize + Lines::len(&self.u, 1, rows.min(self.u.w as usize))
+    }
+    #[inline(always)]
+    fn of<'a>(&'a self, rows: Range<usize>, room: &'a mut [f32]) -> &'a [f32] {
+        let (h, w, cin, cout) = (self.u.h as usize, self.u.w as usize, self.u.cin as usize, self.u.cout as usize);
+        let (y, x) = room.split_at_mut(rows.len() * cout);
+        // Line by line.
+        let mut at = rows.start;
+        while at < rows.end {
+            let (line, column) = (at / w, at % w);
+            let n = (w - column).min(rows.end - at);
+            let x = &mut x[..Lines::len(&self.u, 1, n)];
+            Lines::fill(&self.u, self.x, line / h, line % h, 1, column..column + n, x);
+            let y = &mut y[(at - rows.start) * cout..(at - rows.start + n) * cout];
+            let lines = Lines { x, w: n, cin, cout };
+            arch().dispatch(Forward { lines, weights: self.weights, y, out: Stream::new(0) });
+            at += n;
+        }
+        y
+    }
+    fn prefetch(&self, _: Range<usize>) {}
 }
 
 /// x \[images, h, w, cin\], dy \[images, h, w, cout\] -> dw \[splits, 9, cin, cout\], each split over its own run of images.
@@ -224,8 +270,8 @@ pub fn weight(u: &ConvU, x: &[f32], dy: &[f32], dw: &mut [f32]) {
             for y in (0..h).step_by(LINES) {
                 let n = LINES.min(h - y);
                 let dy = &dy[(image * h + y) * w * cout..][..n * w * cout];
-                scratch(Lines::len(u, n), |x_| {
-                    Lines::fill(u, x, image, y, n, x_);
+                scratch(Lines::len(u, n, w), |x_| {
+                    Lines::fill(u, x, image, y, n, 0..w, x_);
                     arch().dispatch(Weight { lines: Lines { x: x_, w, cin, cout }, dy, dw });
                 });
             }

@@ -9,7 +9,7 @@ pub mod fold;
 pub mod mlp;
 pub mod patch;
 
-use crate::counts::Cost;
+use crate::counts::{Cost, Keep};
 use crate::ctx::{Ctx, Op};
 use crate::error::Result;
 use crate::kernel::norm::{Running, RunningU};
@@ -19,6 +19,7 @@ use crate::ops::channels::{ChannelLinear, ChannelNeurons, Channels};
 use crate::ops::conv::Conv3x3;
 use crate::ops::depthwise::{Depthwise3x3, GatedDepthwise};
 use crate::ops::fire::{self, ConvFire};
+use crate::ops::frames::{self, FrameNeurons};
 use crate::ops::gate::RowGate;
 use crate::ops::linear::Linear;
 use crate::ops::neuron::{NeuronLayer, Norm, Wants};
@@ -84,6 +85,14 @@ impl Neurons {
     /// Currents of some rows, `[rows, C]`, to spikes of all, `[T, .., C]`.
     pub fn fire_active(&self, x: &Tensor, active: &Active, cx: &mut Ctx<'_>) -> Result<Tensor> {
         self.run(x, None, Part::Rows(active), cx)
+    }
+    /// Whether these can be trained without their currents: where tau is not learned, all steps are real and nothing is counted but spikes and
+    /// operations.
+    fn trains_on_frames(&self, cx: &mut Ctx<'_>) -> bool {
+        cx.is_training()
+            && !self.neuron.neuron.learns_tau()
+            && cx.padding().is_none()
+            && cx.counts().is_none_or(|c| c.keep == Keep::default())
     }
     fn run(&self, x: &Tensor, norm: Option<&BatchNormLayer>, part: Part<'_>, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let mut inputs = vec![x.clone()];
@@ -254,6 +263,9 @@ impl ConvBn {
         if self.kind == Kind::Conv3x3 && !cx.is_training() && cx.counts().is_none() && fire::pays(x, &cx.param(self.weight)) {
             return self.fire(x, neurons, cx);
         }
+        if self.kind == Kind::Conv3x3 && neurons.trains_on_frames(cx) && !cx.wants(x) && frames::pays(x, &cx.param(self.weight)) {
+            return self.fire_in_training(x, neurons, cx);
+        }
         let y = self.conv(x, self.bias, cx)?;
         neurons.run(&y, Some(&self.bn), Part::All, cx)
     }
@@ -375,6 +387,20 @@ impl ConvBn {
         let mut outs = cx.apply(&self.name, op, &inputs.iter().collect::<Vec<_>>())?.into_iter();
         let spikes = outs.next().ok_or_else(|| crate::error::Error::shape(self.name.clone(), "no spikes"))?;
         outs.next().into_iter().for_each(|v| cx.put_state(&neurons.name, v));
+        Ok(spikes)
+    }
+    /// [`ConvBn::spikes`] of a 3x3 convolution of event frames in training, whose currents are never stored.
+    fn fire_in_training(&self, x: &Tensor, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
+        let (w, [gamma, beta, ..]) = (cx.param(self.weight), self.bn.params(cx));
+        let op = FrameNeurons { neuron: neurons.neuron, eps: EPS };
+        let mut outs = cx.apply(&self.name, op, &[x, &w, &gamma, &beta])?.into_iter();
+        let spikes = outs.next().ok_or_else(|| crate::error::Error::shape(self.name.clone(), "no spikes"))?;
+        self.bn.track(outs.next(), outs.next(), x, cx)?;
+        // The operation counts the convolution.
+        if let Some(counts) = cx.counts() {
+            counts.operation(&neurons.name, "neuron", Cost { neuron_updates: spikes.len() as u64, ..Cost::default() });
+            cx.emitted(&neurons.name, &spikes)?;
+        }
         Ok(spikes)
     }
 }

@@ -84,15 +84,14 @@ impl Tokenizer {
 
 impl Module for Tokenizer {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
-        let mut x = self.stages[0].current(x, cx)?;
-        for ((stage, lif), pool) in self.stages[1..].iter().zip(&self.lifs).zip(self.pools) {
-            let mut s = lif.fire(&x, cx)?;
+        let mut x = x.clone();
+        for ((stage, lif), pool) in self.stages.iter().zip(&self.lifs).zip(self.pools) {
+            x = stage.spikes(&x, lif, cx)?;
             if pool {
-                s = cx.apply1(&self.name, MaxPool, &[&s])?;
+                x = cx.apply1(&self.name, MaxPool, &[&x])?;
             }
-            x = stage.current(&s, cx)?;
         }
-        Ok(x)
+        self.stages[4].current(&x, cx)
     }
 }
 

@@ -41,6 +41,19 @@ fn uniform(op: &str, x: &Tensor, cout: usize) -> Result<ConvU> {
     })
 }
 
+/// x, dy -> dw `[3, 3, Ci, Co]`, the product alone.
+pub(super) fn weight_gradient(x: &Tensor, dy: &Tensor, u: &ConvU, shape: &[usize]) -> Result<Tensor> {
+    let len = shape.iter().product();
+    // The sums of a split are up to 36 / 9 times as large as its result (`kernel::winograd`).
+    let s = splits(x.rows(), 4 * len).min(u.images.max(1) as usize);
+    let u = ConvU { splits: s as u32, ..*u };
+    let parts = match x.is_bits() {
+        true => launch1(&BitsWeight, &u, &[x, dy], &[s, len], Repr::F32)?,
+        false => launch1(&Weight, &u, &[x, dy], &[s, len], Repr::F32)?,
+    };
+    sum_splits(&parts, shape)
+}
+
 impl Op for Conv3x3 {
     fn name(&self) -> &'static str {
         "conv3x3"
@@ -61,19 +74,7 @@ impl Op for Conv3x3 {
         let cout = w.shape()[3];
         let u = uniform(self.name(), x, cout)?;
         let dx = if needs[0] { Some(launch1(&Backward, &u, &[dy, w], x.shape(), Repr::F32)?) } else { None };
-        let dw = if needs[1] {
-            // The sums of a split are up to 36 / 9 times as large as its result (`kernel::winograd`).
-            let s = splits(x.rows(), 4 * w.len()).min(u.images.max(1) as usize);
-            let u = ConvU { splits: s as u32, ..u };
-            let shape = [s, w.len()];
-            let parts = match x.is_bits() {
-                true => launch1(&BitsWeight, &u, &[x, dy], &shape, Repr::F32)?,
-                false => launch1(&Weight, &u, &[x, dy], &shape, Repr::F32)?,
-            };
-            Some(sum_splits(&parts, w.shape())?)
-        } else {
-            None
-        };
+        let dw = if needs[1] { Some(weight_gradient(x, dy, &u, w.shape())?) } else { None };
         Ok(vec![dx, dw])
     }
     fn is_cheap(&self, x: &[&Tensor]) -> bool {

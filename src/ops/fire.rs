@@ -31,13 +31,13 @@ pub struct ConvFire {
     pub wants_v: bool,
 }
 
-/// Whether networks go by [`ConvFire`] for x with w. On the CPU where a convolution would walk the spikes, and where counts are fewer
-/// than was measured to pay; on a GPU by the shape alone ([`gpu_suits`]), for there the kernel turns to products by itself.
+/// Whether networks go by [`ConvFire`] for x with w. On the CPU where a convolution would walk the spikes, and for counts of few channels,
+/// or fewer than was measured to pay ([`counts_below`]); on a GPU by the shape alone ([`gpu_suits`]), for there the kernel turns to products by itself.
 pub fn pays(x: &Tensor, w: &Tensor) -> bool {
     let Ok(u) = convolution("conv_fire", x, w) else { return false };
     match (x.storage(), x.is_bits()) {
         (Storage::Cpu(b), true) => bit_density(b.words(), x.len()) < walk_below(&u, false),
-        (Storage::Cpu(b), false) => float_density(bytemuck::cast_slice(b.words())) < counts_below(&u),
+        (Storage::Cpu(b), false) => counts_below(&u).is_none_or(|below| float_density(bytemuck::cast_slice(b.words())) < below),
         (Storage::Gpu(_), _) => match x.device() {
             Device::Gpu(gpu) => gpu_suits(&u, x.shape()[0], gpu.is_software()),
             Device::Cpu => false,

@@ -13,6 +13,7 @@ pub mod depthwise;
 pub mod dropout;
 pub mod fire;
 pub mod flatten;
+pub mod frames;
 pub mod gate;
 pub mod linear;
 pub mod mean;

@@ -145,7 +145,7 @@ pub(super) fn run(a: &AsyncArgs) -> Result<()> {
         }
     }
     let layer = |x: &Tensor, [clocked, asynchronous]: [f64; 2]| if pays(x, &w) { asynchronous } else { clocked };
-    // On a GPU the rate does not matter.
+    // On a GPU the rate does not matter, nor for counts of few channels.
     let fused_everywhere = inputs.iter().all(|x| pays(x, &w));
     let layers: Vec<f64> = inputs.iter().zip(best).map(|(x, best)| layer(x, best)).collect();
     let most = layers.last().copied().unwrap_or(f64::NAN);
@@ -178,7 +178,8 @@ pub(super) fn run(a: &AsyncArgs) -> Result<()> {
         device: device.describe(),
         crossover: crossing(rows.iter().map(|r| [r.rate, r.async_ms, r.clocked_ms])),
         switch: match device {
-            Device::Cpu => Some(if a.counts { counts_below(&conv) } else { walk_below(&conv, false) }),
+            Device::Cpu if a.counts => counts_below(&conv),
+            Device::Cpu => Some(walk_below(&conv, false)),
             Device::Gpu(_) => None,
         },
         rows,

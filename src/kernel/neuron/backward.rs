@@ -1,6 +1,6 @@
 //! Backward of the neurons over all T, alone and with the sums that a batch norm before them needs.
 
-use super::{NeuronU, scaled, settings, step};
+use super::{Currents, NeuronU, Stored, scaled, settings, step};
 use crate::kernel::columns::{fold, span_rows, spread};
 use crate::kernel::par::{Shared, prefetch, scratch};
 use crate::kernel::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd};
@@ -44,14 +44,14 @@ fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
     carry: &mut [f32],
     c: Charging,
     u: &NeuronU,
-    sums: Option<Sums<'_>>,
+    sums: Sums<'_>,
 ) {
     let n = h.len();
     // One length for all, so that the loops have no bounds to check and vectorise; and what is constant by value.
     let (d, carry, u) = (&mut d[..n], &mut carry[..n], &u.clone());
     let (dh_dv, dh_dx) = (M::dh_dv(c), M::dh_dx(c));
     match sums {
-        None => {
+        Sums::None => {
             for i in 0..n {
                 let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
                 carry[i] = gh * dh_dv;
@@ -59,7 +59,17 @@ fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
                 d[i] = gh * dh_dx;
             }
         }
-        Some(Sums { x, s1, s2 }) => {
+        Sums::Alone { s1 } => {
+            let s1 = &mut s1[..n];
+            for i in 0..n {
+                let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
+                carry[i] = gh * dh_dv;
+                let g = gh * dh_dx;
+                d[i] = g;
+                s1[i] += g;
+            }
+        }
+        Sums::About { x, s1, s2 } => {
             let (x, s1, s2) = (&x[..n], &mut s1[..n], &mut s2[..n]);
             for i in 0..n {
                 let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
@@ -73,11 +83,25 @@ fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
     }
 }
 
-/// What a batch norm before the neurons adds up: dz, and dz times x, which is x less its mean here.
-struct Sums<'a> {
-    x: &'a [f32],
-    s1: &'a mut [f32],
-    s2: &'a mut [f32],
+/// What a batch norm before the neurons adds up.
+enum Sums<'a> {
+    /// Nothing.
+    None,
+    /// dz.
+    Alone { s1: &'a mut [f32] },
+    /// dz, and dz times x, which is x less its mean here.
+    About { x: &'a [f32], s1: &'a mut [f32], s2: &'a mut [f32] },
+}
+
+/// Which sums [`run`] returns.
+#[derive(Clone, Copy)]
+pub(in crate::kernel) enum Wanted<'a> {
+    /// None.
+    Nothing,
+    /// Of dz, \[C\].
+    Alone,
+    /// Of dz and of dz (x - mean), \[2, C\], with the mean \[C\].
+    About(&'a [f32]),
 }
 
 /// One step forward of one piece: H of each neuron, and the membrane after its reset.
@@ -93,19 +117,18 @@ fn charge_row<M: Model>(x: &[f32], gain: &[f32], shift: &[f32], v: &mut [f32], h
     }
 }
 
-/// The buffers of both kernels.
-struct Buffers<'a> {
-    x: &'a [f32],
-    a: &'a [f32],
-    b: &'a [f32],
-    w: &'a [f32],
+/// The buffers of all kernels but for the currents.
+pub(in crate::kernel) struct Buffers<'a> {
+    pub a: &'a [f32],
+    pub b: &'a [f32],
+    pub w: &'a [f32],
     /// Empty where `dz` holds it.
-    ds: &'a [f32],
+    pub ds: &'a [f32],
     /// Of the membranes after each step, where they have a gradient.
-    dv: &'a [f32],
-    dz: &'a mut [f32],
+    pub dv: &'a [f32],
+    pub dz: &'a mut [f32],
     /// Where tau is learned.
-    dw: &'a mut [f32],
+    pub dw: &'a mut [f32],
 }
 
 /// Rows of a tile, a whole number of spans: H (and x) of all T steps stay in the second-level cache (256 KiB), what is not kept for each step
@@ -116,10 +139,15 @@ fn tile(u: &NeuronU) -> usize {
     rows.next_multiple_of(span_rows(c))
 }
 
-/// Both kernels. With a `mean` \[C\] it returns the sums \[2, C\] of dz and of dz (x - mean), added up tile by tile and then over the
-/// tiles, whatever the number of threads.
-fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]>) -> Vec<f64> {
-    let Buffers { x, a, b, w, ds, dv, .. } = io;
+/// All kernels, with currents from `x`. The sums wanted are added up tile by tile and then over the tiles, whatever the
+/// number of threads.
+pub(in crate::kernel) fn run<M: Model, S: Surrogate>(
+    u: &NeuronU,
+    x: &impl Currents,
+    io: Buffers<'_>,
+    wanted: Wanted<'_>,
+) -> Vec<f64> {
+    let Buffers { a, b, w, ds, dv, .. } = io;
     let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
     if c == 0 {
         return Vec::new();
@@ -127,26 +155,33 @@ fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]
     let (tile, charging, span) = (tile(u), u.charging(w), span_rows(c) * c);
     // Gain, shift and mean of each neuron of a span of rows, so that the loops over it are long whatever the number of channels.
     let long = |p: &[f32], none: f32| if u.affine != 0 { spread(p) } else { vec![none; span] };
-    let (gain, shift, mean) = (long(a, 1.0), long(b, 0.0), mean.map(spread));
+    let (gain, shift) = (long(a, 1.0), long(b, 0.0));
+    let (mean, of_tile) = match wanted {
+        Wanted::Nothing => (None, 0),
+        Wanted::Alone => (None, c),
+        Wanted::About(mean) => (Some(spread(mean)), 2 * c),
+    };
     let tiles = rows.div_ceil(tile);
-    let mut sums = vec![0.0; mean.as_ref().map_or(0, |_| tiles * 2 * c)];
+    let mut sums = vec![0.0; tiles * of_tile];
     let (all_dz, dw, parts) = (Shared::new(io.dz), Shared::new(io.dw), Shared::new(&mut sums));
     (0..tiles).into_par_iter().for_each(|i| {
-        let (r0, n) = (i * tile, tile.min(rows - i * tile) * c);
+        let (r0, rows_here) = (i * tile, tile.min(rows - i * tile));
+        let n = rows_here * c;
         let kept = if mean.is_some() { steps * n } else { 0 };
         // Cache lines apart from where the next would begin: tiles have lengths that put all into the same sets.
-        let parts_of = [steps * n, 16, kept, 16, n, 16, n, 16, span, span];
+        let parts_of = [steps * n, 16, kept, 16, n, 16, n, 16, span, span, x.room(rows_here)];
         scratch(parts_of.iter().sum(), |s| {
-            let [h, _, less, _, v, _, carry, _, s1, s2] = cut(s, parts_of);
+            let [h, _, less, _, v, _, carry, _, s1, s2, room] = cut(s, parts_of);
             v.fill(u.rest);
             for t in 0..steps {
-                let at = (t * rows + r0) * c;
+                let row = t * rows + r0;
+                let x = x.of(row..row + rows_here, room);
                 simd(
                     #[inline(always)]
                     || {
                         for p in (0..n).step_by(span) {
                             let m = span.min(n - p);
-                            let (x, h) = (&x[at + p..at + p + m], &mut h[t * n + p..t * n + p + m]);
+                            let (x, h) = (&x[p..p + m], &mut h[t * n + p..t * n + p + m]);
                             charge_row::<M>(x, &gain, &shift, &mut v[p..p + m], h, charging, u);
                             if let Some(mean) = &mean {
                                 // Kept, for the steps of x lie so far apart that caches of few ways forget them.
@@ -174,7 +209,7 @@ fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]
                         for p in (0..n).step_by(span) {
                             let m = span.min(n - p);
                             let next = (at + n + p).min((t + 1) * rows * c)..(at + n + p + m).min((t + 1) * rows * c);
-                            prefetch(&x[next.clone()]);
+                            x.prefetch(next.start / c..next.end / c);
                             if ds.is_empty() {
                                 all_dz.prefetch(next);
                             } else {
@@ -182,7 +217,11 @@ fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]
                                 dz[p..p + m].copy_from_slice(&ds[at + p..at + p + m]);
                             }
                             let x = &less[(t * n + p).min(kept)..(t * n + p + m).min(kept)];
-                            let sums = mean.as_ref().map(|_| Sums { x, s1: &mut s1[..m], s2: &mut s2[..m] });
+                            let sums = match wanted {
+                                Wanted::Nothing => Sums::None,
+                                Wanted::Alone => Sums::Alone { s1: &mut s1[..m] },
+                                Wanted::About(_) => Sums::About { x, s1: &mut s1[..m], s2: &mut s2[..m] },
+                            };
                             let (h, d, carry) = (&mut h[t * n + p..t * n + p + m], &mut dz[p..p + m], &mut carry[p..p + m]);
                             match (u.soft != 0, u.detach_reset != 0) {
                                 (true, true) => step_back::<M, S, true, true>(h, d, carry, charging, u, sums),
@@ -194,12 +233,9 @@ fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]
                     },
                 );
             }
-            if mean.is_some() {
-                // SAFETY: each tile has its own.
-                let (p1, p2) = unsafe { parts.slice(i * 2 * c, 2 * c) }.split_at_mut(c);
-                fold(s1, p1);
-                fold(s2, p2);
-            }
+            // SAFETY: each tile has its own.
+            let sums = unsafe { parts.slice(i * of_tile, of_tile) };
+            sums.chunks_exact_mut(c).zip([s1, s2]).for_each(|(sums, s)| fold(s, sums));
             if u.learned == 0 {
                 return;
             }
@@ -209,9 +245,10 @@ fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]
             v.fill(u.rest);
             dw.fill(0.0);
             for t in 0..steps {
-                let at = (t * rows + r0) * c;
+                let row = t * rows + r0;
+                let x = x.of(row..row + rows_here, room);
                 for i in 0..n {
-                    let z = gain[i % span] * x[at + i] + shift[i % span];
+                    let z = gain[i % span] * x[i] + shift[i % span];
                     dw[i] += h[t * n + i] * M::dh_dk(v[i], z, charging);
                     step::<M>(&mut v[i], z, charging, u);
                 }
@@ -220,8 +257,8 @@ fn run<M: Model, S: Surrogate>(u: &NeuronU, io: Buffers<'_>, mean: Option<&[f32]
             dw.iter_mut().for_each(|d| *d *= charging.k * (1.0 - charging.k));
         });
     });
-    let mut total = vec![0.0f64; if mean.is_some() { 2 * c } else { 0 }];
-    for part in sums.chunks_exact((2 * c).max(1)) {
+    let mut total = vec![0.0f64; of_tile];
+    for part in sums.chunks_exact(of_tile.max(1)) {
         total.iter_mut().zip(part).for_each(|(t, p)| *t += f64::from(*p));
     }
     total
@@ -266,8 +303,9 @@ impl Kernel for Backward {
     }
     fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
         let (x, a, b, w, ds, dv) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
-        let io = Buffers { x, a, b, w, ds, dv, dz: args.out_f32(0), dw: args.out_f32(1) };
-        with_surrogate!(self.surrogate, S => with_model!(self.kind, M => run::<M, S>(u, io, None)));
+        let x = Stored { x, c: u.c as usize };
+        let io = Buffers { a, b, w, ds, dv, dz: args.out_f32(0), dw: args.out_f32(1) };
+        with_surrogate!(self.surrogate, S => with_model!(self.kind, M => run::<M, S>(u, &x, io, Wanted::Nothing)));
     }
     fn cases(&self) -> Vec<Case<NeuronU>> {
         let mut g = Gen::new("neuron/backward");
@@ -310,11 +348,9 @@ pub struct BackwardNorm {
     pub surrogate: SurrogateKind,
 }
 
-impl BackwardNorm {
-    /// `parts()` of the shader.
-    fn parts(rows: u32) -> usize {
-        (rows as usize).div_ceil(64).clamp(1, 1024)
-    }
+/// `parts()` of the shaders that add sums up.
+pub(in crate::kernel) fn norm_parts(rows: u32) -> usize {
+    (rows as usize).div_ceil(64).clamp(1, 1024)
 }
 
 impl Kernel for BackwardNorm {
@@ -346,18 +382,20 @@ impl Kernel for BackwardNorm {
         256
     }
     fn threads(&self, u: &NeuronU) -> usize {
-        Self::parts(u.rows) * (u.c as usize).div_ceil(32) * 256
+        norm_parts(u.rows) * (u.c as usize).div_ceil(32) * 256
     }
     fn finish(&self, u: &NeuronU) -> Option<[usize; 2]> {
-        Some([Self::parts(u.rows) * 2 * u.c as usize, (u.c as usize).div_ceil(32) * 256])
+        Some([norm_parts(u.rows) * 2 * u.c as usize, (u.c as usize).div_ceil(32) * 256])
     }
     fn onto(&self) -> Option<usize> {
         Some(4)
     }
     fn cpu(&self, u: &NeuronU, args: &mut Args<'_>) {
         let (x, a, b, mean, ds) = (args.f32(0), args.f32(1), args.f32(2), args.f32(3), args.f32(4));
-        let io = Buffers { x, a, b, w: &[], ds, dv: &[], dz: args.out_f32(0), dw: &mut [] };
-        let total = with_surrogate!(self.surrogate, S => with_model!(self.kind, M => run::<M, S>(u, io, Some(mean))));
+        let x = Stored { x, c: u.c as usize };
+        let io = Buffers { a, b, w: &[], ds, dv: &[], dz: args.out_f32(0), dw: &mut [] };
+        let total =
+            with_surrogate!(self.surrogate, S => with_model!(self.kind, M => run::<M, S>(u, &x, io, Wanted::About(mean))));
         args.out_f32(1).iter_mut().zip(total).for_each(|(s, t)| *s = t as f32);
     }
     fn cases(&self) -> Vec<Case<NeuronU>> {
