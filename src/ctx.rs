@@ -301,9 +301,9 @@ impl<'p> Ctx<'p> {
             t.wanted.insert(x.id());
         }
     }
-    /// Whether the gradient of x is kept.
+    /// Whether backward will want the gradient of x.
     pub fn wants(&self, x: &Tensor) -> bool {
-        self.params.is_learned(x.id()) || self.tape.as_ref().is_some_and(|t| t.wanted.contains(&x.id()))
+        self.tape.as_ref().is_some_and(|t| self.params.is_learned(x.id()) || t.wanted.contains(&x.id()))
     }
     /// The carried state under `name`.
     pub fn take_state(&mut self, name: &str) -> Option<Tensor> {
@@ -359,7 +359,8 @@ impl<'p> Ctx<'p> {
         if let (Some(counts), Some(mark)) = (&mut self.counts, mark) {
             mark.count(counts, place, &op, x, &f.outputs, self.params, self.padding.as_ref()).map_err(located)?;
         }
-        let needs: Vec<bool> = x.iter().map(|t| self.wants(t)).collect();
+        // Nothing where there is no tape.
+        let needs: Vec<bool> = self.tape.iter().flat_map(|_| x.iter().map(|t| self.wants(t))).collect();
         if let Some(tape) = self.tape.as_mut().filter(|_| needs.contains(&true)) {
             let saved = std::mem::take(&mut f.saved);
             tape.record(place, op, x, &f, saved, needs);

@@ -75,12 +75,15 @@ fn equal(packed: bool) -> Outcome {
         for (shape, co, rate, shift) in [
             ([7, 2, 5, 6, 40], 70, 0.02, 0.0),
             ([7, 1, 4, 4, 3], 32, 0.3, 0.4),
-            ([9, 1, 30, 31, 2], 32, 0.005, 0.4),
+            ([9, 1, 30, 31, 2], 32, 0.003, 0.4),
+            ([4, 2, 5, 33, 4], 48, 0.2, 0.4),
             ([12, 1, 9, 3, 33], 150, 0.002, 0.7),
             ([5, 1, 1, 4, 5], 20, 0.0, 0.1),
         ] {
-            // Of packed spikes two planes, so that values are up to 2.
-            let v = arrivals(&mut rng, &shape, rate, 2);
+            // Of packed spikes two planes, so that values are up to 2. Products of counts with 3 are rounded: as the convolution does it, where
+            // that has one order whatever it meets.
+            let thin = shape[4] <= 4 && co % 16 == 0;
+            let v = arrivals(&mut rng, &shape, rate, if thin && !packed { 3 } else { 2 });
             let x = match packed {
                 true => Tensor::planes_from_f32(&Device::Cpu, &shape, &v)?,
                 false => Tensor::from_f32(&Device::Cpu, &shape, &v)?,
@@ -96,8 +99,8 @@ fn equal(packed: bool) -> Outcome {
                 params.push(Tensor::from_f32(&Device::Cpu, &[1], &[-0.7])?);
             }
             let y = match packed {
-                true => Conv3x3::default().forward(&[&x, &w])?.outputs.remove(0),
-                false => convolved(&x, &w)?,
+                false if !thin => convolved(&x, &w)?,
+                _ => Conv3x3::default().forward(&[&x, &w])?.outputs.remove(0),
             };
             let wants = Wants { v: true, v_seq: false };
             let norm = Some(Norm { training: false, eps: EPS, padding: None });
@@ -176,7 +179,7 @@ const SHAPE: [usize; 5] = [6, 2, 16, 16, 2];
 
 /// Sessions that take the fused kernel give the logits of the clocked engine on the whole clip, however they are cut. On a GPU, which may
 /// contract a product and a sum in one kernel and not in another, with dyadic numbers.
-fn session(spec: &Spec, device: &Device) -> Outcome {
+fn session(spec: &Spec, packed: bool, device: &Device) -> Outcome {
     let mut rng = Rng::new(5);
     let v = arrivals(&mut rng, &SHAPE, 0.4, 1);
     let frame: usize = SHAPE[1..].iter().product();
@@ -184,7 +187,8 @@ fn session(spec: &Spec, device: &Device) -> Outcome {
         Device::Gpu(card) => Some(card),
         Device::Cpu => None,
     };
-    for exact in [true, false].into_iter().filter(|exact| *exact || card.is_none()) {
+    // Counts are cut in a network so wide that convolutions of spikes may be multiplied in some chunks, where sums have another order.
+    for exact in [true, false].into_iter().filter(|exact| *exact || card.is_none() && packed) {
         let (net, mut params) = model::fresh(spec, device, 3)?;
         if exact {
             dyadic_gains(&mut params)?
@@ -192,8 +196,11 @@ fn session(spec: &Spec, device: &Device) -> Outcome {
             random_norms(&mut params)?
         };
         let params = fold(&params)?;
-        // Packed, for the order of sums of a convolution of floats is not the same.
-        let x = Tensor::spikes_from_f32(device, &SHAPE, &v)?;
+        let tensor = |shape: &[usize], v: &[f32]| match packed {
+            true => Tensor::spikes_from_f32(device, shape, v),
+            false => Tensor::from_f32(device, shape, v),
+        };
+        let x = tensor(&SHAPE, &v)?;
         let first = params.iter().find(|(_, p)| p.role == Role::Weight).ok_or("no weights")?.1;
         // A real card is not filled by so few neurons.
         if pays(&x, &first.value) != card.is_none_or(|card| card.is_software()) {
@@ -217,7 +224,7 @@ fn session(spec: &Spec, device: &Device) -> Outcome {
             let mut got = Vec::new();
             for part in v.chunks(chunk * frame) {
                 let shape = [part.len() / frame, SHAPE[1], SHAPE[2], SHAPE[3], SHAPE[4]];
-                got.extend(session.push(&Tensor::spikes_from_f32(device, &shape, part)?)?.to_vec()?);
+                got.extend(session.push(&tensor(&shape, part)?)?.to_vec()?);
             }
             if got != want {
                 return Err(format!("dyadic {exact}, chunks of {chunk}: logits differ").into());
@@ -235,11 +242,16 @@ pub fn trials() -> Vec<Trial> {
     let layers = ["conv 12", "pool", "conv 16", "flatten", "fc 40"].iter().map(|l| l.parse().unwrap()).collect();
     let base = Spec { neuron, depth: 1, dim: 40, heads: 4, pools: Some([true, true, false, false]), ..Spec::default() };
     let csnn = Spec { net: Net::Csnn, layers, input_size: (16, 16), neuron, ..Spec::default() };
-    let others = [Net::Spikformer, Net::SpikeDriven].map(|net| Spec { net, ..base.clone() });
+    let others = [Net::Spikformer, Net::Spikingformer, Net::SpikeDriven].map(|net| Spec { net, ..base.clone() });
     for spec in std::iter::once(csnn).chain(others) {
         let on_gpu = spec.clone();
-        out.push(Trial::test(format!("fire::session::{:?}", spec.net), move || session(&spec, &Device::Cpu)));
-        out.push(gpu::trial(format!("fire::session::gpu::{:?}", on_gpu.net), move |device| session(&on_gpu, device)));
+        out.push(Trial::test(format!("fire::session::{:?}", spec.net), move || session(&spec, true, &Device::Cpu)));
+        out.push(gpu::trial(format!("fire::session::gpu::{:?}", on_gpu.net), move |device| session(&on_gpu, true, device)));
+    }
+    // Event counts, which are multiplied in whole clips and walked in steps where nothing or little arrives: 16 channels in the first layer.
+    for net in [Net::Spikformer, Net::Spikingformer, Net::SpikeDriven] {
+        let spec = Spec { net, dim: 128, ..base.clone() };
+        out.push(Trial::test(format!("fire::session::counts::{net:?}"), move || session(&spec, false, &Device::Cpu)));
     }
     out
 }

@@ -18,16 +18,12 @@ struct U {
 #import neighbour
 #import model
 #import surrogate
+#import back
 var<workgroup> lanes: array<f32, 256>;
 
 fn rows() -> u32 { return u.images / max(u.steps, 1u) * u.h * u.w; }
 // Parts of the rows: a workgroup of 8 x 32 takes one for 32 channels, 8 rows at a time.
 fn parts() -> u32 { return clamp((rows() + 63u) / 64u, 1u, 1024u); }
-
-fn reset(h: f32) -> f32 {
-    if (h < u.v_threshold) { return h; }
-    return select(u.rest, h - u.v_threshold, u.soft != 0u);
-}
 
 // The current of channel c at pixel i of all images.
 fn current(i: u32, c: u32) -> f32 {
@@ -57,12 +53,7 @@ fn neuron(row: u32, c: u32) -> f32 {
     for (var back = 0u; back < u.steps; back++) {
         let i = ((u.steps - 1u - back) * rows() + row) * u.cout + c;
         let h = dz[i];
-        let over = h - u.v_threshold;
-        let sg = surrogate(over, u.alpha);
-        let through = select(sg, 0.0, u.detach_reset != 0u);
-        let hard = select(1.0, 0.0, over >= 0.0) + through * (u.rest - h);
-        let dv_dh = select(hard, 1.0 - through * u.v_threshold, u.soft != 0u);
-        let gh = ds[i] * sg + carry * dv_dh;
+        let gh = dl_dh(h, ds[i], carry);
         carry = gh * dh_dv(u.k);
         let g = gh * dh_dx(u.k);
         dz[i] = g;

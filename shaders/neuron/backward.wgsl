@@ -17,11 +17,7 @@ const WORKGROUP = 64u;
 #import index
 #import model
 #import surrogate
-
-fn reset(h: f32) -> f32 {
-    if (h < u.v_threshold) { return h; }
-    return select(u.rest, h - u.v_threshold, u.soft != 0u);
-}
+#import back
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -46,14 +42,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     for (var back = 0u; back < u.steps; back++) {
         let t = u.steps - 1u - back;
         let h = dz[t * n + i];
-        let over = h - u.v_threshold;
-        let sg = surrogate(over, u.alpha);
-        let through = select(sg, 0.0, u.detach_reset != 0u);
-        let hard = select(1.0, 0.0, over >= 0.0) + through * (u.rest - h);
-        let dv_dh = select(hard, 1.0 - through * u.v_threshold, u.soft != 0u);
         var gv = carry;
         if (u.store_v_seq != 0u) { gv += dv_seq[t * n + i]; }
-        let gh = ds[t * n + i] * sg + gv * dv_dh;
+        let gh = dl_dh(h, ds[t * n + i], gv);
         if (u.learned != 0u) {
             var before = u.rest;
             if (t > 0u) { before = reset(dz[(t - 1u) * n + i]); }

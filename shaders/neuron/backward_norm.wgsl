@@ -17,14 +17,10 @@ struct U {
 @group(0) @binding(8) var<storage, read_write> scratch: array<f32>;
 #import model
 #import surrogate
+#import back
 
 // Parts of the rows: a workgroup of 8 x 32 takes one for 32 channels, 8 rows at a time.
 fn parts() -> u32 { return clamp((u.rows + 63u) / 64u, 1u, 1024u); }
-
-fn reset(h: f32) -> f32 {
-    if (h < u.v_threshold) { return h; }
-    return select(u.rest, h - u.v_threshold, u.soft != 0u);
-}
 
 // One neuron; returns its share of the sums.
 fn neuron(row: u32, c: u32) -> vec2<f32> {
@@ -41,12 +37,7 @@ fn neuron(row: u32, c: u32) -> vec2<f32> {
     for (var back = 0u; back < u.steps; back++) {
         let t = u.steps - 1u - back;
         let h = dz[t * n + i];
-        let over = h - u.v_threshold;
-        let sg = surrogate(over, u.alpha);
-        let through = select(sg, 0.0, u.detach_reset != 0u);
-        let hard = select(1.0, 0.0, over >= 0.0) + through * (u.rest - h);
-        let dv_dh = select(hard, 1.0 - through * u.v_threshold, u.soft != 0u);
-        let gh = ds[t * n + i] * sg + carry * dv_dh;
+        let gh = dl_dh(h, ds[t * n + i], carry);
         carry = gh * dh_dv(u.k);
         let g = gh * dh_dx(u.k);
         dz[t * n + i] = g;

@@ -4,7 +4,8 @@
 //! A pixel whose nine neighbours are empty at a step gets the current a 0 + b, the same at each such step. So the CPU twin leaves the
 //! neurons of a pixel alone until a spike (or a nonzero count) arrives under one of its taps; it then makes up for the idle steps with
 //! the membranes in registers, and only then adds up weights. All pixels that nothing has reached since a clip began are alike, and
-//! share one course of membranes (`Course`). At the end of a call every pixel is caught up with, so that the membranes it hands on are
+//! share one course of membranes (`Course`). Counts of few channels are multiplied by all weights wherever that takes less time than looking for
+//! them ([`super::thin`]). At the end of a call every pixel is caught up with, so that the membranes it hands on are
 //! those of the clocked kernel.
 //!
 //! # What is exact
@@ -43,13 +44,16 @@ pub fn counts_below(u: &ConvU) -> Option<f64> {
         return None;
     }
     Some(match (u.cin, u.cout) {
+        (..=2, 128..) => 0.4,
         (..=2, 64..) => 0.15,
+        (..=2, 32..) => 0.06,
         (..=2, _) => 0.04,
         _ => 0.015,
     })
 }
 
-/// Share of nonzero counts below which [`FireCounts`] walks those on the CPU that it can multiply; measured.
+/// Share of nonzero counts below which [`FireCounts`] walks those on the CPU that it can multiply; measured with either way forced on 16 to
+/// 128 output channels.
 fn walk_counts_below(u: &ConvU) -> f64 {
     let by_output = match u.cout {
         128.. => 0.035,
@@ -258,6 +262,9 @@ impl Arrivals for FloatPatches<'_> {
             }
         });
         let (columns, values, n) = (&columns[..len], &values[..len], y.len());
+        // As products are ([`super::thin`]), so that the ways agree to the bit.
+        let fused = fuses();
+        let add = |y: f32, x: f32, w: f32| if fused { x.mul_add(w, y) } else { y + x * w };
         let (blocks, rest) = y.as_chunks_mut::<32>();
         for (i, y) in blocks.iter_mut().enumerate() {
             let mut sums = [0.0; 32];
@@ -265,7 +272,7 @@ impl Arrivals for FloatPatches<'_> {
                 let at = *k as usize * n + 32 * i;
                 let w = &w[at..at + 32];
                 for j in 0..32 {
-                    sums[j] += x * w[j];
+                    sums[j] = add(sums[j], *x, w[j]);
                 }
             }
             *y = sums;
@@ -273,9 +280,18 @@ impl Arrivals for FloatPatches<'_> {
         rest.fill(0.0);
         for (k, x) in columns.iter().zip(values) {
             let w = &w[(*k as usize + 1) * n - rest.len()..(*k as usize + 1) * n];
-            rest.iter_mut().zip(w).for_each(|(y, w)| *y += x * w);
+            rest.iter_mut().zip(w).for_each(|(y, w)| *y = add(*y, *x, *w));
         }
     }
+}
+
+/// Whether the vectors of this machine add a product in one step.
+#[inline(always)]
+fn fuses() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    return cfg!(target_arch = "aarch64");
 }
 
 /// The neurons of one pixel: gain, shift and idle current of each channel, in whole words. Those that fill up the last word rest.
@@ -491,7 +507,7 @@ type Size = (u32, u32, u32, u32, u32, u32, u32, f32, u32);
 ///
 /// On a GPU: more places than a tile has and channels of two tiles with neither full, three planes, and tiles that are multiplied at one
 /// step and walked at the next.
-const SHAPES: [Size; 11] = [
+const SHAPES: [Size; 14] = [
     (6, 1, 3, 4, 2, 5, 1, 0.3, 4),
     (5, 2, 5, 5, 33, 40, 1, 0.01, 1),
     (4, 1, 1, 7, 3, 64, 2, 0.0, 1),
@@ -503,6 +519,9 @@ const SHAPES: [Size; 11] = [
     (3, 2, 7, 7, 17, 70, 1, 0.6, 2),
     (4, 1, 9, 8, 33, 65, 3, 0.3, 1),
     (3, 2, 5, 6, 32, 40, 2, 0.05, 1),
+    (4, 2, 5, 33, 2, 48, 1, 0.3, 2),
+    (3, 1, 7, 9, 4, 128, 1, 0.6, 1),
+    (2, 1, 3, 3, 2, 0, 1, 0.3, 1),
 ];
 
 /// Dyadic throughout, tau a power of two: spikes and membranes must be equal (a learned tau is not dyadic).
@@ -611,7 +630,7 @@ fire_kernel!(
     u32, spikes
 );
 fire_kernel!(
-    /// x f32\[T, B, H, W, Ci\] of which most is zero, as event counts are; the rest as in [`Fire`].
+    /// x f32\[T, B, H, W, Ci\], event counts; the rest as in [`Fire`].
     FireCounts, "conv/fire_counts", ReadF32, false,
     f32, floats
 );

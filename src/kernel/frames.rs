@@ -7,7 +7,7 @@
 //! statistics add to the gradient of the weights, P^T dy, follows from the moments again ([`Weight`]), so that dy is not stored either.
 //!
 //! Differences of moments lose what the patches have in common. Frames that are mostly zero have little, and sums of their counts are exact
-//! up to 2^24; of images whose pixels are nearly alike the digits of a small variance would be lost, and networks do not go this way
+//! up to 2^24 in eight lines; of images whose pixels are nearly alike the digits of a small variance would be lost, and networks do not go this way
 //! ([`crate::ops::frames::pays`]).
 
 use super::conv::ConvU;
@@ -35,16 +35,18 @@ const APART: usize = 2;
 const LANES: usize = (2 * APART + 1) * 4;
 /// Lines of an image that one task takes.
 const LINES: usize = 64;
+/// Lines whose sums are added up in f32: few, for rounding the same number at every addition adds up too.
+const FEW: usize = 8;
 
 /// Products of each value of some images with its neighbours: x\[y, x, ci\] with x\[y + d, x + s, cj\], for d in 0..=2 and s in -2..=2, which is what two
 /// taps see. Values at borders are added up apart, for not every tap sees them.
-struct Near {
+struct Neighbours {
     cin: usize,
     /// \[16 borders, cin\] of the sum of the values, and that of the products \[d, (s, cj)\].
     sums: Vec<f64>,
 }
 
-impl Near {
+impl Neighbours {
     /// Sums of a border and channel.
     const SIZE: usize = 1 + (1 + APART) * LANES;
 
@@ -53,7 +55,7 @@ impl Near {
         // Lines in whole words, and as many values behind each place as are looked at.
         let (tasks, wide) = (h.div_ceil(LINES), APART * cin + (w * cin).next_multiple_of(32) + LANES);
         let border = |i: usize, n: usize| usize::from(i == 0) + 2 * usize::from(i + 1 == n);
-        // Sums of counts are exact within a task, and tasks are added up in one order.
+        // Tasks are added up in one order.
         let part = |task: usize| {
             let (image, first) = (task / tasks, task % tasks * LINES);
             let lines = (h - first).min(LINES);
@@ -61,7 +63,7 @@ impl Near {
             for (line, y) in around.chunks_exact_mut(wide).zip(first..h) {
                 line[APART * cin..(APART + w) * cin].copy_from_slice(&x[(image * h + y) * w * cin..][..w * cin]);
             }
-            let mut sums = vec![0.0f32; 16 * cin * Self::SIZE];
+            let (mut sums, mut all) = (vec![0.0f32; 16 * cin * Self::SIZE], vec![0.0f64; 16 * cin * Self::SIZE]);
             simd(
                 #[inline(always)]
                 || {
@@ -82,24 +84,28 @@ impl Near {
                                 sums[0] += value;
                                 for (d, sums) in sums[1..].as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
                                     // Copies, which nothing else can point to.
-                                    let near = around[(y + d) * wide + column * cin..].as_chunks::<LANES>().0[0];
-                                    let mut all = *sums;
+                                    let values = around[(y + d) * wide + column * cin..].as_chunks::<LANES>().0[0];
+                                    let mut lanes = *sums;
                                     for k in 0..LANES {
-                                        all[k] += value * near[k];
+                                        lanes[k] += value * values[k];
                                     }
-                                    *sums = all;
+                                    *sums = lanes;
                                 }
                             }
+                        }
+                        if y % FEW + 1 == FEW || y + 1 == lines {
+                            all.iter_mut().zip(&sums).for_each(|(all, s)| *all += f64::from(*s));
+                            sums.fill(0.0);
                         }
                     }
                 },
             );
-            sums
+            all
         };
-        let parts: Vec<Vec<f32>> = (0..u.images as usize * tasks).into_par_iter().map(part).collect();
+        let parts: Vec<Vec<f64>> = (0..u.images as usize * tasks).into_par_iter().map(part).collect();
         let mut sums = vec![0.0; 16 * cin * Self::SIZE];
-        parts.iter().for_each(|part| sums.iter_mut().zip(part).for_each(|(s, p)| *s += f64::from(*p)));
-        Near { cin, sums }
+        parts.iter().for_each(|part| sums.iter_mut().zip(part).for_each(|(s, p)| *s += p));
+        Neighbours { cin, sums }
     }
     /// What entry `at` of the sums is for the values of channel `ci` that a tap sees: not the last line where it lies above, nor the
     /// first where it lies below.
@@ -120,14 +126,23 @@ impl Near {
     }
 }
 
-/// Rows of x that one group takes on a GPU: `parts()` of the shader.
+/// Parts of the rows of patches, each for a group on a GPU: `parts()` of the shader.
 fn parts(u: &ConvU) -> usize {
     ((u.images * u.h * u.w) as usize).div_ceil(1024).clamp(1, 256)
 }
 
 /// (images, h, w, cin)
-const IMAGES: [[u32; 4]; 7] =
-    [[1, 1, 1, 1], [2, 3, 5, 2], [1, 19, 40, 3], [3, 18, 33, 4], [0, 4, 4, 2], [2, 1, 70, 2], [5, 40, 16, 1]];
+const IMAGES: [[u32; 4]; 9] = [
+    [1, 1, 1, 1],
+    [2, 3, 5, 2],
+    [1, 19, 40, 3],
+    [3, 18, 33, 4],
+    [0, 4, 4, 2],
+    [2, 1, 70, 2],
+    [5, 40, 16, 1],
+    [2, 129, 3, 2],
+    [2, 7, 1, 4],
+];
 
 impl Kernel for Moments {
     head!("frames/moments", ConvU, [x: ReadF32, moments: WriteF32]);
@@ -142,12 +157,12 @@ impl Kernel for Moments {
         Some([parts(u) * (k + 1) * k, (k + 1) * k])
     }
     fn cpu(&self, u: &ConvU, args: &mut Args<'_>) {
-        let (near, moments) = (Near::of(u, args.f32(0)), args.out_f32(0));
+        let (products, moments) = (Neighbours::of(u, args.f32(0)), args.out_f32(0));
         let k = u.taps();
         for (i, moment) in moments.iter_mut().enumerate() {
             *moment = match (i / k).checked_sub(1) {
-                None => near.sum(i),
-                Some(tap) => near.product(tap.min(i % k), tap.max(i % k)),
+                None => products.sum(i),
+                Some(tap) => products.product(tap.min(i % k), tap.max(i % k)),
             } as f32;
         }
     }
@@ -169,7 +184,7 @@ impl Kernel for Moments {
 }
 
 uniform! {
-    /// Uniform of [`Stats`] and [`Weight`].
+    /// Uniform of [`Stats`], [`Sums`] and [`Weight`].
     pub struct MomentsU {
         /// Rows that the moments are of.
         rows: u32,

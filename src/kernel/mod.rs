@@ -316,6 +316,7 @@ impl std::hash::Hash for PipelineKey {
 const COMMON: &[(&str, &str)] = &[
     ("added", include_str!("../../shaders/common/added.wgsl")),
     ("arrivals", include_str!("../../shaders/common/arrivals.wgsl")),
+    ("back", include_str!("../../shaders/common/back.wgsl")),
     ("bits", include_str!("../../shaders/common/bits.wgsl")),
     ("fire", include_str!("../../shaders/common/fire.wgsl")),
     ("index", include_str!("../../shaders/common/index.wgsl")),

@@ -20,7 +20,7 @@ const SUMS: usize = 6;
 
 /// Whether this convolution is done here.
 pub fn suits(u: &ConvU) -> bool {
-    u.cin > 0 && u.cin as usize <= MOST && u.cout.is_multiple_of(PANEL as u32)
+    u.cin > 0 && u.cin as usize <= MOST && u.cout > 0 && u.cout.is_multiple_of(PANEL as u32)
 }
 
 /// Some lines of one image within a border of zeros.
@@ -117,7 +117,7 @@ impl Lines<'_> {
         let around = &self.x[i * line..(i + 3) * line];
         // Where each tap lies: in one loop over all of them the sums stay in registers.
         let taps: [usize; 9 * MOST] = std::array::from_fn(|k| k / (3 * cin) * line + k % (3 * cin));
-        let taps = &taps[..9 * cin];
+        let (taps, weights) = (&taps[..9 * cin], &weights[..9 * cin * n]);
         let end = first + (w - first) / M * M;
         for p in (first..end).step_by(M) {
             let mut sums = [[s.splat_f32s(0.0); R]; M];

@@ -259,7 +259,7 @@ impl ConvBn {
             let y = self.conv(x, Some(self.bn.bias), cx)?;
             return neurons.run(&y, None, Part::All, cx);
         }
-        // Where counts are kept the engine is clocked, for they tell a convolution from its neurons and count every update.
+        // At inference the engine is clocked where counts are kept, for they tell a convolution from its neurons and count every update.
         if self.kind == Kind::Conv3x3 && !cx.is_training() && cx.counts().is_none() && fire::pays(x, &cx.param(self.weight)) {
             return self.fire(x, neurons, cx);
         }
@@ -376,7 +376,7 @@ impl ConvBn {
         let op = GatedDepthwise { open, neuron: neurons.neuron, eps: EPS };
         cx.apply1(&self.name, op, &inputs.iter().collect::<Vec<_>>())
     }
-    /// [`ConvBn::spikes`] of a 3x3 convolution by the kernel that touches neurons only when something arrives.
+    /// [`ConvBn::spikes`] of a 3x3 convolution and its neurons in one kernel ([`ConvFire`]).
     fn fire(&self, x: &Tensor, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let mut inputs = vec![x.clone(), cx.param(self.weight)];
         inputs.extend(self.bn.params(cx));

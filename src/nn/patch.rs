@@ -147,17 +147,21 @@ mod tests {
     /// Of the first layer, whose input are event frames, backward keeps the spikes; of the second the currents too, a float for each neuron.
     #[test]
     fn the_convolution_of_frames_is_not_kept() {
-        let mut params = Params::new(&Device::Cpu);
-        let net = Sps::new(&mut Build::new(&mut params, 0), 2, 64, [false; 4], Neuron::default()).unwrap();
-        let mut rng = Rng::new(1);
-        let frames: Vec<f32> = (0..2 * 8 * 8 * 2).map(|_| rng.below(3) as f32).collect();
-        let x = Tensor::from_f32(&Device::Cpu, &[2, 1, 8, 8, 2], &frames).unwrap();
-        let mut cx = Ctx::train(&params);
-        net.forward(&x, &mut cx).unwrap();
-        let kept = cx.kept(&x);
-        let of = |name: &str| kept.iter().filter(|(place, _)| place == name).map(|(_, bytes)| bytes).sum::<u64>();
-        // Gain, shift, mean and variance of a norm are kept with its neurons.
-        assert!(of("lifs.0") < 4 * 128 * 8, "{kept:?}");
-        assert!(of("lifs.1") >= 4 * 128 * 16, "{kept:?}");
+        // Frames that are mostly full, in two operations, and mostly empty, in one: 8 and 16 channels, then twice that.
+        for (dim, full, neurons) in [(64, 0.7, 128 * 8), (128, 0.1, 128 * 16)] {
+            let mut params = Params::new(&Device::Cpu);
+            let net = Sps::new(&mut Build::new(&mut params, 0), 2, dim, [false; 4], Neuron::default()).unwrap();
+            let mut rng = Rng::new(1);
+            let frames: Vec<f32> = (0..2 * 8 * 8 * 2).map(|_| f32::from(u8::from(rng.f32() < full))).collect();
+            let x = Tensor::from_f32(&Device::Cpu, &[2, 1, 8, 8, 2], &frames).unwrap();
+            let mut cx = Ctx::train(&params);
+            net.forward(&x, &mut cx).unwrap();
+            let kept = cx.kept(&x);
+            let of = |name: &str| kept.iter().filter(|(place, _)| place.starts_with(name)).map(|(_, bytes)| bytes).sum::<u64>();
+            // What a norm needs is kept too.
+            assert!(of("stages.0") + of("lifs.0") < 4 * neurons, "{kept:?}");
+            assert!(of("lifs.1") >= 8 * neurons, "{kept:?}");
+            assert_eq!(kept.iter().any(|(place, _)| place == "lifs.0"), full > 0.5, "{kept:?}");
+        }
     }
 }

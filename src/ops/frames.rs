@@ -15,8 +15,9 @@ use crate::kernel::product::float_density;
 use crate::neuron::Neuron;
 use crate::tensor::{Repr, Tensor, launch, launch_onto, launch1};
 
-/// Share of nonzero values from which frames count as images: see [`crate::kernel::frames`] on what moments lose.
-const IMAGE: f64 = 0.25;
+/// Share of nonzero values from which frames count as images: see [`crate::kernel::frames`] on what moments lose. Below it no single channel
+/// of four can be full.
+const IMAGE: f64 = 0.2;
 
 /// x `[T, B, H, W, Ci]` (event counts) -> spikes `[T, B, H, W, Co]` of neurons behind Conv3x3 and a batch norm with the batch's statistics.
 ///
@@ -50,7 +51,10 @@ impl Op for FrameNeurons {
     fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
         let &[x, w, gamma, beta] = x else { return Err(Error::shape(self.name(), "four inputs expected")) };
         let u = convolution(self.name(), x, w)?;
-        if x.is_bits() || !suits(&u) || self.neuron.neuron.learns_tau() {
+        if self.neuron.neuron.learns_tau() {
+            return Err(Error::shape(self.name(), "not for neurons that learn tau"));
+        }
+        if x.is_bits() || !suits(&u) {
             return Err(Error::shape(self.name(), format!("not for input {:?} and weight {:?}", x.shape(), w.shape())));
         }
         let m = moments_uniform(&u, self.eps);

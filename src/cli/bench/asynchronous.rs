@@ -24,7 +24,8 @@ const EPS: f32 = 1e-5;
 ///
 /// Clocked are two kernels: the convolution, then all neurons at every step. Asynchronous is one, which touches the neurons of a pixel
 /// only when something arrives under one of its taps. On the CPU networks take it below a rate that the source holds, shown beside the
-/// rate at which the two cross on this machine. On a GPU, where the host does not know the rate, the kernel itself turns to products
+/// rate at which the two cross on this machine; --counts of up to 4 channels to a multiple of 16 always, for what is not few is multiplied
+/// there, without storing currents. On a GPU, where the host does not know the rate, the kernel itself turns to products
 /// where spikes are many, and networks take it wherever one step of the layer is enough to fill the card. "layer" is the way that networks
 /// go at that rate, and its share of what they take at 40 %. Shifts of the norm are up to 0.2, so that idle neurons move. Times are the
 /// fastest of --runs, taken in turns, in milliseconds.
@@ -88,7 +89,7 @@ struct Outcome {
     rows: Vec<Row>,
     /// Rate at which the asynchronous kernel stops to be faster; null where it does not within the measured rates.
     crossover: Option<f64>,
-    /// The rate at which networks change on the CPU; null on a GPU, where the shape decides.
+    /// The rate at which networks change on the CPU; null where that does not matter, as on a GPU.
     switch: Option<f64>,
 }
 
