@@ -19,7 +19,6 @@ struct U {
 #import model
 #import surrogate
 #import back
-var<workgroup> lanes: array<f32, 256>;
 
 fn rows() -> u32 { return u.images / max(u.steps, 1u) * u.h * u.w; }
 // Parts of the rows: a workgroup of 8 x 32 takes one for 32 channels, 8 rows at a time.
@@ -62,14 +61,9 @@ fn neuron(row: u32, c: u32) -> f32 {
     return own;
 }
 
-// All eight lanes of a column, in the first.
-fn add_lanes(local: u32, own: f32) {
-    lanes[local] = own;
-    for (var s = 4u; s > 0u; s /= 2u) {
-        workgroupBarrier();
-        if (local < s * 32u) { lanes[local] += lanes[local + s * 32u]; }
-    }
-}
+fn width() -> u32 { return u.cout; }
+fn put(c: u32, all: f32) { sum[c] = all; }
+#import one_sum
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -81,17 +75,5 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
     if (c < u.cout) {
         for (var row = p * size + local / 32u; row < min((p + 1u) * size, rows()); row += 8u) { own += neuron(row, c); }
     }
-    add_lanes(local, own);
-    if (local < 32u && c < u.cout) { scratch[p * u.cout + c] = lanes[local]; }
-}
-
-@compute @workgroup_size(256)
-fn finish(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let c = (id.x + id.y * groups.x) * 32u + local % 32u;
-    var own = 0.0;
-    if (c < u.cout) {
-        for (var p = local / 32u; p < parts(); p += 8u) { own += scratch[p * u.cout + c]; }
-    }
-    add_lanes(local, own);
-    if (local < 32u && c < u.cout) { sum[c] = lanes[local]; }
+    leave(p, c, local, own);
 }

@@ -7,16 +7,9 @@ struct U { rows: u32, c: u32 }
 @group(0) @binding(3) var<storage, read_write> scratch: array<f32>;
 #import columns
 const BLOCK = 64u;
-var<workgroup> lanes: array<f32, 256>;
-
-// All eight lanes of a column, in the first.
-fn add_lanes(local: u32, own: f32) {
-    lanes[local] = own;
-    for (var s = 4u; s > 0u; s /= 2u) {
-        workgroupBarrier();
-        if (local < s * 32u) { lanes[local] += lanes[local + s * 32u]; }
-    }
-}
+fn width() -> u32 { return u.c; }
+fn put(c: u32, sum: f32) { y[c] = sum; }
+#import one_sum
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -36,21 +29,5 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: v
             sum += block;
         }
     }
-    add_lanes(local, sum);
-    if (local < 32u && c < u.c) {
-        scratch[p * u.c + c] = lanes[local];
-    }
-}
-
-@compute @workgroup_size(256)
-fn finish(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let c = (id.x + id.y * groups.x) * 32u + local % 32u;
-    var sum = 0.0;
-    if (c < u.c) {
-        for (var p = local / 32u; p < parts(); p += 8u) { sum += scratch[p * u.c + c]; }
-    }
-    add_lanes(local, sum);
-    if (local < 32u && c < u.c) {
-        y[c] = lanes[local];
-    }
+    leave(p, c, local, sum);
 }

@@ -325,6 +325,7 @@ const COMMON: &[(&str, &str)] = &[
     ("counts", include_str!("../../shaders/common/counts.wgsl")),
     ("keep", include_str!("../../shaders/common/keep.wgsl")),
     ("neighbour", include_str!("../../shaders/common/neighbour.wgsl")),
+    ("one_sum", include_str!("../../shaders/common/one_sum.wgsl")),
     ("product", include_str!("../../shaders/common/product.wgsl")),
     ("spike", include_str!("../../shaders/common/spike.wgsl")),
     ("threefry", include_str!("../../shaders/common/threefry.wgsl")),
