@@ -63,6 +63,7 @@ fn neuron(row: u32, c: u32) -> f32 {
 
 fn width() -> u32 { return u.cout; }
 fn put(c: u32, all: f32) { sum[c] = all; }
+
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let group = id.x + id.y * groups.x;

@@ -9,6 +9,7 @@ struct U { rows: u32, c: u32 }
 const BLOCK = 64u;
 fn width() -> u32 { return u.c; }
 fn put(c: u32, sum: f32) { y[c] = sum; }
+
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let group = id.x + id.y * groups.x;
