@@ -157,6 +157,15 @@ impl Mark {
         }
         Ok(Mark { device: device.clone(), bytes: device.bytes_moved(), began: Instant::now() })
     }
+    /// Counts the time since as that of an operation; returns the bytes moved.
+    fn stop(&self, counts: &mut Counts, place: &str, name: &str) -> Result<u64> {
+        let bytes = self.device.bytes_moved() - self.bytes;
+        if counts.keep.seconds {
+            self.device.synchronize()?;
+            counts.seconds(place, name, self.began.elapsed().as_secs_f64());
+        }
+        Ok(bytes)
+    }
     /// Of a padded batch, real steps alone are counted; bytes and seconds are those of all.
     fn count(
         self,
@@ -168,12 +177,8 @@ impl Mark {
         params: &Params,
         padding: Option<&Padding>,
     ) -> Result<()> {
-        let bytes = self.device.bytes_moved() - self.bytes;
+        let bytes = self.stop(counts, place, op.name())?;
         let keep = counts.keep;
-        if keep.seconds {
-            self.device.synchronize()?;
-            counts.seconds(place, op.name(), self.began.elapsed().as_secs_f64());
-        }
         let spikes = outputs.first().filter(|_| op.is_layer());
         if !keep.operations {
             return spikes.map_or(Ok(()), |s| counts.spikes(place, s, padding));
@@ -366,6 +371,19 @@ impl<'p> Ctx<'p> {
             tape.record(place, op, x, &f, saved, needs);
         }
         Ok(f.outputs)
+    }
+    /// Does for a module what is no operation on its maps, as listing the rows that gates open: its time and bytes are counted as those of
+    /// operation `name`, and nothing else.
+    pub fn aside<T>(&mut self, place: &str, name: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mark = self.counts.as_ref().map(|c| Mark::new(self.params.device(), c)).transpose()?;
+        let done = f()?;
+        if let (Some(counts), Some(mark)) = (&mut self.counts, mark) {
+            let bytes = mark.stop(counts, place, name)?;
+            if counts.keep.detail {
+                counts.traffic(place, name, Vec::new(), 0, 0, bytes);
+            }
+        }
+        Ok(done)
     }
     /// [`Ctx::apply`] for an operation with one result.
     pub fn apply1(&mut self, place: &str, op: impl Op, x: &[&Tensor]) -> Result<Tensor> {

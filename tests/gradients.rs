@@ -56,6 +56,10 @@ impl Make {
         let values = (0..shape.iter().product()).map(|_| f32::from(u8::from(self.0.f32() < 0.4))).collect();
         Input { shape: shape.to_vec(), values, spikes: true }
     }
+    fn integers(&mut self, shape: &[usize]) -> Input {
+        let values = (0..shape.iter().product()).map(|_| self.0.below(4) as f32).collect();
+        Input { shape: shape.to_vec(), values, spikes: true }
+    }
 }
 
 fn run(op: &dyn Op, inputs: &[Input], d: &Device) -> Result<(Vec<Tensor>, Vec<Tensor>), Failed> {
@@ -106,7 +110,7 @@ fn multilinear(op: &dyn Op, inputs: &[Input], d: &Device) -> Outcome {
 fn multilinear_cases(d: &Device) -> Outcome {
     let mut m = Make(Rng::new(1));
     let (img, tok) = ([2, 2, 4, 3, 5], [2, 2, 3, 3, 6]);
-    for x in [m.f32(&img), m.spikes(&img)] {
+    for x in [m.f32(&img), m.spikes(&img), m.integers(&img)] {
         multilinear(&Linear::default(), &[x.clone(), m.f32(&[5, 7]), m.f32(&[7])], d)?;
         multilinear(&Conv3x3::default(), &[x.clone(), m.f32(&[3, 3, 5, 4])], d)?;
         multilinear(&TokenMean { sum: false }, std::slice::from_ref(&x), d)?;
@@ -136,7 +140,7 @@ fn multilinear_cases(d: &Device) -> Outcome {
 /// Max pooling is linear only while no maximum changes, so its backward is compared with the rule written out.
 fn pooling(d: &Device) -> Outcome {
     let mut m = Make(Rng::new(2));
-    for x in [m.f32(&[1, 2, 5, 4, 3]), m.spikes(&[1, 2, 5, 4, 35])] {
+    for x in [m.f32(&[1, 2, 5, 4, 3]), m.spikes(&[1, 2, 5, 4, 35]), m.integers(&[1, 2, 5, 4, 35])] {
         let (h, w, c) = (x.shape[2], x.shape[3], x.shape[4]);
         let (ho, wo) = (h.div_ceil(2), w.div_ceil(2));
         let (outputs, saved) = run(&MaxPool, std::slice::from_ref(&x), d)?;

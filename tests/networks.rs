@@ -38,12 +38,15 @@ fn counts() -> Outcome {
 /// Every network, small.
 pub fn specs() -> Vec<Spec> {
     let neuron = Neuron { v_threshold: 0.5, ..Neuron::default() };
-    let layers = ["delay 2 2", "conv 12", "pool", "flatten", "dropout 0.5", "delay 3 1", "fc 40", "block"]
-        .iter()
-        .map(|l| l.parse().unwrap())
-        .collect();
     let semm = Some(Semm::default());
-    let mut out = vec![Spec { net: Net::Csnn, layers, input_size: (16, 16), neuron, semm, ..Spec::default() }];
+    // The second has integer spikes in front of its pooling.
+    let mut out: Vec<Spec> = [
+        &["delay 2 2", "conv 12", "pool", "flatten", "dropout 0.5", "delay 3 1", "fc 40", "block"][..],
+        &["conv 12", "block", "pool", "pool", "pool", "flatten", "fc 40"],
+    ]
+    .map(|layers| layers.iter().map(|l| l.parse().unwrap()).collect())
+    .map(|layers| Spec { net: Net::Csnn, layers, input_size: (16, 16), neuron, semm, ..Spec::default() })
+    .into();
     for net in [Net::Spikformer, Net::Spikingformer, Net::SpikeDriven] {
         for semm in [None, Some(Semm { experts: 3, expert_dim: Some(11), ..Semm::default() })] {
             out.push(Spec {
@@ -151,7 +154,8 @@ fn equal_on_gpu(spec: &Spec, device: &Device) -> Outcome {
 
 /// What to call a network in a trial's name.
 pub fn name(spec: &Spec) -> String {
-    format!("{:?}{}", spec.net, if spec.semm.is_some() { "+SEMM" } else { "" })
+    let layers = if spec.layers.is_empty() { String::new() } else { format!(" of {}", spec.layers.len()) };
+    format!("{:?}{}{layers}", spec.net, if spec.semm.is_some() { "+SEMM" } else { "" })
 }
 
 /// Parameter counts, and dyadic equality of each network.

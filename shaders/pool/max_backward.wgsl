@@ -1,6 +1,6 @@
 // The gradient of a window goes to its first maximum in row-major order. One invocation an element of dx: it asks each window that sees
 // it, in row-major order, who won.
-struct U { images: u32, h: u32, w: u32, c: u32 }
+struct U { images: u32, h: u32, w: u32, c: u32, planes: u32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> dy: array<f32>;

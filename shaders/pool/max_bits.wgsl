@@ -1,5 +1,5 @@
 // 3x3 maximum of spikes, stride 2, padding 1: an OR. One invocation a word of the output.
-struct U { images: u32, h: u32, w: u32, c: u32 }
+struct U { images: u32, h: u32, w: u32, c: u32, planes: u32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;

@@ -1,6 +1,6 @@
-// The gradient of a window goes to its first spike in row-major order, or to its first place inside the image when it has none (where
-// PyTorch's MaxPool2d sends ties). One invocation an element of dx: it asks each window that sees it, in row-major order, who won.
-struct U { images: u32, h: u32, w: u32, c: u32 }
+// The gradient of a window goes to its first maximum in row-major order, which is its first place inside the image when it has no spike
+// (where PyTorch's MaxPool2d sends ties); the value of a place is the number of planes with a spike there. One invocation an element of dx: it asks each window that sees it, in row-major order, who won.
+struct U { images: u32, h: u32, w: u32, c: u32, planes: u32 }
 @group(0) @binding(0) var<uniform> u: U;
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 @group(0) @binding(2) var<storage, read> dy: array<f32>;
@@ -11,7 +11,9 @@ const WORKGROUP = 64u;
 // Place of the winner of a window, as y * w + x.
 fn winner(image: u32, oy: u32, ox: u32, word: u32, bit: u32) -> u32 {
     let words = (u.c + 31u) / 32u;
-    var first = 0xffffffffu;
+    var first = 0u;
+    // One more than its value, 0 for none.
+    var most = 0u;
     for (var ky = 0u; ky < 3u; ky++) {
         let iy = 2u * oy + ky - 1u;
         if (iy >= u.h) { continue; }
@@ -19,8 +21,13 @@ fn winner(image: u32, oy: u32, ox: u32, word: u32, bit: u32) -> u32 {
             let ix = 2u * ox + kx - 1u;
             if (ix >= u.w) { continue; }
             let place = iy * u.w + ix;
-            if (((x[(image * u.h * u.w + place) * words + word] >> bit) & 1u) != 0u) { return place; }
-            first = min(first, place);
+            var value = 1u;
+            for (var q = 0u; q < u.planes; q++) {
+                value += (x[((q * u.images + image) * u.h * u.w + place) * words + word] >> bit) & 1u;
+            }
+            // Nothing is more than all planes.
+            if (value > u.planes) { return place; }
+            if (value > most) { most = value; first = place; }
         }
     }
     return first;

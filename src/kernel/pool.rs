@@ -3,6 +3,9 @@
 //! Going back, the gradient of a window goes to its first maximum in row-major order, where PyTorch's MaxPool2d sends ties; a window
 //! without a spike is a tie of all its places. Window (oy, ox) sees rows 2 oy - 1 to 2 oy + 1, so an even row is seen by one row of
 //! windows and an odd one by two, and columns likewise.
+//!
+//! Planes of integer spikes are sorted before ([`super::spike::Sort`]): the maximum is then an OR of each, as if planes were images, and the
+//! winner of a window the first place that has it in every plane.
 
 use super::bits::keep;
 use super::par::Stream;
@@ -20,7 +23,9 @@ uniform! {
         /// Width of the input.
         w: u32,
         /// Channels.
-        c: u32
+        c: u32,
+        /// Planes of spikes, sorted ([`MaxBitsBackward`] only; of others 1, for [`MaxBits`] takes planes as images).
+        planes: u32
     }
 }
 
@@ -200,7 +205,7 @@ impl Kernel for MaxBits {
 /// The shapes of the cases.
 fn shapes() -> impl Iterator<Item = PoolU> {
     [(0, 4, 4, 8), (1, 1, 1, 1), (2, 2, 2, 32), (3, 5, 4, 33), (2, 1, 7, 5), (2, 7, 1, 64), (1, 33, 31, 70), (2, 64, 64, 32)]
-        .map(|(images, h, w, c)| PoolU { images, h, w, c })
+        .map(|(images, h, w, c)| PoolU { images, h, w, c, planes: 1 })
         .into_iter()
 }
 
@@ -225,8 +230,11 @@ impl Winners for BitWinners {
     #[inline(always)]
     fn find(&mut self, x: &[u32], u: &PoolU, image: usize, oy: usize) {
         let (w, nw, stride) = (u.w as usize, self.nw, self.stride);
-        let rows = rows_of(x, u, image, oy, w * nw);
         let wo = stride / nw;
+        if u.planes > 1 {
+            return self.find_in_planes(x, u, image, oy);
+        }
+        let rows = rows_of(x, u, image, oy, w * nw);
         for (ox, word) in (0..wo).flat_map(|ox| (0..nw).map(move |word| (ox, word))) {
             let inner = ox > 0 && 2 * ox + 1 < w;
             let mut any = 0u32;
@@ -279,7 +287,35 @@ impl Winners for BitWinners {
     }
 }
 
-/// x bits\[images, h, w, c\], dy\[images, ho, wo, c\] -> dx\[images, h, w, c\].
+impl BitWinners {
+    /// [`Winners::find`] of integer spikes: whoever has the maximum, plane by plane.
+    fn find_in_planes(&mut self, x: &[u32], u: &PoolU, image: usize, oy: usize) {
+        let (h, w, nw, stride) = (u.h as usize, u.w as usize, self.nw, self.stride);
+        let plane = u.images as usize * h * w * nw;
+        for (ox, word) in (0..stride / nw).flat_map(|ox| (0..nw).map(move |word| (ox, word))) {
+            // Where each place of the window that lies inside has its word.
+            let at = |p: usize| {
+                let (iy, ix) = ((2 * oy + p / 3).checked_sub(1)?, (2 * ox + p % 3).checked_sub(1)?);
+                (iy < h && ix < w).then_some(((image * h + iy) * w + ix) * nw + word)
+            };
+            let places: [Option<usize>; 9] = std::array::from_fn(at);
+            let mut have = places.map(|at| if at.is_some() { !0u32 } else { 0 });
+            for x in x.chunks_exact(plane) {
+                let most = places.iter().flatten().fold(0, |most, at| most | x[*at]);
+                for (have, at) in have.iter_mut().zip(places) {
+                    *have &= at.map_or(0, |at| !(x[at] ^ most));
+                }
+            }
+            let mut taken = 0;
+            for (p, have) in have.into_iter().enumerate() {
+                self.masks[p * stride + ox * nw + word] = have & !taken;
+                taken |= have;
+            }
+        }
+    }
+}
+
+/// x bits\[planes, images, h, w, c\], sorted, dy\[images, ho, wo, c\] -> dx\[images, h, w, c\].
 pub struct MaxBitsBackward;
 
 impl Kernel for MaxBitsBackward {
@@ -299,6 +335,15 @@ impl Kernel for MaxBitsBackward {
                 let inputs = vec![g.bits(u.input_len(1), c, rate), g.f32s(u.output_len(c))];
                 cases.push(Case::new(format!("{} rate {rate}", name(&u)), u, inputs, vec![u.input_len(c)]));
             }
+        }
+        // In three planes, each of which is a part of the one before.
+        for u in shapes().map(|u| PoolU { planes: 3, ..u }) {
+            let (c, n) = (u.c as usize, u.input_len(1));
+            let (Data::U32(mut x), dy) = (g.bits(3 * n, c, 0.5), g.f32s(u.output_len(c))) else { continue };
+            for i in n * words(c)..x.len() {
+                x[i] &= x[i - n * words(c)];
+            }
+            cases.push(Case::new(format!("{}, three planes", name(&u)), u, vec![Data::U32(x), dy], vec![u.input_len(c)]));
         }
         cases
     }
@@ -401,7 +446,7 @@ impl Kernel for MaxBackward {
             // Small integers and zeros: ties everywhere.
             cases.push(Case::new(format!("{} ties", name(&u)), u, vec![g.counts(n), g.f32s(m)], vec![n]));
         }
-        let u = PoolU { images: 1, h: 2, w: 2, c: 1 };
+        let u = PoolU { images: 1, h: 2, w: 2, c: 1, planes: 1 };
         let low = vec![f32::NEG_INFINITY, -1e38, f32::NEG_INFINITY, f32::NEG_INFINITY];
         cases.push(Case::new("extremes", u, vec![Data::F32(low), Data::F32(vec![2.0])], vec![4]));
         cases
@@ -464,7 +509,7 @@ mod tests {
     /// A gradient that is written past the caches is that of each image by itself.
     #[test]
     fn long_gradients() {
-        let u = PoolU { images: 8, h: 128, w: 128, c: 32 };
+        let u = PoolU { images: 8, h: 128, w: 128, c: 32, planes: 1 };
         let mut g = Gen::new("long");
         let (x, dy) = (g.bits(u.input_len(1), 32, 0.2), g.f32s(u.output_len(32)));
         let run = |u: &PoolU, x: &[u32], dy: &[u32]| {

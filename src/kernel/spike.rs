@@ -3,7 +3,7 @@
 //! `bits[rows, c]` are `[rows, words(c)]`; several planes are `[planes, rows, words(c)]`.
 
 use super::bits::{keep, masked, masked_add, pack, tree};
-use super::par::task_rows;
+use super::par::{Shared, task_rows};
 use super::{AnyKernel, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::uniform;
 use rayon::prelude::*;
@@ -37,6 +37,58 @@ impl Kernel for Concat {
             .map(|(a, b)| {
                 let u = ConcatU { na: a as u32, nb: b as u32 };
                 Case::new(format!("{a} and {b}"), u, vec![words(a), words(b)], vec![a + b])
+            })
+            .into()
+    }
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::Exact
+    }
+}
+
+uniform! {
+    /// Uniform of [`Sort`].
+    pub struct SortU {
+        /// Words of a plane.
+        n: u32,
+        /// Planes.
+        planes: u32
+    }
+}
+
+/// x bits\[planes, ..\] -> y of that shape, with as many spikes at each place, in its first planes: plane k has one where the value
+/// exceeds k. Of maps in that order the larger value is an OR of each plane.
+pub struct Sort;
+
+impl Kernel for Sort {
+    head!("spike/sort", SortU, [x: ReadU32, y: WriteU32]);
+    fn threads(&self, u: &SortU) -> usize {
+        u.n as usize
+    }
+    fn cpu(&self, u: &SortU, args: &mut Args<'_>) {
+        let (x, n, y) = (args.u32(0), u.n as usize, Shared::new(args.out_u32(0)));
+        let task = 1 << 12;
+        (0..(u.n as usize).div_ceil(task)).into_par_iter().for_each(|i| {
+            let words = i * task..((i + 1) * task).min(n);
+            // SAFETY: tasks are disjoint in words, and within one a plane is taken once at a time.
+            let plane = |p: usize| unsafe { y.slice(p * n + words.start, words.len()) };
+            let mut more = vec![0; words.len()];
+            for q in 0..u.planes as usize {
+                more.copy_from_slice(&x[q * n..][words.clone()]);
+                for p in 0..q {
+                    // What this plane has already goes on to the next.
+                    plane(p).iter_mut().zip(&mut more).for_each(|(have, more)| (*have, *more) = (*have | *more, *have & *more));
+                }
+                plane(q).copy_from_slice(&more);
+            }
+        });
+    }
+    fn cases(&self) -> Vec<Case<SortU>> {
+        let mut g = Gen::new("spike/sort");
+        [(0, 3), (1, 1), (65, 2), (1000, 5), (5000, 3)]
+            .map(|(n, planes)| {
+                let x = g.below(n * planes, 1 << 32);
+                let u = SortU { n: n as u32, planes: planes as u32 };
+                Case::new(format!("{planes} planes of {n} words"), u, vec![x], vec![n * planes])
             })
             .into()
     }
@@ -538,6 +590,7 @@ impl Kernel for Unpack {
 pub fn all() -> Vec<Box<dyn AnyKernel>> {
     vec![
         Box::new(Concat),
+        Box::new(Sort),
         Box::new(Mixture),
         Box::new(MaskBackward),
         Box::new(And),

@@ -92,7 +92,9 @@ impl Emsa {
     /// values are computed up to the last step at which any of the sample is open.
     fn shared(&self, x: &Tensor, gates: Option<&Tensor>, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let asked = match gates {
-            Some(r) if cx.skips() && !cx.carries_state() && x.is_bits() => Active::of_samples(r)?,
+            Some(r) if cx.skips() && !cx.carries_state() && x.is_bits() => {
+                cx.aside(&self.name, "list", || Active::of_samples(r))?
+            }
             _ => None,
         };
         let [k, v] = [&self.key, &self.value].map(|(map, lif)| match &asked {
@@ -113,7 +115,7 @@ impl Emsa {
         self.shared(&x, gates.as_ref(), cx)
     }
     /// The rows that each expert's gates need; none where all are computed.
-    fn active(&self, x: &Tensor, gates: Option<&Tensor>, cx: &Ctx<'_>) -> Result<Vec<Option<Active>>> {
+    fn active(&self, x: &Tensor, gates: Option<&Tensor>, cx: &mut Ctx<'_>) -> Result<Vec<Option<Active>>> {
         let closed = match (self.skip, cx.carries_state()) {
             (Skip::Exact, _) => Closed::Heard,
             // A chunk of a stream does not know whether a gate opens later.
@@ -121,8 +123,8 @@ impl Emsa {
             (Skip::Lazy, false) => Closed::IdleUntilLast,
         };
         let skips = cx.skips() && x.is_bits() && !(closed == Closed::Heard && cx.carries_state());
-        let gates = gates.filter(|_| skips);
-        (0..self.queries.len()).map(|i| gates.map(|r| Active::of(r, i, closed)).transpose()).collect()
+        let Some(r) = gates.filter(|_| skips) else { return Ok(vec![None; self.queries.len()]) };
+        cx.aside(&self.name, "list", || (0..self.queries.len()).map(|i| Active::of(r, i, closed).map(Some)).collect())
     }
     /// Spikes `[T, B, N.., D]` to sum_i r_i A_i, integer spikes `[T, B, N.., dv]`.
     fn mixture(&self, x: &Tensor, gates: Option<Tensor>, active: &[Option<Active>], cx: &mut Ctx<'_>) -> Result<Tensor> {

@@ -65,7 +65,7 @@ impl Emsp {
         x.device().at_hand(x.storage()).is_some() || cx.counts_work()
     }
     /// The channels at which the weights allow gates to open.
-    fn may_open(&self, x: &Tensor, cx: &Ctx<'_>) -> Result<Channels> {
+    fn may_open(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Channels> {
         self.fc1.0.may_fire(x, self.half..2 * self.half, &self.fc1.1, cx)
     }
     /// Spikes `[T, B, H, W, D]` to the experts whose gates the weights allow to open, and those gates, spikes `[T, B, H, W, listed]`.
@@ -90,7 +90,7 @@ impl Emsp {
     /// those experts, and each depth-wise neuron looks at its own gate.
     fn gated_on_device(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let r = self.gates_on_device(x, cx)?;
-        let open = Channels::of(&r)?;
+        let open = cx.aside(&self.name, "list", || Channels::of(&r))?;
         let e = self.fc1.0.listed_spikes(x, &open, &self.fc1.1, cx)?;
         match &self.depthwise {
             Some((conv, lif)) => conv.depthwise_behind(&e, &r, open, lif, cx),
@@ -103,7 +103,7 @@ impl Emsp {
     fn gated_by_host(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Option<Tensor>> {
         let ((fc1, lif), half) = (&self.fc1, self.half);
         let (may, r) = self.gates_by_host(x, cx)?;
-        let used = Channels::of(&r)?.list()?;
+        let used = cx.aside(&self.name, "list", || Channels::of(&r)?.list())?;
         if used.is_empty() && cx.counts().is_none() {
             return Ok(None);
         }

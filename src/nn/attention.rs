@@ -48,7 +48,7 @@ impl Exit {
     /// so that in inference of whole clips one of each is computed for all. Not where operations are counted: each is then one by itself.
     pub fn behind_gates(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let shares = cx.skips() && !cx.carries_state() && !cx.counts_work() && x.is_bits();
-        let rows = if shares { Active::alike(x)? } else { None };
+        let rows = if shares { cx.aside(&self.proj.name, "list", || Active::alike(x))? } else { None };
         match (rows, &self.lif) {
             (Some(rows), Some(lif)) => self.proj.active_spikes(x, &rows, lif, cx),
             (Some(rows), None) => self.proj.shared_current(x, &rows, cx),

@@ -331,14 +331,15 @@ impl ConvBn {
     }
     /// The channels among `channels` of a pointwise convolution at which `neurons`, at rest, may fire when x, spikes, arrives: see
     /// [`Channels::that_may_fire`].
-    pub fn may_fire(&self, x: &Tensor, channels: Range<usize>, neurons: &Neurons, cx: &Ctx<'_>) -> Result<Channels> {
+    pub fn may_fire(&self, x: &Tensor, channels: Range<usize>, neurons: &Neurons, cx: &mut Ctx<'_>) -> Result<Channels> {
         let planes = x.expect_bits(&self.name)?;
         if neurons.neuron.rest() >= neurons.neuron.v_threshold {
             return Channels::all(x.device(), channels);
         }
         let bias = self.bias.map(|b| cx.param(b));
         let norm = self.bn.params(cx);
-        Channels::that_may_fire(channels, planes, &cx.param(self.weight), bias.as_ref(), norm.each_ref(), EPS)
+        let w = cx.param(self.weight);
+        cx.aside(&self.name, "list", || Channels::that_may_fire(channels, planes, &w, bias.as_ref(), norm.each_ref(), EPS))
     }
     /// Counts what these output channels would have cost as skipped. A depth-wise convolution was not given their spikes: of it only the
     /// dense network's part is known.

@@ -2,11 +2,11 @@
 
 use super::{image_shape, only};
 use crate::ctx::{Forward, Op};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::spike::{Pack, PackU, Unpack, UnpackU};
 use crate::tensor::{Repr, Tensor, launch1};
 
-/// x `[T, B, H, W, C]` (spikes or floats) -> `[T, B, 1, 1, H W C]`.
+/// x `[T, B, H, W, C]` (spikes, integer spikes or floats) -> `[T, B, 1, 1, H W C]`, held as x is.
 ///
 /// Spikes are packed anew, because rows are padded to whole words.
 pub struct Flatten;
@@ -21,13 +21,14 @@ impl Op for Flatten {
         let shape = [x.shape()[0], x.shape()[1], 1, 1, h * w * c];
         let y = match x.planes() {
             0 => Tensor::new(x.device(), &shape, Repr::F32, x.storage().clone())?,
-            1 => {
-                let u = UnpackU { rows: x.rows() as u32, c: c as u32, planes: 1 };
-                let f = launch1(&Unpack, &u, &[x], x.shape(), Repr::F32)?.reshape(&shape)?;
+            planes => {
+                // A plane is as good as a step.
+                let [from, to] = [x.shape(), &shape].map(|s| [&[planes], s].concat());
+                let u = UnpackU { rows: (planes * x.rows()) as u32, c: c as u32, planes: 1 };
+                let f = launch1(&Unpack, &u, &[x], &from, Repr::F32)?.reshape(&to)?;
                 let u = PackU { rows: f.rows() as u32, c: f.channels() as u32 };
-                launch1(&Pack, &u, &[&f], &shape, Repr::Bits { planes: 1 })?
+                launch1(&Pack, &u, &[&f], &shape, x.repr())?
             }
-            n => return Err(Error::shape(self.name(), format!("integer spikes of {n} planes"))),
         };
         Ok(Forward::one(y, vec![x.clone()]))
     }

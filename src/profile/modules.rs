@@ -348,7 +348,7 @@ pub const HOW: &[(&str, &str)] = &[
     ),
     (
         "time",
-        "wall time of the first batch divided by its samples, the median of some passes after others to warm up: with all that it takes, deciding what to skip included, and in turns with passes that skip nothing. By module: of other passes, each operation waited for, by the kernels that touch every neuron at every step (a pass that counts nothing takes asynchronous ones for convolutions where these pay); on a GPU EMSP's depth-wise map, its neurons and the gates behind them are one kernel, whose time stands at the map. What decides which rows and channels are left out is at no module. By kernel: of passes of their own; on a GPU with timestamps without setting outputs to zero of which not all are computed.",
+        "wall time of the first batch divided by its samples, the median of some passes after others to warm up: with all that it takes, deciding what to skip included, and in turns with passes that skip nothing. By module: of other passes, each operation waited for, by the kernels that touch every neuron at every step (a pass that counts nothing takes asynchronous ones for convolutions where these pay); on a GPU EMSP's depth-wise map, its neurons and the gates behind them are one kernel, whose time stands at the map. What decides which rows and channels are left out is operation list of the module that asks. By kernel: of passes of their own; on a GPU with timestamps without setting outputs to zero of which not all are computed.",
     ),
     (
         "routers",
