@@ -138,11 +138,22 @@ fn poisson(mean: f64, rng: &mut Rng) -> f32 {
 
 /// Median seconds of `runs` runs after one to warm up, each waited for.
 pub(super) fn median(runs: usize, device: &Device, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
+    median_behind(runs, device, || Ok(()), |()| f())
+}
+
+/// [`median`] of `f` alone, of what `before` makes for each run.
+pub(super) fn median_behind<T>(
+    runs: usize,
+    device: &Device,
+    before: impl Fn() -> Result<T>,
+    mut f: impl FnMut(T) -> Result<()>,
+) -> Result<f64> {
     let mut times = Vec::new();
     for i in 0..=runs {
+        let given = before()?;
         device.synchronize()?;
         let start = Instant::now();
-        f()?;
+        f(given)?;
         device.synchronize()?;
         if i > 0 {
             times.push(start.elapsed().as_secs_f64());
