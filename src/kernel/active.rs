@@ -579,7 +579,7 @@ impl Idle {
                 v.iter_mut().zip(z).for_each(|(v, z)| *v = M::charge(*v, *z, charging));
                 s[0] = 0;
             } else {
-                step_row::<M>(z, &[], &[], v, s, charging, &self.u);
+                step_row::<M>(z, &[], &[], v, s, charging, &self.u, |_| ());
             }
         }
     }
@@ -620,7 +620,7 @@ impl Fire {
                                 IDLE => idle.step::<M>(v, s, charging),
                                 slot => {
                                     let x = &x[slot as usize * c..(slot as usize + 1) * c];
-                                    step_row::<M>(x, a, b, v, s, charging, u);
+                                    step_row::<M>(x, a, b, v, s, charging, u, |_| ());
                                 }
                             }
                         }

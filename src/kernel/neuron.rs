@@ -88,8 +88,8 @@ pub(super) trait Currents: Sync {
     fn room(&self, rows: usize) -> usize;
     /// Those of some rows, counted through all steps.
     fn of<'a>(&'a self, rows: Range<usize>, room: &'a mut [f32]) -> &'a [f32];
-    /// Asks for those of rows that are wanted soon.
-    fn prefetch(&self, rows: Range<usize>);
+    /// Asks for some that are wanted soon, in the order of \[T, rows, C\]; none where the range ends before it begins.
+    fn prefetch(&self, some: Range<usize>);
 }
 
 /// Currents that lie in memory.
@@ -107,13 +107,15 @@ impl Currents for Stored<'_> {
         &self.x[rows.start * self.c..rows.end * self.c]
     }
     #[inline(always)]
-    fn prefetch(&self, rows: Range<usize>) {
-        prefetch(&self.x[rows.start * self.c..rows.end * self.c]);
+    fn prefetch(&self, some: Range<usize>) {
+        prefetch(self.x.get(some).unwrap_or_default());
     }
 }
 
-/// Neurons between which memory is asked for.
+/// Neurons of rows that are taken as one.
 const PIECE: usize = 256;
+/// Neurons between which memory is asked for, so much at a time: more fills the buffers that what is at hand needs too.
+const AHEAD: usize = 128;
 
 /// x\[T, rows, C\], a\[C\], b\[C\], w\[1\], v0\[rows, C\] -> s bits\[T, rows, C\], v\[rows, C\], v_seq\[T, rows, C\].
 ///
@@ -143,9 +145,18 @@ pub(super) fn gather_bits(fired: &[u8; 16]) -> u32 {
     bits
 }
 
-/// One step of one row: the membrane moves, the spikes come back packed.
+/// One step of one row: the membrane moves, the spikes come back packed. `ahead` is called with the first neuron of each word.
 #[inline(always)]
-pub(super) fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32], s: &mut [u32], c: Charging, u: &NeuronU) {
+pub(super) fn step_row<M: Model>(
+    x: &[f32],
+    a: &[f32],
+    b: &[f32],
+    v: &mut [f32],
+    s: &mut [u32],
+    c: Charging,
+    u: &NeuronU,
+    mut ahead: impl FnMut(usize),
+) {
     // Copies, which nothing else can point to.
     let (c, u) = (c, &u.clone());
     let affine = u.affine != 0;
@@ -155,9 +166,11 @@ pub(super) fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32],
     let n = xs.len();
     let (vs, a_s, b_s, (s, last)) = (&mut vs[..n], &a_s[..n], &b_s[..n], s.split_at_mut(n));
     for i in 0..n {
+        ahead(32 * i);
         (vs[i], s[i]) = step_block::<M, 32>(xs[i], a_s[i], b_s[i], vs[i], c, u);
     }
     let Some(last) = last.first_mut() else { return };
+    ahead(32 * n);
     *last = 0;
     // Half a word is a block, too; the others one by one.
     let ((xs, x), (a_s, a), (b_s, b)) = (x.as_chunks::<16>(), a.as_chunks::<16>(), b.as_chunks::<16>());
@@ -219,10 +232,25 @@ pub(super) fn forward<M: Model>(
                 || {
                     for r in (0..n).step_by(joined) {
                         let end = (r + joined).min(n);
-                        // The next tile's, some at a time: all at once nothing would be computed meanwhile.
-                        x.prefetch((at + n + r).min((t + 1) * rows)..(at + n + end).min((t + 1) * rows));
                         let (z, v) = (&z[r * c..end * c], &mut v[r * c..end * c]);
-                        step_row::<M>(z, &a, &b, v, &mut s[r * nw..end * nw], charging, u);
+                        // The next tile's.
+                        let (next, s) = ((at + n + r) * c, &mut s[r * nw..end * nw]);
+                        let stop = (next + z.len()).min((t + 1) * rows * c);
+                        step_row::<M>(
+                            z,
+                            &a,
+                            &b,
+                            v,
+                            s,
+                            charging,
+                            u,
+                            #[inline(always)]
+                            |i| {
+                                if i.is_multiple_of(AHEAD) {
+                                    x.prefetch((next + i).min(stop)..(next + i + AHEAD).min(stop));
+                                }
+                            },
+                        );
                     }
                 },
             );

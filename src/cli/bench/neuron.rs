@@ -82,8 +82,7 @@ pub(super) fn run(a: &NeuronArgs) -> Result<()> {
     let forward_s = median(a.runs, &device, || op.forward(&[&x]).map(|_| ()))?;
     let saved = op.forward(&[&x])?.saved;
     let gradient = || Tensor::from_f32(&device, &shape, &ds);
-    let backward_s =
-        median_behind(a.runs, &device, gradient, |ds| op.backward(&saved, &mut [Some(ds)], &[true]).map(|_| ()))?;
+    let backward_s = median_behind(a.runs, &device, gradient, |ds| op.backward(&saved, &mut [Some(ds)], &[true]).map(|_| ()))?;
     let (u, other) = (ConcatU { na: n as u32, nb: n as u32 }, gradient()?);
     let copy_s = median(a.runs, &device, || launch1(&Concat, &u, &[&x, &other], &[2, n], Repr::F32).map(|_| ()))? / 2.0;
     let rate = |bytes: f64, s: f64| bytes * n as f64 / s / 1e9;

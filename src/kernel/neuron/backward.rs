@@ -1,6 +1,6 @@
 //! Backward of the neurons over all T, alone and with the sums that a batch norm before them needs.
 
-use super::{Currents, NeuronU, Stored, scaled, settings, step};
+use super::{AHEAD, Currents, NeuronU, Stored, scaled, settings, step};
 use crate::kernel::columns::{fold, span_rows, spread};
 use crate::kernel::par::{Shared, prefetch, scratch};
 use crate::kernel::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd};
@@ -35,8 +35,8 @@ fn back<S: Surrogate, const SOFT: bool, const DETACH: bool>(h: f32, ds: f32, dv:
     ds * sg + dv * dv_dh
 }
 
-/// Backward of one piece of neurons at one step: `d` holds dL/dS\[t\] and receives dz\[t\]; `h` holds H\[t\] and receives dL/dH\[t\] unless there are
-/// sums to make; `carry` is dL/dV\[t\] from the step after.
+/// Backward of one piece of neurons at one step: `d` holds dL/dS\[t\] and receives dz\[t\]; `h` holds H\[t\] and, where tau is learned, receives
+/// dL/dH\[t\]; `carry` is dL/dV\[t\] from the step after.
 #[inline(always)]
 fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
     h: &mut [f32],
@@ -51,11 +51,18 @@ fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
     let (d, carry, u) = (&mut d[..n], &mut carry[..n], &u.clone());
     let (dh_dv, dh_dx) = (M::dh_dv(c), M::dh_dx(c));
     match sums {
-        Sums::None => {
+        Sums::None if u.learned != 0 => {
             for i in 0..n {
                 let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
                 carry[i] = gh * dh_dv;
                 h[i] = gh;
+                d[i] = gh * dh_dx;
+            }
+        }
+        Sums::None => {
+            for i in 0..n {
+                let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
+                carry[i] = gh * dh_dv;
                 d[i] = gh * dh_dx;
             }
         }
@@ -133,9 +140,10 @@ pub(in crate::kernel) struct Buffers<'a> {
 
 /// Rows of a tile, a whole number of spans: H (and x) of all T steps stay in the second-level cache (256 KiB), what is not kept for each step
 /// in the first. Pieces of fewer than 512 neurons a step would take memory longer to find than to read.
-fn tile(u: &NeuronU) -> usize {
+fn tile(u: &NeuronU, sums: bool) -> usize {
     let c = (u.c as usize).max(1);
-    let rows = ((1 << 15) / u.steps.max(1) as usize).clamp(512, 4096).div_ceil(c);
+    let all = if sums { 1 << 15 } else { 1 << 14 };
+    let rows = (all / u.steps.max(1) as usize).clamp(512, 4096).div_ceil(c);
     rows.next_multiple_of(span_rows(c))
 }
 
@@ -152,7 +160,7 @@ pub(in crate::kernel) fn run<M: Model, S: Surrogate>(
     if c == 0 {
         return Vec::new();
     }
-    let (tile, charging, span) = (tile(u), u.charging(w), span_rows(c) * c);
+    let (tile, charging, span) = (tile(u, !matches!(wanted, Wanted::Nothing)), u.charging(w), span_rows(c) * c);
     // Gain, shift and mean of each neuron of a span of rows, so that the loops over it are long whatever the number of channels.
     let long = |p: &[f32], none: f32| if u.affine != 0 { spread(p) } else { vec![none; span] };
     let (gain, shift) = (long(a, 1.0), long(b, 0.0));
@@ -205,11 +213,13 @@ pub(in crate::kernel) fn run<M: Model, S: Surrogate>(
                 simd(
                     #[inline(always)]
                     || {
-                        // By pieces, between which some of the next tile's is asked for: all at once nothing would be computed meanwhile.
-                        for p in (0..n).step_by(span) {
-                            let m = span.min(n - p);
+                        // By pieces, between which some of the next tile's is asked for.
+                        let pieces =
+                            (0..n).step_by(span).flat_map(|p| (0..span.min(n - p)).step_by(AHEAD).map(move |q| (p + q, q)));
+                        for (p, q) in pieces {
+                            let m = AHEAD.min(span - q).min(n - p);
                             let next = (at + n + p).min((t + 1) * rows * c)..(at + n + p + m).min((t + 1) * rows * c);
-                            x.prefetch(next.start / c..next.end / c);
+                            x.prefetch(next.clone());
                             if ds.is_empty() {
                                 all_dz.prefetch(next);
                             } else {
@@ -219,8 +229,8 @@ pub(in crate::kernel) fn run<M: Model, S: Surrogate>(
                             let x = &less[(t * n + p).min(kept)..(t * n + p + m).min(kept)];
                             let sums = match wanted {
                                 Wanted::Nothing => Sums::None,
-                                Wanted::Alone => Sums::Alone { s1: &mut s1[..m] },
-                                Wanted::About(_) => Sums::About { x, s1: &mut s1[..m], s2: &mut s2[..m] },
+                                Wanted::Alone => Sums::Alone { s1: &mut s1[q..q + m] },
+                                Wanted::About(_) => Sums::About { x, s1: &mut s1[q..q + m], s2: &mut s2[q..q + m] },
                             };
                             let (h, d, carry) = (&mut h[t * n + p..t * n + p + m], &mut dz[p..p + m], &mut carry[p..p + m]);
                             match (u.soft != 0, u.detach_reset != 0) {
