@@ -98,14 +98,10 @@ pub(super) fn spikes<'a>(u: &ConvU, x: &'a [u32]) -> BitMatrix<'a> {
 /// Share of nonzeros below which a convolution (its weight gradient, where `weight` is set) walks them.
 pub fn walk_below(u: &ConvU, weight: bool) -> f64 {
     match (winograd::suits(u), weight, u.cin) {
-        // An exact product has 49 points for 36.
-        (true, false, _) => {
-            if u.exact != 0 {
-                0.18
-            } else {
-                0.14
-            }
-        }
+        // An exact product has 49 points for 36; with many channels the walk's weights no longer lie near.
+        (true, false, ..128) if u.exact != 0 => 0.27,
+        (true, false, _) if u.exact != 0 => 0.18,
+        (true, false, _) => 0.14,
         // With few channels the transforms of tiles weigh less than the walk, with many the sums at each of their points more.
         (true, true, ..64) => 0.11,
         (true, true, ..256) => 0.14,

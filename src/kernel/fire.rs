@@ -23,22 +23,34 @@
 //! are enough to fill the card: [`gpu_suits`].
 
 use super::bit_matrix::{BitMatrix, Near, each_line};
-use super::conv::{ConvU, FloatPatches, floats, spikes};
+use super::conv::{ConvU, FloatPatches, floats, spikes, walk_below};
 use super::matmul::tiles;
 use super::neuron::{NeuronU, forward, gather_bits, settings, step, step_row};
 use super::par::{Shared, Stream};
 use super::product::{add_rows, float_density, gpu_walk_below};
 use super::thin::{self, Pixels};
-use super::{Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
+use super::{Args, Case, Data, Gen, Kernel, Tolerance, simd, winograd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::surrogate::SurrogateKind;
 use crate::{uniform, with_model};
 use rayon::prelude::*;
 use std::ops::Range;
 
+/// Share of spikes below which networks go by [`Fire`] on the CPU, measured by `spikemix bench async`: what a convolution by itself would walk,
+/// and some more, for the currents that are neither stored nor fetched.
+pub fn spikes_below(u: &ConvU) -> f64 {
+    let more = match u.cin {
+        _ if !winograd::suits(u) => 0.0,
+        ..64 => 0.35,
+        64..128 => 0.3,
+        _ => 0.25,
+    };
+    walk_below(u, false).max(more)
+}
+
 /// Share of nonzero counts below which networks go by [`FireCounts`] on the CPU, measured by `spikemix bench async --counts`: looking for
 /// the counts costs by input channels, what is saved goes by output channels. None where they always do, for the kernel multiplies what it
-/// had better not walk. Packed spikes go to [`Fire`] where the convolution would walk them.
+/// had better not walk.
 pub fn counts_below(u: &ConvU) -> Option<f64> {
     if thin::suits(u) {
         return None;

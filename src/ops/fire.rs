@@ -6,8 +6,7 @@ use super::norm::Stats;
 use crate::ctx::{Forward, Op};
 use crate::device::{Device, Storage};
 use crate::error::{Error, Result};
-use crate::kernel::conv::walk_below;
-use crate::kernel::fire::{Fire, FireCounts, FireU, counts_below, gpu_suits};
+use crate::kernel::fire::{Fire, FireCounts, FireU, counts_below, gpu_suits, spikes_below};
 use crate::kernel::product::{bit_density, float_density};
 use crate::neuron::Neuron;
 use crate::tensor::{Repr, Tensor, launch};
@@ -31,12 +30,12 @@ pub struct ConvFire {
     pub wants_v: bool,
 }
 
-/// Whether networks go by [`ConvFire`] for x with w. On the CPU where a convolution would walk the spikes, and for counts of few channels,
-/// or fewer than was measured to pay ([`counts_below`]); on a GPU by the shape alone ([`gpu_suits`]), for there the kernel turns to products by itself.
+/// Whether networks go by [`ConvFire`] for x with w. On the CPU for fewer spikes than was measured to pay ([`spikes_below`]), and for counts of
+/// few channels, or few of them ([`counts_below`]); on a GPU by the shape alone ([`gpu_suits`]), for there the kernel turns to products by itself.
 pub fn pays(x: &Tensor, w: &Tensor) -> bool {
     let Ok(u) = convolution("conv_fire", x, w) else { return false };
     match (x.storage(), x.is_bits()) {
-        (Storage::Cpu(b), true) => bit_density(b.words(), x.len()) < walk_below(&u, false),
+        (Storage::Cpu(b), true) => bit_density(b.words(), x.len()) < spikes_below(&u),
         (Storage::Cpu(b), false) => counts_below(&u).is_none_or(|below| float_density(bytemuck::cast_slice(b.words())) < below),
         (Storage::Gpu(_), _) => match x.device() {
             Device::Gpu(gpu) => gpu_suits(&u, x.shape()[0], gpu.is_software()),

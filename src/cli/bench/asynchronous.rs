@@ -1,12 +1,12 @@
 //! `spikemix bench async`.
 
-use super::crossover::crossing;
+use super::crossover::{crossing, within_reason};
 use crate::cli::{Place, print, print_json, table};
 use crate::ctx::{Forward, Op};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::kernel::conv::{ConvU, walk_below};
-use crate::kernel::fire::counts_below;
+use crate::kernel::conv::ConvU;
+use crate::kernel::fire::{counts_below, spikes_below};
 use crate::neuron::Neuron;
 use crate::ops::conv::Conv3x3;
 use crate::ops::fire::{ConvFire, pays};
@@ -100,10 +100,7 @@ pub(super) fn run(a: &AsyncArgs) -> Result<()> {
     if let Some((name, v)) = sizes.into_iter().find(|(_, v)| *v == 0 || *v > 1 << 16) {
         return Err(Error::usage(format!("--{name} {v}: from 1 to 65536 are possible")));
     }
-    let pixels = [a.size, a.size, a.batch, a.cin.max(a.cout)].into_iter().fold(a.steps_t, usize::saturating_mul);
-    if pixels > 1 << 29 {
-        return Err(Error::usage(format!("{pixels} values: at most 2^29 are possible")));
-    }
+    within_reason(a.steps_t.saturating_mul(a.batch), a.size, a.cin, a.cout)?;
     let device = a.place.open()?;
     let mut rng = Rng::new(0).stream("bench async");
     let mut random = |shape: &[usize], low: f64, high: f64| -> Result<Tensor> {
@@ -180,7 +177,7 @@ pub(super) fn run(a: &AsyncArgs) -> Result<()> {
         crossover: crossing(rows.iter().map(|r| [r.rate, r.async_ms, r.clocked_ms])),
         switch: match device {
             Device::Cpu if a.counts => counts_below(&conv),
-            Device::Cpu => Some(walk_below(&conv, false)),
+            Device::Cpu => Some(spikes_below(&conv)),
             Device::Gpu(_) => None,
         },
         rows,

@@ -77,6 +77,15 @@ struct Outcome {
     weight_switch: f64,
 }
 
+/// Refuses a 3x3 convolution whose maps or weights would hold more than 2^29 values.
+pub(super) fn within_reason(images: usize, size: usize, cin: usize, cout: usize) -> Result<()> {
+    let map = [size, size, cin.max(cout)].into_iter().fold(images, usize::saturating_mul);
+    match map.max(9usize.saturating_mul(cin).saturating_mul(cout)) {
+        values if values > 1 << 29 => Err(Error::usage(format!("{values} values: at most 2^29 are possible"))),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the command.
 pub(super) fn run(a: &CrossoverArgs) -> Result<()> {
     for (name, v) in [("size", a.size), ("images", a.images), ("cin", a.cin), ("cout", a.cout), ("runs", a.runs)] {
@@ -84,6 +93,7 @@ pub(super) fn run(a: &CrossoverArgs) -> Result<()> {
             return Err(Error::usage(format!("--{name} {v}: from 1 to 65536 are possible")));
         }
     }
+    within_reason(a.images, a.size, a.cin, a.cout)?;
     let device = a.place.open()?;
     let u = ConvU {
         images: a.images as u32,
@@ -232,9 +242,13 @@ fn best(runs: usize, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(least)
 }
 
-/// The rate at which the first time overtakes the second, of points (rate, first, second), between two measured ones by a straight line.
+/// The rate at which the first time overtakes the second, of points (rate, first, second), between two measured ones by a straight line. None
+/// where the first is the shorter in the end.
 pub(super) fn crossing(points: impl Iterator<Item = [f64; 3]>) -> Option<f64> {
     let gaps: Vec<_> = points.map(|[rate, first, second]| (rate, first - second)).collect();
+    if gaps.last().is_none_or(|(_, gap)| *gap < 0.0) {
+        return None;
+    }
     // The last crossing: one slow run at a low rate is no crossing.
     gaps.windows(2).rev().find_map(|p| {
         let ((r0, g0), (r1, g1)) = (p[0], p[1]);
@@ -252,6 +266,7 @@ mod tests {
         assert!((at - 0.15).abs() < 1e-9);
         let noisy = [[0.1, 1.0, 2.0], [0.2, 3.0, 2.0], [0.3, 1.0, 2.0], [0.4, 3.0, 2.0]];
         assert!(crossing(noisy.into_iter()).unwrap() > 0.3);
+        assert_eq!(crossing(noisy[..3].iter().copied()), None);
         assert_eq!(crossing([[0.1, 1.0, 2.0], [0.2, 1.0, 2.0]].into_iter()), None);
     }
 }
