@@ -96,6 +96,9 @@ pub struct Row {
     pub op: String,
     /// Operations.
     pub cost: Cost,
+    /// Elements of the first output.
+    #[serde(skip)]
+    pub elements: u64,
     /// Spikes emitted.
     pub spikes: u64,
     /// Neurons x steps x samples that could have emitted one.
@@ -291,6 +294,10 @@ impl Counts {
             rows.len() - 1
         });
         &mut self.rows[i]
+    }
+    /// Adds the elements of an operation's first output.
+    pub fn elements(&mut self, place: &str, op: &str, elements: u64) {
+        self.row(place, op).elements += elements;
     }
     /// Adds the cost of one operation.
     pub fn operation(&mut self, place: &str, op: &str, cost: Cost) {

@@ -75,52 +75,65 @@ struct Record {
     saved: Vec<Saved>,
     needs: Vec<bool>,
     /// The inputs themselves, where the first output is to be computed again.
-    again: Vec<Tensor>,
+    again: Vec<Saved>,
 }
+
+/// How many operations in a row are computed again at most, for one that is wanted: of a chain of residual sums every fourth is kept.
+const LONGEST: usize = 4;
 
 #[derive(Default)]
 struct Tape {
     records: Vec<Record>,
     wanted: HashSet<u64>,
-    /// Outputs that are computed again, and where the operation is recorded.
-    cheap: HashMap<u64, usize>,
+    /// Outputs that are computed again, where the operation is recorded, and how many in a row that takes.
+    cheap: HashMap<u64, (usize, usize)>,
 }
 
 impl Tape {
     fn record(&mut self, place: &str, op: impl Op, x: &[&Tensor], f: &Forward, saved: Vec<Tensor>, needs: Vec<bool>) {
         self.wanted.extend(f.outputs.iter().map(Tensor::id));
-        let saved = saved.into_iter().map(|t| match self.cheap.get(&t.id()) {
-            Some(&at) => Saved::Again(at, t.shape().to_vec()),
-            None => Saved::Kept(t),
-        });
-        let saved = saved.collect();
-        let cheap = f.outputs.first().filter(|_| op.is_cheap(x));
-        self.cheap.extend(cheap.map(|y| (y.id(), self.records.len())));
+        let saved = saved.into_iter().map(|t| self.save(t)).collect();
+        let chain = 1 + x.iter().filter_map(|x| self.cheap.get(&x.id())).map(|(_, chain)| *chain).max().unwrap_or(0);
+        let cheap = f.outputs.first().filter(|_| chain <= LONGEST && op.is_cheap(x));
+        let again = cheap.iter().flat_map(|_| x.iter().map(|&t| self.save(t.clone()))).collect();
+        self.cheap.extend(cheap.map(|y| (y.id(), (self.records.len(), chain))));
         self.records.push(Record {
             place: place.to_string(),
             inputs: x.iter().map(|t| t.id()).collect(),
             outputs: f.outputs.iter().map(Tensor::id).collect(),
             saved,
             needs,
-            again: if cheap.is_some() { x.iter().map(|&t| t.clone()).collect() } else { Vec::new() },
+            again,
             op: Box::new(op),
         });
     }
+    /// Keeps a tensor, unless it can be computed again.
+    fn save(&self, t: Tensor) -> Saved {
+        match self.cheap.get(&t.id()) {
+            Some(&(at, _)) => Saved::Again(at, t.shape().to_vec()),
+            None => Saved::Kept(t),
+        }
+    }
     /// What was saved, for the operation behind these; `made` holds what was computed again and may be wanted once more.
     fn fetch(&self, saved: Vec<Saved>, made: &mut HashMap<usize, Tensor>) -> Result<Vec<Tensor>> {
-        let mut fetch = |saved| match saved {
-            Saved::Kept(t) => Ok(t),
-            Saved::Again(at, shape) => match made.get(&at) {
-                Some(y) => y.reshape(&shape),
-                None => {
-                    let Record { op, again, .. } = &self.records[at];
-                    let y = op.forward(&again.iter().collect::<Vec<_>>())?.outputs.swap_remove(0);
-                    made.insert(at, y.clone());
-                    y.reshape(&shape)
-                }
-            },
+        saved.iter().map(|saved| self.one(saved, made, true)).collect()
+    }
+    /// One of those. What it is made of is made for it alone: held until it is wanted itself, a chain would take the memory of all its sums.
+    fn one(&self, saved: &Saved, made: &mut HashMap<usize, Tensor>, hold: bool) -> Result<Tensor> {
+        let (at, shape) = match saved {
+            Saved::Kept(t) => return Ok(t.clone()),
+            Saved::Again(at, shape) => (*at, shape),
         };
-        saved.into_iter().map(&mut fetch).collect()
+        if let Some(y) = made.get(&at) {
+            return y.reshape(shape);
+        }
+        let Record { op, again, .. } = &self.records[at];
+        let x = again.iter().map(|x| self.one(x, made, false)).collect::<Result<Vec<_>>>()?;
+        let y = op.forward(&x.iter().collect::<Vec<_>>())?.outputs.swap_remove(0);
+        if hold {
+            made.insert(at, y.clone());
+        }
+        y.reshape(shape)
     }
 }
 
@@ -204,6 +217,7 @@ impl Mark {
             }
         }
         counts.operation(place, op.name(), cost);
+        counts.elements(place, op.name(), outputs.first().map_or(0, |y| y.len() as u64));
         if let Some(s) = spikes {
             counts.spikes(place, s, padding)?;
         }
@@ -398,8 +412,8 @@ impl<'p> Ctx<'p> {
         let mut seen: HashSet<usize> = known.chain([input.storage().address()]).collect();
         let records = self.tape.iter().flat_map(|t| &t.records);
         let mut kept = |r: &Record| {
-            let saved = r.saved.iter().filter_map(|s| if let Saved::Kept(t) = s { Some(t) } else { None });
-            saved.chain(&r.again).filter(|t| seen.insert(t.storage().address())).map(|t| 4 * t.storage().len() as u64).sum()
+            let kept = r.saved.iter().chain(&r.again).filter_map(|s| if let Saved::Kept(t) = s { Some(t) } else { None });
+            kept.filter(|t| seen.insert(t.storage().address())).map(|t| 4 * t.storage().len() as u64).sum()
         };
         records.map(|r| (r.place.clone(), kept(r))).collect()
     }
@@ -506,5 +520,28 @@ mod tests {
         // 3 (2 x)^2 2.
         assert_eq!(grads.of(&x).unwrap().to_vec().unwrap(), [216.0, 6.0]);
         assert_eq!(runs.load(Relaxed), 2);
+    }
+
+    /// Of a chain of cheap operations some outputs are kept, so that what is wanted is never far; the others are made from them again.
+    #[test]
+    fn of_a_chain_some_are_kept() {
+        let params = Params::new(&Device::Cpu);
+        let x = Tensor::from_f32(&Device::Cpu, &[1, 1, 2], &[3.0, -0.5]).unwrap();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let mut cx = Ctx::train(&params);
+        cx.watch(&x);
+        let mut y = vec![x.clone()];
+        for i in 0..LONGEST + 2 {
+            y.push(cx.apply1(&format!("{i}"), Twice(runs.clone()), &[&y[i]]).unwrap());
+        }
+        let z = cx.apply1("z", Product, &[&y[LONGEST + 2], &y[3]]).unwrap();
+        drop(y);
+        // The last is made of the one before it, which is kept.
+        let kept: Vec<_> = cx.kept(&x).into_iter().filter(|(_, bytes)| *bytes > 0).collect();
+        assert_eq!(kept, [(format!("{}", LONGEST + 1), 8)]);
+        let grads = cx.backward(&z, Tensor::from_f32(&Device::Cpu, z.shape(), &[1.0, 1.0]).unwrap()).unwrap();
+        // z is 64 x times 8 x.
+        assert_eq!(grads.of(&x).unwrap().to_vec().unwrap(), [3072.0, -512.0]);
+        assert_eq!(runs.load(Relaxed), LONGEST + 2 + 1 + 3);
     }
 }

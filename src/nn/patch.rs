@@ -23,30 +23,37 @@ fn neurons(b: &mut Build<'_>, n: usize, neuron: Neuron) -> Result<Vec<Neurons>> 
     (0..n).map(|i| Neurons::new(b, &format!("lifs.{i}"), neuron)).collect()
 }
 
+/// Where the pooling behind each stage is counted.
+fn pool_names(b: &Build<'_>) -> [String; 4] {
+    std::array::from_fn(|i| b.name(&format!("pools.{i}")))
+}
+
 fn with_input(cin: usize, widths: &[usize]) -> Vec<usize> {
     [cin].iter().chain(widths).copied().collect()
 }
 
 /// Spikformer's SPS: four times Conv-BN-LIF(-pool), then x + LIF(BN(Conv x)) as a position embedding. Spikes out, as integers 0..2.
 pub struct Sps {
-    name: String,
+    pool_names: [String; 4],
     stages: Vec<ConvBn>,
     lifs: Vec<Neurons>,
     pools: [bool; 4],
     rpe: ConvBn,
     rpe_lif: Neurons,
+    sum_name: String,
 }
 
 impl Sps {
     /// Names `stages.i lifs.i rpe rpe_lif`.
     pub fn new(b: &mut Build<'_>, cin: usize, dim: usize, pools: [bool; 4], neuron: Neuron) -> Result<Self> {
         Ok(Sps {
-            name: b.path().to_string(),
+            pool_names: pool_names(b),
             stages: stages(b, &with_input(cin, &widths(dim)))?,
             lifs: neurons(b, 4, neuron)?,
             pools,
             rpe: ConvBn::new(b, "rpe", Kind::Conv3x3, dim, dim)?,
             rpe_lif: Neurons::new(b, "rpe_lif", neuron)?,
+            sum_name: b.name("rpe"),
         })
     }
 }
@@ -54,20 +61,20 @@ impl Sps {
 impl Module for Sps {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let mut x = x.clone();
-        for ((stage, lif), pool) in self.stages.iter().zip(&self.lifs).zip(self.pools) {
+        for (i, (stage, lif)) in self.stages.iter().zip(&self.lifs).enumerate() {
             x = stage.spikes(&x, lif, cx)?;
-            if pool {
-                x = cx.apply1(&self.name, MaxPool, &[&x])?;
+            if self.pools[i] {
+                x = cx.apply1(&self.pool_names[i], MaxPool, &[&x])?;
             }
         }
         let s = self.rpe.spikes(&x, &self.rpe_lif, cx)?;
-        cx.apply1(&self.name, Residual, &[&x, &s])
+        cx.apply1(&self.sum_name, Residual, &[&x, &s])
     }
 }
 
 /// Spikingformer's tokenizer: Conv-BN, then four times LIF(-pool)-Conv-BN. Currents out.
 pub struct Tokenizer {
-    name: String,
+    pool_names: [String; 4],
     stages: Vec<ConvBn>,
     lifs: Vec<Neurons>,
     pools: [bool; 4],
@@ -78,17 +85,17 @@ impl Tokenizer {
     pub fn new(b: &mut Build<'_>, cin: usize, dim: usize, pools: [bool; 4], neuron: Neuron) -> Result<Self> {
         let mut sizes = with_input(cin, &widths(dim));
         sizes.push(dim);
-        Ok(Tokenizer { name: b.path().to_string(), stages: stages(b, &sizes)?, lifs: neurons(b, 4, neuron)?, pools })
+        Ok(Tokenizer { pool_names: pool_names(b), stages: stages(b, &sizes)?, lifs: neurons(b, 4, neuron)?, pools })
     }
 }
 
 impl Module for Tokenizer {
     fn forward(&self, x: &Tensor, cx: &mut Ctx<'_>) -> Result<Tensor> {
         let mut x = x.clone();
-        for ((stage, lif), pool) in self.stages.iter().zip(&self.lifs).zip(self.pools) {
+        for (i, (stage, lif)) in self.stages.iter().zip(&self.lifs).enumerate() {
             x = stage.spikes(&x, lif, cx)?;
-            if pool {
-                x = cx.apply1(&self.name, MaxPool, &[&x])?;
+            if self.pools[i] {
+                x = cx.apply1(&self.pool_names[i], MaxPool, &[&x])?;
             }
         }
         self.stages[4].current(&x, cx)
@@ -98,22 +105,24 @@ impl Module for Tokenizer {
 /// Spike-driven Transformer's embedding: three times Conv-BN-LIF(-pool), a fourth Conv-BN(-pool) whose current is the shortcut over
 /// LIF-Conv-BN. Currents out.
 pub struct MembraneEmbedding {
-    name: String,
+    pool_names: [String; 4],
     stages: Vec<ConvBn>,
     lifs: Vec<Neurons>,
     pools: [bool; 4],
     rpe: ConvBn,
+    sum_name: String,
 }
 
 impl MembraneEmbedding {
     /// Names `stages.i lifs.i rpe`.
     pub fn new(b: &mut Build<'_>, cin: usize, dim: usize, pools: [bool; 4], neuron: Neuron) -> Result<Self> {
         Ok(MembraneEmbedding {
-            name: b.path().to_string(),
+            pool_names: pool_names(b),
             stages: stages(b, &with_input(cin, &widths(dim)))?,
             lifs: neurons(b, 4, neuron)?,
             pools,
             rpe: ConvBn::new(b, "rpe", Kind::Conv3x3, dim, dim)?,
+            sum_name: b.name("rpe"),
         })
     }
 }
@@ -124,16 +133,16 @@ impl Module for MembraneEmbedding {
         for i in 0..3 {
             s = self.stages[i].spikes(&s, &self.lifs[i], cx)?;
             if self.pools[i] {
-                s = cx.apply1(&self.name, MaxPool, &[&s])?;
+                s = cx.apply1(&self.pool_names[i], MaxPool, &[&s])?;
             }
         }
         let mut shortcut = self.stages[3].current(&s, cx)?;
         if self.pools[3] {
-            shortcut = cx.apply1(&self.name, MaxPool, &[&shortcut])?;
+            shortcut = cx.apply1(&self.pool_names[3], MaxPool, &[&shortcut])?;
         }
         let s = self.lifs[3].fire(&shortcut, cx)?;
         let y = self.rpe.current(&s, cx)?;
-        cx.apply1(&self.name, Residual, &[&y, &shortcut])
+        cx.apply1(&self.sum_name, Residual, &[&y, &shortcut])
     }
 }
 

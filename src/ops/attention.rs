@@ -112,6 +112,10 @@ impl Op for KeyValue {
         let (kt, vt) = (View::tokens(k, self.heads).transposed(), View::tokens(v, self.heads));
         Ok(Forward::one(product(kt, vt, self.heads, 1.0, &shape, false)?, vec![k.clone(), v.clone()]))
     }
+    fn is_cheap(&self, _: &[&Tensor]) -> bool {
+        // Floats from spikes, which are kept in any case.
+        true
+    }
     fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let (k, v, d) = (&saved[0], &saved[1], View::matrix(only(self.name(), dy)?));
         let dk = product(View::tokens(v, self.heads), d.transposed(), self.heads, 1.0, k.shape(), true)?;

@@ -1,6 +1,6 @@
 //! Places become channels.
 
-use super::{image_shape, only};
+use super::{image_shape, only, outline, outlined};
 use crate::ctx::{Forward, Op};
 use crate::error::Result;
 use crate::kernel::spike::{Pack, PackU, Unpack, UnpackU};
@@ -30,11 +30,11 @@ impl Op for Flatten {
                 launch1(&Pack, &u, &[&f], &shape, x.repr())?
             }
         };
-        Ok(Forward::one(y, vec![x.clone()]))
+        Ok(Forward::one(y, vec![outline(x)?]))
     }
     fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let dy = only(self.name(), dy)?;
         // A tensor of its own: the shape differs, and so must the identity on the tape.
-        Ok(vec![Some(Tensor::new(dy.device(), saved[0].shape(), Repr::F32, dy.storage().clone())?)])
+        Ok(vec![Some(Tensor::new(dy.device(), outlined(&saved[0]), Repr::F32, dy.storage().clone())?)])
     }
 }

@@ -1,6 +1,6 @@
 //! Gates: products of spikes with spikes, which are ANDs.
 
-use super::only;
+use super::{only, outline, outlined};
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
 use crate::kernel::elementwise::{Interleave, InterleaveU, JoinColumns, SplitColumnsU};
@@ -235,15 +235,16 @@ impl Op for Halves {
         let (a, b) = (shape(self.first), shape(c - self.first));
         let u = SplitU { rows: x.rows() as u32, c: c as u32, first: self.first as u32 };
         let outputs = launch(x.device(), &Split, &u, &[x], &[(&a, SPIKES), (&b, SPIKES)])?;
-        Ok(Forward { outputs, saved: vec![x.clone()] })
+        Ok(Forward { outputs, saved: vec![outline(x)?] })
     }
     fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let x = &saved[0];
-        let (rows, c) = (x.rows(), x.channels());
-        let zeros = |n: usize| Tensor::zeros(x.device(), &[rows, n]);
+        let shape = outlined(&saved[0]);
+        let c = shape.last().copied().unwrap_or(0);
+        let rows = shape.iter().product::<usize>().checked_div(c).unwrap_or(0);
+        let zeros = |n: usize| Tensor::zeros(saved[0].device(), &[rows, n]);
         let a = dy[0].clone().map_or_else(|| zeros(self.first), Ok)?;
         let b = dy[1].clone().map_or_else(|| zeros(c - self.first), Ok)?;
         let u = SplitColumnsU { rows: rows as u32, c: c as u32, first: self.first as u32 };
-        Ok(vec![Some(launch1(&JoinColumns, &u, &[&a, &b], x.shape(), Repr::F32)?)])
+        Ok(vec![Some(launch1(&JoinColumns, &u, &[&a, &b], shape, Repr::F32)?)])
     }
 }

@@ -1,6 +1,6 @@
 //! Means over tokens, which read out a network, and sums over tokens, which SDSA takes.
 
-use super::only;
+use super::{only, outline, outlined};
 use crate::counts::{Cost, set_bits};
 use crate::ctx::{Forward, Op};
 use crate::error::{Error, Result};
@@ -14,11 +14,11 @@ pub struct TokenMean {
 }
 
 impl TokenMean {
-    fn sizes(&self, x: &Tensor) -> Result<(MeanU, [usize; 3])> {
-        let &[t, b, ..] = x.shape() else { return Err(Error::shape(self.name(), format!("{:?}", x.shape()))) };
-        let n = x.rows().checked_div(t * b).unwrap_or(1);
+    fn sizes(&self, shape: &[usize]) -> Result<(MeanU, [usize; 3])> {
+        let &[t, b, ref tokens @ .., c] = shape else { return Err(Error::shape(self.name(), format!("{shape:?}"))) };
+        let n: usize = tokens.iter().product();
         let scale = if self.sum { 1.0 } else { 1.0 / n.max(1) as f32 };
-        Ok((MeanU { groups: (t * b) as u32, n: n as u32, c: x.channels() as u32, scale }, [t, b, x.channels()]))
+        Ok((MeanU { groups: (t * b) as u32, n: n as u32, c: c as u32, scale }, [t, b, c]))
     }
 }
 
@@ -28,18 +28,19 @@ impl Op for TokenMean {
     }
     fn forward(&self, x: &[&Tensor]) -> Result<Forward> {
         let x = x[0];
-        let (u, shape) = self.sizes(x)?;
+        let (u, shape) = self.sizes(x.shape())?;
         let y = if x.is_bits() {
             let u = MeanBitsU { groups: u.groups, n: u.n, c: u.c, planes: x.planes() as u32, scale: u.scale };
             launch1(&MeanBits, &u, &[x], &shape, Repr::F32)?
         } else {
             launch1(&Mean, &u, &[x], &shape, Repr::F32)?
         };
-        Ok(Forward::one(y, vec![x.clone()]))
+        Ok(Forward::one(y, vec![outline(x)?]))
     }
     fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], _: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let (u, _) = self.sizes(&saved[0])?;
-        Ok(vec![Some(launch1(&MeanBackward, &u, &[only(self.name(), dy)?], saved[0].shape(), Repr::F32)?)])
+        let shape = outlined(&saved[0]);
+        let (u, _) = self.sizes(shape)?;
+        Ok(vec![Some(launch1(&MeanBackward, &u, &[only(self.name(), dy)?], shape, Repr::F32)?)])
     }
     /// Of a sum, an addition for each spike. A mean is no synapse: what it reads out are numbers of the head.
     fn cost(&self, x: &[&Tensor]) -> Result<Cost> {

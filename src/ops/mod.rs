@@ -32,6 +32,16 @@ pub(crate) fn none(device: &Device) -> Result<Tensor> {
     Tensor::from_f32(device, &[0], &[])
 }
 
+/// The shape of x without its values, for backward that wants no more; see [`outlined`].
+pub(crate) fn outline(x: &Tensor) -> Result<Tensor> {
+    Tensor::from_f32(x.device(), &[&[0], x.shape()].concat(), &[])
+}
+
+/// The shape that [`outline`] kept.
+pub(crate) fn outlined(outline: &Tensor) -> &[usize] {
+    outline.shape().get(1..).unwrap_or_default()
+}
+
 /// The gradient that must be there: operations with one output are only asked when it has one.
 pub(crate) fn only<'a>(op: &str, dy: &'a [Option<Tensor>]) -> Result<&'a Tensor> {
     dy.first().and_then(Option::as_ref).ok_or_else(|| Error::shape(op, "no gradient"))

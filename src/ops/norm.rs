@@ -135,6 +135,10 @@ impl Op for BatchNorm {
         let outputs = if self.training { vec![y, s.mean, s.var] } else { vec![y] };
         Ok(Forward { outputs, saved })
     }
+    fn is_cheap(&self, _: &[&Tensor]) -> bool {
+        // Backward keeps x in any case.
+        self.training
+    }
     fn backward(&self, saved: &[Tensor], dy: &mut [Option<Tensor>], needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         if !self.training {
             return Err(Error::shape(self.name(), "a norm with running statistics has no backward"));

@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 
 /// Compare the memory that a training step keeps for backward with what it should keep.
 ///
-/// Predicted is a float for each neuron, step and sample (the current it got: the output of the convolution or product before it) and a
-/// bit for its spike. Kept is what the tape really holds after the forward pass, each buffer once, with the module that keeps it first;
-/// inputs and parameters are left out. A convolution of frames of up to four channels is not kept: backward computes it again, for it takes
-/// little time and is the largest of all. The peak is the most that buffers of the device held during the step, and of it the part
-/// that is there between steps (parameters, optimiser, input).
+/// Predicted is a float for each output of a convolution, a linear map or a product of attention with queries, of each step and sample, and a bit
+/// for each neuron's spike. Kept is what the tape really holds after the forward pass, each buffer once, with the module that keeps it
+/// first; inputs and parameters are left out. "at a step" is a T-th of both: what another step of time adds. What takes little time is
+/// not kept but computed again in backward: convolutions of frames of up to four channels, K^T V, and of a chain of residual sums of
+/// currents three of four. Buffers are all that the device holds: between training steps parameters, optimiser and input, within one the
+/// gradients too that are on their way.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -51,22 +52,29 @@ struct Outcome {
     /// Sums over modules.
     predicted: u64,
     kept: u64,
-    /// Kept a step of time.
+    /// Of both, a step of time.
+    predicted_per_step: u64,
     kept_per_step: u64,
     /// Of buffers, between training steps and at most within one.
     resident: u64,
     peak: u64,
 }
 
-/// The part of the network that a module stands in: `sps`, `block.0.attn`.
+/// The part of the network that a module stands in: `patch_embed`, `block.0.attn`, `mlp.0`; `stem` for those that stand by themselves in
+/// front of the blocks.
 fn part(place: &str) -> String {
-    let mut names = place.split('.');
-    let first = names.next().unwrap_or_default();
-    match (names.next(), names.next()) {
-        (Some(n), Some(part)) if n.parse::<usize>().is_ok() => format!("{first}.{n}.{part}"),
-        _ => first.into(),
+    let names: Vec<&str> = place.split('.').collect();
+    match names[..] {
+        ["block", n, part, ..] => format!("block.{n}.{part}"),
+        [part @ ("attn" | "mlp"), n, ..] => format!("{part}.{n}"),
+        ["stages" | "lifs" | "pools" | "rpe" | "rpe_lif", ..] => "stem".into(),
+        ["head_lif", ..] => "head".into(),
+        _ => names[0].into(),
     }
 }
+
+/// Operations whose output a layer of neurons takes for its current, or a norm for its input.
+const MAPS: [&str; 6] = ["conv3x3", "linear", "depthwise3x3", "query", "mix", "token_sum"];
 
 /// Runs the command.
 pub(super) fn run(a: &MemoryArgs) -> Result<()> {
@@ -82,8 +90,10 @@ pub(super) fn run(a: &MemoryArgs) -> Result<()> {
 
     let mut parts: BTreeMap<String, Row> = BTreeMap::new();
     let counts = Counts::keeping(Keep { operations: true, ..Keep::default() });
-    for row in bench.infer(Ctx::infer(&bench.params).with_counts(counts))?.finish().1.unwrap_or_default().neurons() {
-        parts.entry(part(&row.name)).or_default().predicted += row.opportunities * 4 + row.opportunities.div_ceil(8);
+    let all = Ctx::infer(&bench.params).with_counts(counts).without_skipping();
+    for row in bench.infer(all)?.finish().1.unwrap_or_default().rows {
+        let floats = if MAPS.contains(&row.op.as_str()) { row.elements } else { 0 };
+        parts.entry(part(&row.name)).or_default().predicted += 4 * floats + row.opportunities.div_ceil(8);
     }
     for (place, bytes) in bench.forward()?.0.kept(&bench.x) {
         parts.entry(part(&place)).or_default().kept += bytes;
@@ -100,6 +110,7 @@ pub(super) fn run(a: &MemoryArgs) -> Result<()> {
         device: device.describe(),
         predicted,
         kept,
+        predicted_per_step: predicted / n.steps_t as u64,
         kept_per_step: kept / n.steps_t as u64,
         resident,
         peak,
@@ -114,13 +125,14 @@ fn text(o: &Outcome) -> String {
         vec![name.into(), mib(p), mib(k), if p > 0 { format!("{:.2}", k as f64 / p as f64) } else { "-".into() }]
     };
     let mut rows = vec![["module", "predicted", "kept", "kept/predicted"].map(String::from).to_vec()];
-    rows.extend(o.modules.iter().filter(|r| r.kept > 0).map(|r| row(&r.module, r.predicted, r.kept)));
+    rows.extend(o.modules.iter().filter(|r| r.kept + r.predicted > 0).map(|r| row(&r.module, r.predicted, r.kept)));
     rows.push(row("all", o.predicted, o.kept));
+    rows.push(row("at a step", o.predicted_per_step, o.kept_per_step));
     format!(
-        "{}\nkept a step of time {}; buffers between training steps {}, at most within one {}\n",
+        "{}\nbuffers between training steps {}, at most within one {}, {} more\n",
         table(&rows, &[false, true, true, true]),
-        mib(o.kept_per_step),
         mib(o.resident),
-        mib(o.peak)
+        mib(o.peak),
+        mib(o.peak.saturating_sub(o.resident))
     )
 }
