@@ -237,15 +237,16 @@ impl RouterRow {
     pub fn active_per_token(&self) -> f64 {
         self.open.iter().sum::<u64>() as f64 / self.tokens.max(1) as f64
     }
-    /// Entropy of the load over the experts, divided by its largest value ln m: 1 = even, 0 = one expert takes all.
-    pub fn load_entropy(&self) -> f64 {
+    /// Entropy of the load over the experts, divided by its largest value ln m: 1 = even, 0 = one expert takes all. None where no gate
+    /// opened, and of a single expert.
+    pub fn load_entropy(&self) -> Option<f64> {
         let total = self.open.iter().sum::<u64>() as f64;
         let m = self.open.len() as f64;
         if total == 0.0 || m < 2.0 {
-            return 0.0;
+            return None;
         }
         let h: f64 = self.open.iter().filter(|&&o| o > 0).map(|&o| o as f64 / total).map(|p| p * (1.0 / p).ln()).sum();
-        h / m.ln()
+        Some(h / m.ln())
     }
     /// The same for one step of the clips.
     pub fn step(&self, t: usize) -> Option<RouterRow> {
@@ -446,7 +447,7 @@ mod tests {
         assert_eq!(r.firing_rate(), 0.5);
         assert_eq!(r.silence_fraction(), 0.5);
         let h = -(0.75f64 * 0.75f64.ln() + 0.25 * 0.25f64.ln()) / 4f64.ln();
-        assert!((r.load_entropy() - h).abs() < 1e-12);
+        assert!((r.load_entropy().unwrap() - h).abs() < 1e-12);
     }
 
     #[test]

@@ -5,24 +5,33 @@
 //! floats may be added in another order where a kernel, or a layer between two kernels ([`crate::ops::fire`]), chooses its way by the
 //! rate of the chunk at hand.
 //!
+//! Events as they come from a camera, in pieces of any size:
+//!
 //! ```no_run
-//! use spikemix::{device::Device, infer::Session, tensor::Tensor};
-//! let mut session = Session::open("runs/gestures-0/best.safetensors", &Device::Cpu)?;
-//! let frame = Tensor::zeros(&Device::Cpu, &[1, 1, 64, 64, 2])?; // one step, one sample
+//! use spikemix::{checkpoint::Checkpoint, device::Device, encode::StepEncoder, events::{Event, Sensor}};
+//! use spikemix::infer::{Origin, Session};
+//! let checkpoint = Checkpoint::open("runs/gestures-0/best.safetensors")?;
+//! let mut session = Session::of(&checkpoint, &Device::Cpu)?;
+//! // Steps of 75 ms, encoded as in training.
+//! let mut encoder = StepEncoder::new(&Origin::of(&checkpoint)?.encoding, Sensor::new(64, 64), 75_000)?;
+//! let camera = || vec![Event { t: 1000, x: 3, y: 4, p: true }];
 //! for _ in 0..16 {
-//!     session.push(&frame)?;
+//!     session.push_events(&mut encoder, &camera())?;
 //!     println!("{} steps: {:?}", session.steps(), session.scores());
 //! }
+//! session.finish_events(&mut encoder)?;
 //! # Ok::<(), spikemix::Error>(())
 //! ```
+//!
+//! Or frames, of several samples at once: [`Session::push`].
 
 use crate::checkpoint::Checkpoint;
 use crate::ctx::{Ctx, Module};
 use crate::data;
 use crate::device::Device;
-use crate::encode::Encoding;
+use crate::encode::{Encoding, StepEncoder};
 use crate::error::{Error, Result};
-use crate::events::Sensor;
+use crate::events::{Event, Sensor};
 use crate::model::{self, Spec};
 use crate::nn::fold::fold;
 use crate::params::{Build, Params};
@@ -105,6 +114,38 @@ impl Session {
         self.frame = Some(frame.to_vec());
         self.steps += t;
         Ok(logits)
+    }
+    /// Takes the next events of a clip and runs the steps that they complete, T = 0 or more; returns the logits `[T, 1, classes]`.
+    ///
+    /// # Errors
+    /// Those of [`StepEncoder::push`], when the steps before have been run, and of [`Session::push`].
+    pub fn push_events(&mut self, encoder: &mut StepEncoder, events: &[Event]) -> Result<Tensor> {
+        self.run_complete(encoder, |encoder, sink| encoder.push(events, sink))
+    }
+    /// Runs the step at hand, when the last events have come; returns the logits `[T, 1, classes]`.
+    ///
+    /// # Errors
+    /// Those of [`Session::push`].
+    pub fn finish_events(&mut self, encoder: &mut StepEncoder) -> Result<Tensor> {
+        self.run_complete(encoder, StepEncoder::finish)
+    }
+    fn run_complete(
+        &mut self,
+        encoder: &mut StepEncoder,
+        take: impl FnOnce(&mut StepEncoder, &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()>,
+    ) -> Result<Tensor> {
+        let (mut frames, [h, w, c]) = (Vec::new(), encoder.shape());
+        let taken = take(encoder, &mut |frame| {
+            frames.extend_from_slice(frame);
+            Ok(())
+        });
+        let shape = [frames.len() / (h * w * c).max(1), 1, h, w, c];
+        let x = match encoder.is_binary() {
+            true => Tensor::spikes_from_f32(self.device(), &shape, &frames)?,
+            false => Tensor::from_f32(self.device(), &shape, &frames)?,
+        };
+        let logits = self.push(&x)?;
+        taken.map(|()| logits)
     }
     /// The class scores of the clip so far, `[B, classes]`: the mean of the logits over all steps; empty before the first.
     pub fn scores(&self) -> Vec<f32> {

@@ -298,6 +298,8 @@ fn profile() -> Outcome {
     fails(dir, 2, &["profile", best, "--html", "a.html", "--clip", "99", "--device", "cpu"], "--clip 99")?;
     let o = run(dir, &["profile", best, "--clip", "1", "--device", "cpu"])?;
     check(o.status.code() == Some(2) && String::from_utf8_lossy(&o.stderr).contains("--html <FILE>"), &o)?;
+    // Nothing but a page may be written over.
+    fails(dir, 2, &["profile", best, "--html", "r/recipe.toml", "--device", "cpu"], "a name that ends with .html")?;
     fails(dir, 1, &["profile", best, "--html", "none/a.html", "--n", "2", "--device", "cpu"], "none/a.html: ")
 }
 

@@ -3,7 +3,11 @@
 use crate::gpu;
 use crate::networks::{SHAPE, dyadic, expect, input, logits, name, specs};
 use libtest_mimic::{Failed, Trial};
+use spikemix::counts::{Counts, Keep};
+use spikemix::ctx::{Ctx, Module};
 use spikemix::device::Device;
+use spikemix::encode::{self, Encoding, StepEncoder};
+use spikemix::events::{Event, Sensor};
 use spikemix::infer::Session;
 use spikemix::model::{self, Spec};
 use spikemix::nn::fold::fold;
@@ -74,7 +78,7 @@ fn fold_dyadic(spec: &Spec, device: &Device) -> Outcome {
     let (net, mut params) = model::fresh(spec, &Device::Cpu, 0)?;
     dyadic_gains(&mut params)?;
     let x = Tensor::from_f32(&Device::Cpu, &SHAPE, &input())?;
-    let want = logits(net.as_ref(), &params, &x)?;
+    let (want, spikes) = with_spikes(net.as_ref(), &params, &x)?;
     let step = want.len() / SHAPE[0];
     if want.chunks(step).all(|v| *v == want[..step]) {
         return Err("all steps have the same logits: no spikes reach the head, and nothing is tested".into());
@@ -84,9 +88,31 @@ fn fold_dyadic(spec: &Spec, device: &Device) -> Outcome {
     plain.update([]);
     let x = x.to_device(device)?;
     for (what, p) in [("folded", folded), ("folded, norms computed", plain)] {
-        expect(what, &logits(net.as_ref(), &p.to_device(device)?, &x)?, &want)?;
+        let p = p.to_device(device)?;
+        expect(what, &logits(net.as_ref(), &p, &x)?, &want)?;
+        let (got, of_folded) = with_spikes(net.as_ref(), &p, &x)?;
+        expect(what, &got, &want)?;
+        for ((layer, got), (same, want)) in of_folded.iter().zip(&spikes) {
+            if layer != same || got != want {
+                return Err(format!("{what}: other spikes of {layer} ({same})").into());
+            }
+        }
+        if of_folded.len() != spikes.len() || spikes.iter().all(|(_, s)| s.iter().all(|s| *s == 0.0)) {
+            return Err(format!("{what}: {} layers for {}, or no spike at all", of_folded.len(), spikes.len()).into());
+        }
     }
     Ok(())
+}
+
+/// Spikes of each layer of neurons, by its name.
+type Spikes = Vec<(String, Vec<f32>)>;
+
+/// Logits, and the spikes behind them.
+fn with_spikes(net: &dyn Module, params: &Params, x: &Tensor) -> Result<(Vec<f32>, Spikes), Failed> {
+    let mut cx = Ctx::infer(params).with_counts(Counts::keeping(Keep { operations: false, clip: true, ..Keep::default() }));
+    let y = net.forward(x, &mut cx)?.to_vec()?;
+    let clip = cx.finish().1.ok_or("no counts")?.clip;
+    Ok((y, clip.into_iter().map(|(name, s)| Ok((name, s.to_vec()?))).collect::<Result<_, Failed>>()?))
 }
 
 fn fold_random(spec: &Spec, device: &Device) -> Outcome {
@@ -133,6 +159,55 @@ fn chunks(spec: &Spec, device: &Device) -> Outcome {
     Ok(())
 }
 
+/// Events in pieces of any length, empty ones too, give what their frames give; an encoding of spikes reaches the network as spikes.
+fn events() -> Outcome {
+    let mut rng = Rng::new(5);
+    let mut t = 0;
+    let events: Vec<Event> = (0..3000)
+        .map(|_| {
+            t += rng.below(4) as i64;
+            Event { t, x: rng.below(16) as u16, y: rng.below(16) as u16, p: rng.below(2) == 1 }
+        })
+        .collect();
+    for spec in specs() {
+        for kind in [encode::Kind::Frames, encode::Kind::Raster] {
+            let encoding = Encoding { kind, ..Encoding::default() };
+            let encoder = || StepEncoder::new(&encoding, Sensor::new(16, 16), 1000);
+            let (net, mut params) = model::fresh(&spec, &Device::Cpu, 3)?;
+            dyadic_gains(&mut params)?;
+            let (mut whole, mut frames) = (encoder()?, Vec::new());
+            let mut sink = |f: &[f32]| {
+                frames.extend_from_slice(f);
+                Ok(())
+            };
+            whole.push(&events, &mut sink)?;
+            whole.finish(&mut sink)?;
+            let shape = [frames.len() / 512, 1, 16, 16, 2];
+            let x = match kind {
+                encode::Kind::Raster => Tensor::spikes_from_f32(&Device::Cpu, &shape, &frames)?,
+                _ => Tensor::from_f32(&Device::Cpu, &shape, &frames)?,
+            };
+            let mut session = Session::new(net, fold(&params)?);
+            session.push(&x)?;
+            let want = session.scores();
+            for piece in [1, 700, 3000] {
+                session.reset();
+                let mut encoder = encoder()?;
+                let mut steps = session.push_events(&mut encoder, &[])?.shape()[0];
+                for piece in events.chunks(piece) {
+                    steps += session.push_events(&mut encoder, piece)?.shape()[0];
+                }
+                steps += session.finish_events(&mut encoder)?.shape()[0];
+                expect(&format!("{} {kind:?} in pieces of {piece}", name(&spec)), &session.scores(), &want)?;
+                if (steps, session.steps()) != (shape[0], shape[0]) || shape[0] < 4 {
+                    return Err(format!("{steps} steps for {}", shape[0]).into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Every network, on the CPU and on the GPU.
 pub fn trials() -> Vec<Trial> {
     type Check = fn(&Spec, &Device) -> Outcome;
@@ -146,5 +221,6 @@ pub fn trials() -> Vec<Trial> {
             out.push(Trial::test(format!("infer::{what}::cpu::{name}"), move || check(&s, &Device::Cpu)));
         }
     }
+    out.push(Trial::test("infer::events", events));
     out
 }

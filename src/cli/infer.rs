@@ -49,7 +49,8 @@ pub(super) struct InferArgs {
     /// Steps to cut the recording into (by default as in training); of steps of a fixed duration the most that are run (by default all)
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     steps: Option<u32>,
-    /// Stop when the share of the best class (softmax of the mean scores) reaches P, and say how many steps that saved
+    /// Stop when the share of the best class (softmax of the mean scores) reaches P, and say how many steps that saved, where it is known
+    /// (not of standard input that is left before its end)
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = share)]
     exit_at: Option<f64>,
     /// The sensor of a recording that does not declare it; by default that of the training data
@@ -262,6 +263,10 @@ impl Runner<'_> {
             (_, SplitBy::Number) => "equally many events",
             (_, SplitBy::Time) => "equal shares of its duration",
         };
+        if encoding.frames != self.origin.encoding.frames {
+            let trained = self.origin.encoding.frames;
+            self.warn(format!("the network was trained on {trained} steps a recording; here it has {}", encoding.frames));
+        }
         say(&format!("reading the whole recording, to cut it into {} steps of {how} as in training", encoding.frames));
         let mut events = Vec::new();
         while reader.read(&mut events)? && !self.is_over(&events) {}
@@ -280,6 +285,9 @@ impl Runner<'_> {
             let what = format!("{outside} of {} events lie outside the sensor of {sensor}", events.len());
             if self.a.reading.strict || outside == events.len() {
                 return Err(self.wrong(what));
+            }
+            if 2 * outside > events.len() {
+                return Err(self.wrong(format!("{what}: most of them, so it comes from another sensor; name that with --sensor")));
             }
             self.warn(format!("{what} and are left out"));
         }

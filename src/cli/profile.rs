@@ -6,7 +6,7 @@ use crate::counts::{Counts, Keep};
 use crate::ctx::{Ctx, Module};
 use crate::data::{Loader, LoaderOptions, Samples, nearest};
 use crate::error::{Error, Result};
-use crate::files::{not_over, write_atomic};
+use crate::files::{folder_of, not_over, write_atomic};
 use crate::params::Params;
 use crate::profile::energy::{CONVENTIONS, Convention, convention};
 use crate::profile::html::{Clip, Page, page};
@@ -15,6 +15,7 @@ use crate::profile::report::{count, joules, percent, share};
 use crate::train;
 use clap::Args;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -79,6 +80,13 @@ pub(super) fn run(a: &ProfileArgs) -> Result<()> {
     }
     if let Some(path) = &a.html {
         not_over(&a.subject.checkpoint, path, "--html")?;
+        if path.extension().is_some_and(|e| !["html", "htm"].iter().any(|kind| e.eq_ignore_ascii_case(kind))) {
+            return Err(Error::usage(format!("--html {}: give the page a name that ends with .html", path.display())));
+        }
+        // Told now, not when all has run.
+        if !folder_of(path).is_dir() {
+            return Err(Error::io(path, std::io::Error::new(std::io::ErrorKind::NotFound, "its folder is not there")));
+        }
     }
     let opened = a.subject.open()?;
     let Opened { recipe, data, device, params, net, .. } = &opened;
@@ -94,7 +102,8 @@ pub(super) fn run(a: &ProfileArgs) -> Result<()> {
 
     let counts = Counts::keeping(Keep { detail: true, ..Keep::default() });
     let e = opened.evaluate("profile", &samples, batch, counts)?;
-    data.warnings().into_iter().chain(samples.warnings()).for_each(|w| say(&format!("warning: {w}")));
+    let warnings: BTreeSet<String> = data.warnings().into_iter().chain(samples.warnings()).collect();
+    warnings.iter().for_each(|w| say(&format!("warning: {w}")));
     let membranes = Counts::keeping(Keep { operations: false, membranes: true, ..Keep::default() });
     let membranes = opened.evaluate("membranes", &samples, batch, membranes)?.counts.unwrap_or_default();
     let timing = timing(&**net, params, &samples, batch)?;
@@ -113,7 +122,7 @@ pub(super) fn run(a: &ProfileArgs) -> Result<()> {
         how: HOW.iter().map(|(what, how)| [*what, *how]).collect(),
     };
     if let Some(path) = &a.html {
-        let clip = clip(&**net, params, &samples, a.clip)?;
+        let clip = clip(&**net, params, &samples, a.clip, recipe.train.loss().per_step())?;
         let subtitle = format!(
             "{} samples of {} ({}), {} parameters, {} steps, {}",
             e.samples,
@@ -191,7 +200,7 @@ fn timing(net: &dyn Module, params: &Params, samples: &Arc<Samples>, batch: usiz
 }
 
 /// Runs sample `i` by itself and keeps its spikes.
-fn clip(net: &dyn Module, params: &Params, samples: &Samples, i: usize) -> Result<Clip> {
+fn clip(net: &dyn Module, params: &Params, samples: &Samples, i: usize, per_step: bool) -> Result<Clip> {
     let [_, h, w, channels] = samples.shape();
     let one = Arc::new(samples.only(i));
     let options = LoaderOptions { batch: 1, threads: 0, ..LoaderOptions::default() };
@@ -207,10 +216,14 @@ fn clip(net: &dyn Module, params: &Params, samples: &Samples, i: usize) -> Resul
     }
     let classes = samples.dataset().classes();
     let class = |i: usize| classes.get(i).cloned().unwrap_or_else(|| i.to_string());
+    let label = sample.labels.first().map_or(String::new(), |&l| class(l as usize));
+    let answer = train::answers(&logits, None)?.first().map_or(String::new(), |&a| class(a));
     Ok(Clip {
         name: samples.dataset().describe(i),
-        label: sample.labels.first().map_or(String::new(), |&l| class(l as usize)),
-        answer: train::answers(&logits, None)?.first().map_or(String::new(), |&a| class(a)),
+        taken: match per_step {
+            true => format!("Each step has a class of its own, most often {label}; the highest mean score has {answer}."),
+            false => format!("Of class {label}, taken for {answer}."),
+        },
         events,
         size: [h, w],
         neurons: counts.clip,
@@ -281,8 +294,14 @@ fn text(o: &Outcome) -> String {
         let at = b.break_even_activity.map_or("never".into(), percent);
         vec![b.convention.to_string(), runs, joules(b.spiking_pj), joules(b.dense_int8_pj), percent(b.activity), at]
     }));
-    let mut routers =
-        header(&["router", "router_firing_rate", "experts_active_per_token", "load_entropy", "silence_fraction", "by expert"]);
+    let mut routers = header(&[
+        "router",
+        "router_firing_rate",
+        "experts_active_per_token",
+        "expert_load_entropy",
+        "expert_silence_fraction",
+        "by expert",
+    ]);
     for r in &p.routers_by_step {
         let steps = r.steps.iter().enumerate().map(|(t, r)| (format!("  step {t}"), r));
         routers.extend(std::iter::once((r.all.name.clone(), &r.all)).chain(steps).map(|(name, r)| {
@@ -291,7 +310,7 @@ fn text(o: &Outcome) -> String {
                 name,
                 percent(r.router_firing_rate),
                 format!("{:.2} of {}", r.experts_active_per_token, by.len()),
-                format!("{:.2}", r.expert_load_entropy),
+                r.entropy(),
                 percent(r.expert_silence_fraction),
                 by.join(" "),
             ]

@@ -89,6 +89,10 @@ impl StepEncoder {
         let [h, w] = self.window.size();
         [h, w, CHANNELS]
     }
+    /// Whether arrays hold zeros and ones, which a network takes as spikes; see [`Encoding::is_binary`].
+    pub fn is_binary(&self) -> bool {
+        matches!(self.memory, Memory::Raster)
+    }
     /// Steps that are complete.
     pub fn steps(&self) -> u64 {
         self.steps

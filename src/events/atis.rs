@@ -4,7 +4,6 @@
 //! end first. A record with y = 240 is no event but an overflow of the timestamp: all events behind it are 2^13
 //! microseconds later than they say (as in the dataset authors' readers). The sensor's size is not in the file.
 
-use super::file::HEAD;
 use super::{Carry, DecodeError, Decoder, Event, EventStream, Format};
 
 /// The format.
@@ -79,13 +78,11 @@ fn begins_late(head: &[u8]) -> bool {
     records.len() >= SURE && records[..SURE].iter().all(|r| *r == OVERFLOW)
 }
 
-/// Whole records of 64 events or more on the sensor's 240 rows, times that never step back, seldom stand still and never pause for a
+/// Records of 64 events or more (a part of one may follow, where the file was cut) on the sensor's 240 rows, times that never step back, seldom stand still and never pause for a
 /// second, both polarities, more than one pixel. The times alone are in order in one of 64! = 10^89 random files; text has one polarity.
 fn is_certain(head: &[u8]) -> bool {
     let (mut decoder, mut events) = (AtisDecoder::default(), Vec::new());
-    // How a file ends that is longer than this is not seen.
-    let whole = decoder.push(head, &mut events).is_ok() && (head.len() >= HEAD || decoder.finish(&mut events).is_ok());
-    if !whole || events.len() < SURE {
+    if decoder.push(head, &mut events).is_err() || events.len() < SURE {
         return false;
     }
     let steps = || events.windows(2).map(|e| e[1].t - e[0].t);
@@ -156,6 +153,7 @@ fn encode(stream: &EventStream) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::file::HEAD;
     use super::super::{Sensor, decode};
     use super::*;
 
@@ -204,5 +202,13 @@ mod tests {
     fn other_files_are_not_taken_for_it() {
         let text = b"0.001 23 45 1\n0.002 24 45 0\n".repeat(20);
         assert!(!sniff(&text, true) && !sniff(&[0; 500], true) && !sniff(&[], true));
+    }
+
+    /// A file that was cut within a record is known without its name.
+    #[test]
+    fn cut_files_are_known() {
+        let events = (0..400).map(|i| ev(i * 3, (i % 30) as u16, (i % 20) as u16, i % 2 == 0)).collect();
+        let bytes = encode(&EventStream { events, ..EventStream::default() }).unwrap();
+        assert!(sniff(&bytes, false) && sniff(&bytes[..bytes.len() - 1], false) && sniff(&bytes[..502], false));
     }
 }

@@ -467,9 +467,9 @@ mod tests {
         stream.events[100].t -= 50;
         let back = encoded(&atis::FORMAT, &stream);
         assert_eq!((told(&back, None), told(&back, Some("a.bin"))), (None, Some("atis")));
-        // A damaged end leaves it to the name as well.
+        // A cut end says nothing against what comes before it: who pipes the file in is told where it is damaged.
         let cut = &encoded(&atis::FORMAT, &plain(500))[..2498];
-        assert_eq!((told(cut, None), told(cut, Some("a.bin"))), (None, Some("atis")));
+        assert_eq!((told(cut, None), told(cut, Some("a.bin"))), (Some("atis"), Some("atis")));
     }
 
     /// Nor does anything look like an event file by chance: noise of any length, and what counts up or stays alike.

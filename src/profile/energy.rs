@@ -105,18 +105,19 @@ pub const SPIKINGFORMER: Convention = Convention {
 
 /// NeuroBench's `SynapticOperations` (Yik et al., 2025) under Horowitz' float32 constants; NeuroBench itself gives no energies. Only
 /// linear layers and convolutions count; a nonzero input that is not 0 or 1 is a multiply-add, once whatever its value; in a layer with
-/// integer inputs all nonzero inputs are. Unlike there, weights that are zero count.
+/// integer inputs all nonzero inputs are. Unlike there, weights that are zero count, and which layer is which goes by the type of its input
+/// (spikes, or floats, whatever their values).
 pub const NEUROBENCH: Convention = Convention {
     name: "neurobench",
     counting: Counting::Connections,
     about: "4.6 pJ x Effective_MACs + 0.9 pJ x Effective_ACs, counted as NeuroBench does (Yik et al., 2025): nonzero inputs of layers with integer spikes \
-            are MACs, attention products are not counted",
+            are MACs, attention products are not counted; unlike there a layer is told by the type of its input (spikes, floats), not by its values",
     ..HOROWITZ45_FP32
 };
 
 /// [`HOROWITZ45_FP32`] and 12.5 pJ for each byte moved: 100 pJ for 64 bits from a cache of 1 MB (Horowitz, ISSCC 2014), as if every buffer
 /// lay in such a cache. Bytes: all buffers that a launch reads or writes, each once ([`crate::device::Device::bytes_moved`]); weights once
-/// a batch.
+/// a clip and launch.
 pub const HOROWITZ45_FP32_CACHE: Convention = Convention {
     name: "horowitz45-fp32-cache",
     byte_pj: 12.5,

@@ -12,10 +12,8 @@ use std::fmt::Write;
 pub struct Clip {
     /// Its recording.
     pub name: String,
-    /// What it is.
-    pub label: String,
-    /// What the network took it for.
-    pub answer: String,
+    /// What it is, and what the network took it for: a sentence.
+    pub taken: String,
     /// Events added up over steps and polarities, `[height, width]`.
     pub events: Vec<f32>,
     /// Height, width.
@@ -239,11 +237,10 @@ fn clip(p: &Page<'_>) -> Result<String> {
         n => format!("each column {n} steps, dark where it fired in any of them"),
     };
     let mut s = format!(
-        "<h2>One clip: {}</h2>\n<p>Of class {}, taken for {}. Each row is a neuron, numbered by its place in \
+        "<h2>One clip: {}</h2>\n<p>{} Each row is a neuron, numbered by its place in \
          [H, W, C], {columns}. Only neurons that fired in this clip are drawn, at even distances where they are more than {ROWS}.</p>\n<div class=row>\n",
         escape(&c.name),
-        escape(&c.label),
-        escape(&c.answer)
+        escape(&c.taken)
     );
     for i in shown(&c.neurons)? {
         let (name, spikes) = &c.neurons[i];
@@ -287,7 +284,7 @@ fn routers(p: &Page<'_>) -> Result<String> {
                 name,
                 percent(r.router_firing_rate),
                 format!("{:.2} of {experts}", r.experts_active_per_token),
-                format!("{:.2}", r.expert_load_entropy),
+                r.entropy(),
                 share(r.expert_silence_fraction),
             ]
         };
@@ -375,7 +372,7 @@ fn operations(p: &Page<'_>) -> Result<String> {
     ];
     Ok(format!(
         "<h2>Operations by module</h2>\n<p>Means a sample. Of {} additions {} are by integer spikes and {} are products of attention. \
-         Additions skipped behind closed gates: {} ({:.1} ms a sample, {:.1} ms with nothing skipped); {} operations more met a closed gate and \
+         Additions skipped behind closed gates: {} ({:.3} ms a sample, {:.3} ms with nothing skipped); {} operations more met a closed gate and \
          were done.</p>\n<div class=tight>{}</div>",
         count(q.activity.effective_acs),
         count(q.integer_acs),

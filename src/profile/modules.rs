@@ -344,7 +344,7 @@ pub const HOW: &[(&str, &str)] = &[
     ),
     (
         "bytes moved",
-        "sizes of all buffers that kernels read or wrote, each once a launch; clips run one by one, so weights once a clip and launch. Not what the caches really moved.",
+        "sizes of all buffers that kernels read or wrote, each once a launch; clips run one by one, so weights once a clip and launch. Whole buffers, also where gates leave out most of what an operation would have read there. Not what the caches really moved.",
     ),
     (
         "time",
@@ -352,7 +352,7 @@ pub const HOW: &[(&str, &str)] = &[
     ),
     (
         "routers",
-        "router_firing_rate: open gates over all gates. experts_active_per_token: open gates a token and step. expert_load_entropy: entropy of the open gates over the experts, over its largest value (1 = even). expert_silence_fraction: experts whose gate never opened.",
+        "router_firing_rate: open gates over all gates. experts_active_per_token: open gates a token and step. expert_load_entropy: entropy of the open gates over the experts, over its largest value (1 = even; null where no gate opened). expert_silence_fraction: experts whose gate never opened.",
     ),
     (
         "NeuroBench",
@@ -360,7 +360,7 @@ pub const HOW: &[(&str, &str)] = &[
     ),
     (
         "break-even",
-        "activity is additions over dense multiply-adds of the operations that spikes drive. The int8 network does every multiply-add at 0.23 pJ, at each step or once a clip; at the break-even activity both cost the same; above 100 % binary spikes are cheaper at every rate, and it is never (null) where the multiply-adds of event counts and the head alone cost more than the dense network. Arithmetic only.",
+        "activity is additions over dense multiply-adds of the operations that spikes drive. The int8 network does every multiply-add at 0.23 pJ, at each step or once a clip; at the break-even activity both cost the same; above 100 % binary spikes are cheaper at every rate, and it is never (null) where the multiply-adds of event counts and the head alone cost more than the dense network, and where no operation is driven by spikes. Arithmetic only.",
     ),
 ];
 
@@ -402,7 +402,7 @@ mod tests {
         assert_eq!((p.seconds_per_sample, p.kernels[0].seconds, p.kernels[0].launches), (0.5, 2.0, 3.0));
         let router = &p.routers_by_step[0];
         assert_eq!((router.all.router_firing_rate, router.steps.len()), (0.5, 2));
-        assert_eq!((router.steps[0].expert_silence_fraction, router.steps[1].expert_load_entropy), (0.5, 1.0));
+        assert_eq!((router.steps[0].expert_silence_fraction, router.steps[1].expert_load_entropy), (0.5, Some(1.0)));
         let of_b = p.modules.iter().find(|m| m.name == "b" && m.op == "linear").unwrap();
         assert_eq!((of_b.spikes_in, of_b.spikes_out, of_b.bytes_moved), (4.0, 1.0, 32.0));
         assert_eq!(p.modules.iter().map(|m| m.energy_pj).sum::<f64>(), p.energy[0].energy_pj);

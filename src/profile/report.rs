@@ -42,8 +42,8 @@ pub struct RouterRate {
     pub router_firing_rate: f64,
     /// Open gates a token and step.
     pub experts_active_per_token: f64,
-    /// Entropy of the load over the experts; 1 = even.
-    pub expert_load_entropy: f64,
+    /// Entropy of the load over the experts; 1 = even, none where no gate opened.
+    pub expert_load_entropy: Option<f64>,
     /// Fraction of the experts whose gate never opened.
     pub expert_silence_fraction: f64,
     /// Open gates over all gates, by expert.
@@ -61,6 +61,10 @@ impl RouterRate {
             expert_silence_fraction: r.silence_fraction(),
             expert_rates: r.open.iter().map(|&o| o as f64 / r.tokens.max(1) as f64).collect(),
         }
+    }
+    /// The entropy in words.
+    pub fn entropy(&self) -> String {
+        self.expert_load_entropy.map_or("-".into(), |h| format!("{h:.2}"))
     }
 }
 
@@ -162,12 +166,12 @@ impl Activity {
                 let by: Vec<String> = r.expert_rates.iter().map(|v| share(*v)).collect();
                 let _ = writeln!(
                     s,
-                    "{:width$}  {:>10.2}%  {:>13.2} of {:<4}  {:>12.2}  {:>14}  {}",
+                    "{:width$}  {:>10.2}%  {:>13.2} of {:<4}  {:>12}  {:>14}  {}",
                     r.name,
                     100.0 * r.router_firing_rate,
                     r.experts_active_per_token,
                     r.expert_rates.len(),
-                    r.expert_load_entropy,
+                    r.entropy(),
                     share(r.expert_silence_fraction),
                     by.join(" ")
                 );

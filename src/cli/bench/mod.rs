@@ -12,22 +12,15 @@ mod step;
 use crate::error::Result;
 use clap::Subcommand;
 
-/// Measure speed and memory.
+/// Measure speed and memory; `spikemix bench COMMAND --help` says what each number is.
 #[derive(Subcommand)]
 pub(super) enum BenchCommand {
-    /// Time a training step and an inference pass of a network on random event counts.
     Step(step::StepArgs),
-    /// Time products with packed spikes by firing rate, walked and dense, and show where the two cross.
     Crossover(crossover::CrossoverArgs),
-    /// Time a convolution with neurons touched at arrivals against the clocked kernels, by firing rate, and show where they cross.
     Async(asynchronous::AsyncArgs),
-    /// Compare the memory that a training step keeps with what it should keep.
     Memory(memory::MemoryArgs),
-    /// Time a layer of neurons against the bandwidth of memory.
     Neuron(neuron::NeuronArgs),
-    /// Time the decoders of event files, from memory, on one thread.
     Decode(decode::DecodeArgs),
-    /// Time expert mixtures by the share of open gates, with and without skipping.
     Gates(gates::GatesArgs),
 }
 
