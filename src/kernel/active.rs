@@ -579,7 +579,7 @@ impl Idle {
                 v.iter_mut().zip(z).for_each(|(v, z)| *v = M::charge(*v, *z, charging));
                 s[0] = 0;
             } else {
-                step_row::<M>(z, &[], &[], v, s, charging, &self.u, |_| ());
+                step_row::<M>(z, &[], &[], v, s, charging, &self.u);
             }
         }
     }
@@ -608,7 +608,7 @@ impl Fire {
             for t in 0..steps {
                 let slot = |p: u32| slots[t * rows + p as usize];
                 // The next tile's rows of this step.
-                next.iter().map(|&p| slot(p)).filter(|s| *s < IDLE).for_each(|s| prefetch(&x[at(s)]));
+                next.iter().map(|&p| slot(p)).filter(|s| *s < IDLE).for_each(|s| prefetch(x, at(s).start, c));
                 simd(
                     #[inline(always)]
                     || {
@@ -620,7 +620,7 @@ impl Fire {
                                 IDLE => idle.step::<M>(v, s, charging),
                                 slot => {
                                     let x = &x[slot as usize * c..(slot as usize + 1) * c];
-                                    step_row::<M>(x, a, b, v, s, charging, u, |_| ());
+                                    step_row::<M>(x, a, b, v, s, charging, u);
                                 }
                             }
                         }

@@ -337,7 +337,7 @@ impl Fire {
                     s.fill(0);
                     simd(
                         #[inline(always)]
-                        || step_row::<M>(&x[at * n..(at + 1) * n], a, b, &mut v, &mut fired, charging, neuron, |_| ()),
+                        || step_row::<M>(&x[at * n..(at + 1) * n], a, b, &mut v, &mut fired, charging, neuron),
                     );
                     for (w, &word) in fired.iter().enumerate() {
                         let mut word = word;

@@ -312,7 +312,7 @@ impl Gated {
                         each_tap(t * rows + row, u.h as usize, u.w as usize, |tap, p| {
                             add_where(&mut y, &x[p * nw..(p + 1) * nw], &w[tap * c..(tap + 1) * c]);
                         });
-                        step_row::<M>(&y, a, b, &mut v, s, charging, &n, |_| ());
+                        step_row::<M>(&y, a, b, &mut v, s, charging, &n);
                     },
                 );
                 s.iter_mut().zip(&gate[at(t)..]).for_each(|(s, g)| *s &= g);

@@ -484,7 +484,7 @@ fn run<M: Model>(u: &FireU, kind: NeuronKind, x: &impl Arrivals, args: &mut Args
                             course.catch_up::<M>(&l, v, next[px]..t, |t| words_at(t, px, 1));
                             next[px] = t + 1;
                             x.sum(&found, at * width + px, ((at + i) % h, column), w, &mut list, &mut y[..c]);
-                            step_row::<M>(&y, &l.a, &l.b, v, words_at(t, px, 1), l.charging, &l.u, |_| ());
+                            step_row::<M>(&y, &l.a, &l.b, v, words_at(t, px, 1), l.charging, &l.u);
                         }
                     }
                 },

@@ -5,7 +5,7 @@
 
 pub(super) mod backward;
 
-use super::par::{Shared, prefetch};
+use super::par::{Shared, prefetch, scratch};
 use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
 use crate::surrogate::{SurrogateKind, logistic};
@@ -88,8 +88,16 @@ pub(super) trait Currents: Sync {
     fn room(&self, rows: usize) -> usize;
     /// Those of some rows, counted through all steps.
     fn of<'a>(&'a self, rows: Range<usize>, room: &'a mut [f32]) -> &'a [f32];
-    /// Asks for some that are wanted soon, in the order of \[T, rows, C\]; none where the range ends before it begins.
-    fn prefetch(&self, some: Range<usize>);
+    /// Those of `n` rows from `first` on at each of all steps, with room for each.
+    fn at_steps<'a>(&'a self, steps: usize, rows: usize, first: usize, n: usize, mut room: &'a mut [f32]) -> Vec<&'a [f32]> {
+        let of = |t| {
+            let at = t * rows + first;
+            self.of(at..at + n, room.split_off_mut(..self.room(n)).unwrap_or_default())
+        };
+        (0..steps).map(of).collect()
+    }
+    /// Asks for `n` that are wanted soon, in the order of \[T, rows, C\].
+    fn prefetch(&self, first: usize, n: usize);
 }
 
 /// Currents that lie in memory.
@@ -107,15 +115,14 @@ impl Currents for Stored<'_> {
         &self.x[rows.start * self.c..rows.end * self.c]
     }
     #[inline(always)]
-    fn prefetch(&self, some: Range<usize>) {
-        prefetch(self.x.get(some).unwrap_or_default());
+    fn prefetch(&self, first: usize, n: usize) {
+        prefetch(self.x, first, n);
     }
 }
 
-/// Neurons of rows that are taken as one.
-const PIECE: usize = 256;
-/// Neurons between which memory is asked for, so much at a time: more fills the buffers that what is at hand needs too.
-const AHEAD: usize = 128;
+/// Neurons that are taken through all T together, so that all but currents, spikes and gradients stays in the first-level cache while the
+/// next block's are asked for. Half of it and twice it cost a little more, thousands a third more time.
+const BLOCK: usize = 128;
 
 /// x\[T, rows, C\], a\[C\], b\[C\], w\[1\], v0\[rows, C\] -> s bits\[T, rows, C\], v\[rows, C\], v_seq\[T, rows, C\].
 ///
@@ -145,18 +152,9 @@ pub(super) fn gather_bits(fired: &[u8; 16]) -> u32 {
     bits
 }
 
-/// One step of one row: the membrane moves, the spikes come back packed. `ahead` is called with the first neuron of each word.
+/// One step of one row: the membrane moves, the spikes come back packed.
 #[inline(always)]
-pub(super) fn step_row<M: Model>(
-    x: &[f32],
-    a: &[f32],
-    b: &[f32],
-    v: &mut [f32],
-    s: &mut [u32],
-    c: Charging,
-    u: &NeuronU,
-    mut ahead: impl FnMut(usize),
-) {
+pub(super) fn step_row<M: Model>(x: &[f32], a: &[f32], b: &[f32], v: &mut [f32], s: &mut [u32], c: Charging, u: &NeuronU) {
     // Copies, which nothing else can point to.
     let (c, u) = (c, &u.clone());
     let affine = u.affine != 0;
@@ -166,11 +164,9 @@ pub(super) fn step_row<M: Model>(
     let n = xs.len();
     let (vs, a_s, b_s, (s, last)) = (&mut vs[..n], &a_s[..n], &b_s[..n], s.split_at_mut(n));
     for i in 0..n {
-        ahead(32 * i);
         (vs[i], s[i]) = step_block::<M, 32>(xs[i], a_s[i], b_s[i], vs[i], c, u);
     }
     let Some(last) = last.first_mut() else { return };
-    ahead(32 * n);
     *last = 0;
     // Half a word is a block, too; the others one by one.
     let ((xs, x), (a_s, a), (b_s, b)) = (x.as_chunks::<16>(), a.as_chunks::<16>(), b.as_chunks::<16>());
@@ -211,58 +207,75 @@ pub(super) fn forward<M: Model>(
 ) {
     let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
     let (nw, tile, charging) = (words(c), u.tile(), u.charging(w));
-    // Rows of whole words are one long row.
-    let joined = if c.is_multiple_of(32) { (PIECE / c.max(1)).max(1) } else { 1 };
+    // All steps together where currents lie in memory; one by one, and more neurons at a time, where they are made, so that they stay in the
+    // first-level cache.
+    let made = x.room(1) > 0;
+    let block = if made { 4 * BLOCK } else { BLOCK };
+    let joined = (block / c.max(1)).max(1);
+    let span = (joined * c).max(1);
+    // Rows of whole words are one long row, and blocks are cut from it; others are whole rows, one by one.
+    let whole = c.is_multiple_of(32);
+    let (block, row) = if whole { (block, block) } else { (span, c) };
+    let words_of = |neurons: usize| if whole { neurons / 32 } else { neurons / c * nw };
     let spread = |p: &[f32]| if u.affine != 0 { p.repeat(joined) } else { Vec::new() };
     let (a, b) = (spread(a), spread(b));
     let (s, v_end, v_seq) = (Shared::new(s), Shared::new(v_end), Shared::new(v_seq));
     (0..rows.div_ceil(tile)).into_par_iter().for_each(|i| {
         let (r0, n) = (i * tile, tile.min(rows - i * tile));
-        let (mut v, mut room) = (vec![u.rest; n * c], vec![0.0; x.room(n)]);
-        if u.has_v0 != 0 {
-            v.copy_from_slice(&v0[r0 * c..(r0 + n) * c]);
-        }
-        for t in 0..steps {
-            let at = t * rows + r0;
-            // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
-            let s = unsafe { s.slice(at * nw, n * nw) };
-            let z = x.of(at..at + n, &mut room);
-            simd(
-                #[inline(always)]
-                || {
-                    for r in (0..n).step_by(joined) {
-                        let end = (r + joined).min(n);
-                        let (z, v) = (&z[r * c..end * c], &mut v[r * c..end * c]);
-                        // The next tile's.
-                        let (next, s) = ((at + n + r) * c, &mut s[r * nw..end * nw]);
-                        let stop = (next + z.len()).min((t + 1) * rows * c);
-                        step_row::<M>(
-                            z,
-                            &a,
-                            &b,
-                            v,
-                            s,
-                            charging,
-                            u,
-                            #[inline(always)]
-                            |i| {
-                                if i.is_multiple_of(AHEAD) {
-                                    x.prefetch((next + i).min(stop)..(next + i + AHEAD).min(stop));
-                                }
-                            },
-                        );
-                    }
-                },
-            );
-            if u.store_v_seq != 0 {
-                // SAFETY: as above.
-                unsafe { v_seq.slice(at * c, n * c) }.copy_from_slice(&v);
+        scratch(n * c + x.room(n), |both| {
+            let (v, room) = both.split_at_mut(n * c);
+            if u.has_v0 != 0 {
+                v.copy_from_slice(&v0[r0 * c..(r0 + n) * c]);
+            } else {
+                v.fill(u.rest);
             }
-        }
-        if u.store_v != 0 {
-            // SAFETY: as above.
-            unsafe { v_end.slice(r0 * c, n * c) }.copy_from_slice(&v);
-        }
+            let all = if made { Vec::new() } else { x.at_steps(steps, rows, r0, n, &mut []) };
+            for t0 in (0..steps).step_by(if made { 1 } else { steps.max(1) }) {
+                let one = [x.of(t0 * rows + r0..t0 * rows + r0 + n, room)];
+                let x_of = if made { &one[..] } else { &all };
+                simd(
+                    #[inline(always)]
+                    || {
+                        for p in (0..n * c).step_by(span) {
+                            let end = (p + span).min(n * c);
+                            for first in (p..end).step_by(block) {
+                                let m = block.min(end - first);
+                                let v = &mut v[first..first + m];
+                                let affine = if u.affine != 0 { first - p..first - p + m } else { 0..0 };
+                                let (a, b) = (&a[affine.clone()], &b[affine]);
+                                let (word, here) = (words_of(first), words_of(m));
+                                for (t, z) in (t0..).zip(x_of) {
+                                    let at = (t * rows + r0) * c + first;
+                                    // The next block's.
+                                    x.prefetch(at + m, BLOCK);
+                                    let z = &z[first..first + m];
+                                    // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
+                                    let s = unsafe { s.slice((t * rows + r0) * nw + word, here) };
+                                    if m <= row {
+                                        step_row::<M>(z, a, b, v, s, charging, u);
+                                    } else {
+                                        let (a, b) = if u.affine != 0 { (a, b) } else { (z, z) };
+                                        let affine = a.chunks(row).zip(b.chunks(row));
+                                        let pieces = z.chunks(row).zip(affine).zip(v.chunks_mut(row)).zip(s.chunks_mut(nw));
+                                        for (((z, (a, b)), v), s) in pieces {
+                                            step_row::<M>(z, a, b, v, s, charging, u);
+                                        }
+                                    }
+                                    if u.store_v_seq != 0 {
+                                        // SAFETY: as above.
+                                        unsafe { v_seq.slice(at, m) }.copy_from_slice(v);
+                                    }
+                                }
+                            }
+                        }
+                    },
+                );
+            }
+            if u.store_v != 0 {
+                // SAFETY: as above.
+                unsafe { v_end.slice(r0 * c, n * c) }.copy_from_slice(v);
+            }
+        });
     });
 }
 
@@ -306,7 +319,9 @@ impl Kernel for Forward {
         let mut g = Gen::new("neuron/forward");
         let mut out = Vec::new();
         for (name, n) in settings(self.kind, SurrogateKind::Sigmoid, 4.0) {
-            for (steps, rows, c) in [(4, 3, 32), (5, 7, 41), (1, 2, 1), (3, 0, 8), (3, 2, 0), (2, 70, 100)] {
+            for (steps, rows, c) in
+                [(4, 3, 32), (5, 7, 41), (1, 2, 1), (3, 0, 8), (3, 2, 0), (2, 70, 100), (3, 7, 96), (2, 33, 8), (2, 2, 320)]
+            {
                 let mut u = NeuronU::new(&n, steps, rows, c);
                 let flags = (rows % 3 == 1, steps % 2 == 1);
                 u.affine = u32::from(flags.0);

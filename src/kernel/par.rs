@@ -76,12 +76,10 @@ impl<'a, T> Shared<'a, T> {
 }
 
 impl Shared<'_, f32> {
-    /// [`prefetch`] of a piece, whoever writes to it now.
+    /// [`prefetch`] of some, whoever writes to them now.
     #[inline(always)]
-    pub fn prefetch(&self, piece: std::ops::Range<usize>) {
-        assert!(piece.start <= piece.end && piece.end <= self.len);
-        // SAFETY: in bounds by the assertion.
-        unsafe { ask(self.ptr.add(piece.start), piece.len()) }
+    pub fn prefetch(&self, first: usize, n: usize) {
+        ask(self.ptr, first, n);
     }
 }
 
@@ -133,25 +131,22 @@ impl Drop for Stream {
     }
 }
 
-/// Asks for the cache lines of `x`, into the second-level cache: what is read next but lies far from what was read last, where processors do
-/// not look ahead. Not inlined: inside the loops of neurons that took 10 % longer.
-#[inline(never)]
-pub fn prefetch(x: &[f32]) {
-    // SAFETY: these are the floats of `x`.
-    unsafe { ask(x.as_ptr(), x.len()) }
+/// Asks for the cache lines of `n` floats of `x` from `first` on, wherever it ends: what is read next but lies far from what was read last,
+/// where processors do not look ahead.
+#[inline(always)]
+pub fn prefetch(x: &[f32], first: usize, n: usize) {
+    ask(x.as_ptr(), first, n);
 }
 
-/// # Safety
-/// There are `n` floats from `x` on.
 #[inline(always)]
-unsafe fn ask(x: *const f32, n: usize) {
+fn ask(x: *const f32, first: usize, n: usize) {
     #[cfg(target_arch = "x86_64")]
-    for at in (0..n).step_by(LINE) {
-        // SAFETY: a hint, of SSE, which is part of x86-64; it reads nothing, and the address lies inside by the caller's promise.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(x.add(at).cast()) };
+    for at in (first..first + n).step_by(LINE) {
+        // SAFETY: a hint, of SSE, which is part of x86-64; it reads nothing and takes any address.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(x.wrapping_add(at).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (x, n);
+    let _ = (x, first, n);
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ pub fn product(way: Way, a: &BitMatrix<'_>, w: &[f32], bias: &[f32], y: &mut [f3
                         for (r, ends) in starts.windows(2).enumerate() {
                             // Some columns of each row are written, which lie far apart.
                             let ahead = (r + 8) * n + c0;
-                            prefetch(y.get(ahead..ahead + COLUMNS).unwrap_or_default());
+                            prefetch(y, ahead, COLUMNS);
                             let y = &mut y[r * n..(r + 1) * n];
                             let sums = sum_rows::<COLUMNS>(&list[ends[0]..ends[1]], packed, COLUMNS, 0);
                             y[c0..c0 + COLUMNS].copy_from_slice(&sums);

@@ -257,7 +257,8 @@ impl Currents for Pixels<'_> {
         }
         y
     }
-    fn prefetch(&self, _: Range<usize>) {}
+    #[inline(always)]
+    fn prefetch(&self, _: usize, _: usize) {}
 }
 
 /// x \[images, h, w, cin\], dy \[images, h, w, cout\] -> dw \[splits, 9, cin, cout\], each split over its own run of images.

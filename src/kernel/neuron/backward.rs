@@ -1,6 +1,6 @@
 //! Backward of the neurons over all T, alone and with the sums that a batch norm before them needs.
 
-use super::{AHEAD, Currents, NeuronU, Stored, scaled, settings, step};
+use super::{BLOCK, Currents, NeuronU, Stored, scaled, settings, step};
 use crate::kernel::columns::{fold, span_rows, spread};
 use crate::kernel::par::{Shared, prefetch, scratch};
 use crate::kernel::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd};
@@ -35,8 +35,8 @@ fn back<S: Surrogate, const SOFT: bool, const DETACH: bool>(h: f32, ds: f32, dv:
     ds * sg + dv * dv_dh
 }
 
-/// Backward of one piece of neurons at one step: `d` holds dL/dS\[t\] and receives dz\[t\]; `h` holds H\[t\] and, where tau is learned, receives
-/// dL/dH\[t\]; `carry` is dL/dV\[t\] from the step after.
+/// Backward of one block of neurons at one step: `d` holds dL/dS\[t\] and receives dz\[t\]; `h` holds H\[t\] and receives dL/dH\[t\]; `carry` is
+/// dL/dV\[t\] from the step after.
 #[inline(always)]
 fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
     h: &mut [f32],
@@ -44,60 +44,23 @@ fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
     carry: &mut [f32],
     c: Charging,
     u: &NeuronU,
-    sums: Sums<'_>,
 ) {
     let n = h.len();
-    // One length for all, so that the loops have no bounds to check and vectorise; and what is constant by value.
+    // One length for all, so that the loop has no bounds to check and vectorises; and what is constant by value.
     let (d, carry, u) = (&mut d[..n], &mut carry[..n], &u.clone());
     let (dh_dv, dh_dx) = (M::dh_dv(c), M::dh_dx(c));
-    match sums {
-        Sums::None if u.learned != 0 => {
-            for i in 0..n {
-                let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
-                carry[i] = gh * dh_dv;
-                h[i] = gh;
-                d[i] = gh * dh_dx;
-            }
-        }
-        Sums::None => {
-            for i in 0..n {
-                let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
-                carry[i] = gh * dh_dv;
-                d[i] = gh * dh_dx;
-            }
-        }
-        Sums::Alone { s1 } => {
-            let s1 = &mut s1[..n];
-            for i in 0..n {
-                let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
-                carry[i] = gh * dh_dv;
-                let g = gh * dh_dx;
-                d[i] = g;
-                s1[i] += g;
-            }
-        }
-        Sums::About { x, s1, s2 } => {
-            let (x, s1, s2) = (&x[..n], &mut s1[..n], &mut s2[..n]);
-            for i in 0..n {
-                let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
-                carry[i] = gh * dh_dv;
-                let g = gh * dh_dx;
-                d[i] = g;
-                s1[i] += g;
-                s2[i] += g * x[i];
-            }
-        }
+    for i in 0..n {
+        let gh = back::<S, SOFT, DETACH>(h[i], d[i], carry[i], u);
+        carry[i] = gh * dh_dv;
+        h[i] = gh;
+        d[i] = gh * dh_dx;
     }
 }
 
-/// What a batch norm before the neurons adds up.
-enum Sums<'a> {
-    /// Nothing.
-    None,
-    /// dz.
-    Alone { s1: &'a mut [f32] },
-    /// dz, and dz times x, which is x less its mean here.
-    About { x: &'a [f32], s1: &'a mut [f32], s2: &'a mut [f32] },
+/// One block at all steps: from x \[T\]\[m\] and dL/dS in `dz`, \[T\]\[m\] each.
+#[inline(always)]
+fn known<R>(m: usize, f: impl FnOnce(usize) -> R) -> R {
+    if m == BLOCK { f(BLOCK) } else { f(m) }
 }
 
 /// Which sums [`run`] returns.
@@ -111,7 +74,7 @@ pub(in crate::kernel) enum Wanted<'a> {
     About(&'a [f32]),
 }
 
-/// One step forward of one piece: H of each neuron, and the membrane after its reset.
+/// One step forward of one block: H of each neuron, and the membrane after its reset.
 #[inline(always)]
 fn charge_row<M: Model>(x: &[f32], gain: &[f32], shift: &[f32], v: &mut [f32], h: &mut [f32], c: Charging, u: &NeuronU) {
     let n = x.len();
@@ -138,8 +101,7 @@ pub(in crate::kernel) struct Buffers<'a> {
     pub dw: &'a mut [f32],
 }
 
-/// Rows of a tile, a whole number of spans: H (and x) of all T steps stay in the second-level cache (256 KiB), what is not kept for each step
-/// in the first. Pieces of fewer than 512 neurons a step would take memory longer to find than to read.
+/// Rows of a tile, a whole number of spans: where sums are wanted, dL/dH and x of all T steps stay in the second-level cache (256 KiB).
 fn tile(u: &NeuronU, sums: bool) -> usize {
     let c = (u.c as usize).max(1);
     let all = if sums { 1 << 15 } else { 1 << 14 };
@@ -175,96 +137,94 @@ pub(in crate::kernel) fn run<M: Model, S: Surrogate>(
     (0..tiles).into_par_iter().for_each(|i| {
         let (r0, rows_here) = (i * tile, tile.min(rows - i * tile));
         let n = rows_here * c;
-        let kept = if mean.is_some() { steps * n } else { 0 };
-        // Cache lines apart from where the next would begin: tiles have lengths that put all into the same sets.
-        let parts_of = [steps * n, 16, kept, 16, n, 16, n, 16, span, span, x.room(rows_here)];
+        // dL/dH of one block, or of all that sums are wanted of; and x less its mean, for the steps of x lie so far apart that caches of
+        // few ways forget them.
+        let (held, kept) = (if of_tile > 0 { n } else { BLOCK }, if mean.is_some() { n } else { 0 });
+        // What is used most begins a cache line.
+        let parts_of = [BLOCK, BLOCK, steps * held, steps * kept, steps * x.room(rows_here)];
         scratch(parts_of.iter().sum(), |s| {
-            let [h, _, less, _, v, _, carry, _, s1, s2, room] = cut(s, parts_of);
-            v.fill(u.rest);
-            for t in 0..steps {
-                let row = t * rows + r0;
-                let x = x.of(row..row + rows_here, room);
-                simd(
-                    #[inline(always)]
-                    || {
-                        for p in (0..n).step_by(span) {
-                            let m = span.min(n - p);
-                            let (x, h) = (&x[p..p + m], &mut h[t * n + p..t * n + p + m]);
-                            charge_row::<M>(x, &gain, &shift, &mut v[p..p + m], h, charging, u);
-                            if let Some(mean) = &mean {
-                                // Kept, for the steps of x lie so far apart that caches of few ways forget them.
-                                let less = &mut less[t * n + p..t * n + p + m];
-                                less.iter_mut().zip(x).zip(mean).for_each(|((l, x), m)| *l = x - m);
-                            }
-                        }
-                    },
-                );
-            }
-            carry.fill(0.0);
-            s1.fill(0.0);
-            s2.fill(0.0);
-            for t in (0..steps).rev() {
-                let at = (t * rows + r0) * c;
-                // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
-                let dz = unsafe { all_dz.slice(at, n) };
-                if u.store_v_seq != 0 {
-                    carry.iter_mut().zip(&dv[at..at + n]).for_each(|(c, d)| *c += d);
-                }
-                simd(
-                    #[inline(always)]
-                    || {
-                        // By pieces, between which some of the next tile's is asked for.
-                        let pieces =
-                            (0..n).step_by(span).flat_map(|p| (0..span.min(n - p)).step_by(AHEAD).map(move |q| (p + q, q)));
-                        for (p, q) in pieces {
-                            let m = AHEAD.min(span - q).min(n - p);
-                            let next = (at + n + p).min((t + 1) * rows * c)..(at + n + p + m).min((t + 1) * rows * c);
-                            x.prefetch(next.clone());
-                            if ds.is_empty() {
-                                all_dz.prefetch(next);
-                            } else {
-                                prefetch(&ds[next]);
-                                dz[p..p + m].copy_from_slice(&ds[at + p..at + p + m]);
-                            }
-                            let x = &less[(t * n + p).min(kept)..(t * n + p + m).min(kept)];
-                            let sums = match wanted {
-                                Wanted::Nothing => Sums::None,
-                                Wanted::Alone => Sums::Alone { s1: &mut s1[q..q + m] },
-                                Wanted::About(_) => Sums::About { x, s1: &mut s1[q..q + m], s2: &mut s2[q..q + m] },
-                            };
-                            let (h, d, carry) = (&mut h[t * n + p..t * n + p + m], &mut dz[p..p + m], &mut carry[p..p + m]);
-                            match (u.soft != 0, u.detach_reset != 0) {
-                                (true, true) => step_back::<M, S, true, true>(h, d, carry, charging, u, sums),
-                                (true, false) => step_back::<M, S, true, false>(h, d, carry, charging, u, sums),
-                                (false, true) => step_back::<M, S, false, true>(h, d, carry, charging, u, sums),
-                                (false, false) => step_back::<M, S, false, false>(h, d, carry, charging, u, sums),
-                            }
-                        }
-                    },
-                );
-            }
+            let [v, carry, h, less, room] = cut(s, parts_of);
+            let x_of = x.at_steps(steps, rows, r0, rows_here, room);
             // SAFETY: each tile has its own.
             let sums = unsafe { parts.slice(i * of_tile, of_tile) };
-            sums.chunks_exact_mut(c).zip([s1, s2]).for_each(|(sums, s)| fold(s, sums));
-            if u.learned == 0 {
-                return;
-            }
-            // The membrane before each step, once more: h now holds dL/dH.
-            // SAFETY: as above.
-            let dw = unsafe { dw.slice(r0 * c, n) };
-            v.fill(u.rest);
-            dw.fill(0.0);
-            for t in 0..steps {
-                let row = t * rows + r0;
-                let x = x.of(row..row + rows_here, room);
-                for i in 0..n {
-                    let z = gain[i % span] * x[i] + shift[i % span];
-                    dw[i] += h[t * n + i] * M::dh_dk(v[i], z, charging);
-                    step::<M>(&mut v[i], z, charging, u);
-                }
-            }
-            // dk/dw = k (1 - k), k = logistic(w).
-            dw.iter_mut().for_each(|d| *d *= charging.k * (1.0 - charging.k));
+            simd(
+                #[inline(always)]
+                || {
+                    let blocks = (0..n).step_by(span).flat_map(|p| {
+                        (0..span.min(n - p)).step_by(BLOCK).map(move |q| (p + q, q, BLOCK.min(span.min(n - p) - q)))
+                    });
+                    for (p, q, m) in blocks {
+                        let (gain, shift) = (&gain[q..q + m], &shift[q..q + m]);
+                        let held = if of_tile > 0 { steps * p } else { 0 };
+                        let h = &mut h[held..held + steps * m];
+                        let (v, carry) = (&mut v[..m], &mut carry[..m]);
+                        v.fill(u.rest);
+                        carry.fill(0.0);
+                        for (t, (x, h)) in x_of.iter().zip(h.chunks_exact_mut(m)).enumerate() {
+                            let x = &x[p..p + m];
+                            known(
+                                m,
+                                #[inline(always)]
+                                |m| charge_row::<M>(&x[..m], gain, shift, v, h, charging, u),
+                            );
+                            if let Some(mean) = &mean {
+                                let less = &mut less[steps * p + t * m..][..m];
+                                less.iter_mut().zip(x).zip(&mean[q..q + m]).for_each(|((l, x), m)| *l = x - m);
+                            }
+                        }
+                        for (t, h) in h.chunks_exact_mut(m).enumerate().rev() {
+                            let at = (t * rows + r0) * c + p;
+                            // The next block's.
+                            x.prefetch(at + m, BLOCK);
+                            if ds.is_empty() {
+                                all_dz.prefetch(at + m, BLOCK);
+                            } else {
+                                prefetch(ds, at + m, BLOCK);
+                            }
+                            // SAFETY: tiles are disjoint in rows, and so are the pieces they cut at each step.
+                            let dz = unsafe { all_dz.slice(at, m) };
+                            if !ds.is_empty() {
+                                dz.copy_from_slice(&ds[at..at + m]);
+                            }
+                            if u.store_v_seq != 0 {
+                                carry.iter_mut().zip(&dv[at..at + m]).for_each(|(c, d)| *c += d);
+                            }
+                            known(
+                                m,
+                                #[inline(always)]
+                                |m| {
+                                    let (h, d, carry) = (&mut h[..m], &mut dz[..m], &mut carry[..m]);
+                                    match (u.soft != 0, u.detach_reset != 0) {
+                                        (true, true) => step_back::<M, S, true, true>(h, d, carry, charging, u),
+                                        (true, false) => step_back::<M, S, true, false>(h, d, carry, charging, u),
+                                        (false, true) => step_back::<M, S, false, true>(h, d, carry, charging, u),
+                                        (false, false) => step_back::<M, S, false, false>(h, d, carry, charging, u),
+                                    }
+                                },
+                            );
+                        }
+                        if u.learned == 0 {
+                            continue;
+                        }
+                        // The membrane before each step, once more.
+                        // SAFETY: as above.
+                        let dw = unsafe { dw.slice(r0 * c + p, m) };
+                        v.fill(u.rest);
+                        dw.fill(0.0);
+                        for t in 0..steps {
+                            let (x, h) = (&x_of[t][p..p + m], &h[t * m..(t + 1) * m]);
+                            for i in 0..m {
+                                let z = gain[i] * x[i] + shift[i];
+                                dw[i] += h[i] * M::dh_dk(v[i], z, charging);
+                                step::<M>(&mut v[i], z, charging, u);
+                            }
+                        }
+                        // dk/dw = k (1 - k), k = logistic(w).
+                        dw.iter_mut().for_each(|d| *d *= charging.k * (1.0 - charging.k));
+                    }
+                    add_up(h, less, sums, [steps, n, span], M::dh_dx(charging));
+                },
+            );
         });
     });
     let mut total = vec![0.0f64; of_tile];
@@ -272,6 +232,46 @@ pub(in crate::kernel) fn run<M: Model, S: Surrogate>(
         total.iter_mut().zip(part).for_each(|(t, p)| *t += f64::from(*p));
     }
     total
+}
+
+/// Adds dz = `dh_dx` dL/dH of a tile up by channel, and where they are kept dz (x - mean): h and less\[blocks, steps, block\] -> sums, \[c\] or
+/// \[2, c\].
+#[inline(always)]
+fn add_up(h: &[f32], less: &[f32], sums: &mut [f32], [steps, n, span]: [usize; 3], dh_dx: f32) {
+    if sums.is_empty() {
+        return;
+    }
+    let both = !less.is_empty();
+    let mut long = [vec![0.0f32; span], vec![0.0f32; if both { span } else { 0 }]];
+    let [s1, s2] = &mut long;
+    for q in (0..span).step_by(BLOCK) {
+        for t in (0..steps).rev() {
+            for p in (q..n).step_by(span) {
+                let m = BLOCK.min(span - q).min(n - p);
+                let at = steps * p + t * m;
+                let (h, s1) = (&h[at..at + m], &mut s1[q..q + m]);
+                if both {
+                    let (less, s2) = (&less[at..at + m], &mut s2[q..q + m]);
+                    known(
+                        m,
+                        #[inline(always)]
+                        |m| {
+                            let (h, less, s1, s2) = (&h[..m], &less[..m], &mut s1[..m], &mut s2[..m]);
+                            for k in 0..m {
+                                let g = h[k] * dh_dx;
+                                s1[k] += g;
+                                s2[k] += g * less[k];
+                            }
+                        },
+                    );
+                } else {
+                    s1.iter_mut().zip(h).for_each(|(s, h)| *s += h * dh_dx);
+                }
+            }
+        }
+    }
+    let c = sums.len() / if both { 2 } else { 1 };
+    sums.chunks_exact_mut(c).zip(&long).for_each(|(sums, s)| fold(s, sums));
 }
 
 /// Cuts parts of these lengths from `s`, one after the other.
@@ -321,7 +321,8 @@ impl Kernel for Backward {
         let mut g = Gen::new("neuron/backward");
         let mut out = Vec::new();
         for (name, n) in settings(self.kind, self.surrogate, 2.0) {
-            for (steps, rows, c) in [(4, 3, 32), (5, 7, 41), (1, 1, 1), (3, 0, 8), (3, 2, 0)] {
+            for (steps, rows, c) in [(4, 3, 32), (5, 7, 41), (1, 1, 1), (3, 0, 8), (3, 2, 0), (3, 7, 96), (2, 33, 8), (2, 2, 320)]
+            {
                 let mut u = NeuronU::new(&n, steps, rows, c);
                 let flag = rows % 3 == 1;
                 u.affine = u32::from(flag);
