@@ -8,7 +8,7 @@
 use super::attention::{Product, ProductU};
 use super::bit_matrix::{BitMatrix, Pick};
 use super::neuron::{NeuronU, step_row};
-use super::par::{Shared, prefetch, task_rows};
+use super::par::{Shared, lines, prefetch, task_rows};
 use super::product::{WALK_BELOW, Way, add_spikes, bit_density, dense, gpu_walk_below, product};
 use super::{AnyKernel, Args, Case, Counted, Data, Gen, Kernel, Tolerance, simd, words};
 use crate::neuron::{Charging, Model, Neuron, NeuronKind};
@@ -600,33 +600,33 @@ impl Fire {
         let idle = Idle::new::<M>(u, charging, a, b);
         all.par_chunks(tile).enumerate().for_each(|(i, places)| {
             let at = |p: u32| p as usize * c..(p as usize + 1) * c;
-            let mut v = vec![u.rest; places.len() * c];
+            // From the start of a cache line, which no vector then straddles.
+            let mut room = Vec::new();
+            let v = lines(&mut room, places.len() * c);
+            v.fill(u.rest);
             if u.has_v0 != 0 {
                 places.iter().zip(v.chunks_exact_mut(c)).for_each(|(&p, v)| v.copy_from_slice(&v0[at(p)]));
             }
-            let next = &all[((i + 1) * tile).min(all.len())..((i + 2) * tile).min(all.len())];
-            for t in 0..steps {
-                let slot = |p: u32| slots[t * rows + p as usize];
-                // The next tile's rows of this step.
-                next.iter().map(|&p| slot(p)).filter(|s| *s < IDLE).for_each(|s| prefetch(x, at(s).start, c));
-                simd(
-                    #[inline(always)]
-                    || {
-                        for (&p, v) in places.iter().zip(v.chunks_exact_mut(c)) {
+            simd(
+                #[inline(always)]
+                || {
+                    for (k, (&p, v)) in places.iter().zip(v.chunks_exact_mut(c)).enumerate() {
+                        let after = all.get(i * tile + k + 1);
+                        for t in 0..steps {
+                            let slot = |p: u32| slots[t * rows + p as usize];
+                            // What comes next at this step.
+                            after.map(|&p| slot(p)).filter(|s| *s < IDLE).inspect(|&s| prefetch(x, at(s).start, c));
                             // SAFETY: places are listed once.
                             let s = unsafe { s.slice((t * rows + p as usize) * nw, nw) };
                             match slot(p) {
                                 SKIP => s.fill(0),
                                 IDLE => idle.step::<M>(v, s, charging),
-                                slot => {
-                                    let x = &x[slot as usize * c..(slot as usize + 1) * c];
-                                    step_row::<M>(x, a, b, v, s, charging, u);
-                                }
+                                slot => step_row::<M>(&x[at(slot)], a, b, v, s, charging, u),
                             }
                         }
-                    },
-                );
-            }
+                    }
+                },
+            );
             if u.store_v != 0 {
                 // SAFETY: as above.
                 places

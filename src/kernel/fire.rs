@@ -26,7 +26,7 @@ use super::bit_matrix::{BitMatrix, Near, each_line};
 use super::conv::{ConvU, FloatPatches, floats, spikes, walk_below};
 use super::matmul::tiles;
 use super::neuron::{NeuronU, forward, gather_bits, settings, step, step_row};
-use super::par::{Shared, Stream};
+use super::par::{self, Shared, Stream};
 use super::product::{add_rows, float_density, gpu_walk_below};
 use super::thin::{self, Pixels};
 use super::{Args, Case, Data, Gen, Kernel, Tolerance, simd, winograd, words};
@@ -365,7 +365,7 @@ impl Layer {
             let before = h;
             let mut fired = [0u8; N];
             for k in 0..N {
-                fired[k] = u8::from(step::<M>(&mut h[k], z[k], self.charging, &self.u));
+                fired[k] = 0u8.wrapping_sub(step::<M>(&mut h[k], z[k], self.charging, &self.u).into());
             }
             let any = fired.iter().fold(0, |any, f| any | f);
             if any != 0 {
@@ -447,10 +447,16 @@ fn run<M: Model>(u: &FireU, kind: NeuronKind, x: &impl Arrivals, args: &mut Args
     let some = ((1 << 14) / (width * whole)).clamp(1, lines.div_ceil(8).max(1));
     (0..lines.div_ceil(some)).into_par_iter().for_each(|task| {
         let (line0, n) = (task * some, some.min(lines - task * some));
-        let mut v = vec![0.0; n * width * whole];
+        // From the start of a cache line, which no vector then straddles.
+        let mut room = Vec::new();
+        let (v, rest) = par::lines(&mut room, (n * width + 3) * whole).split_at_mut(n * width * whole);
+        let (y, affine) = rest.split_at_mut(whole);
+        let (gain, shift) = affine.split_at_mut(whole);
+        gain.copy_from_slice(&l.a);
+        shift.copy_from_slice(&l.b);
         // The first step that each pixel has not done.
         let mut next = vec![0; n * width];
-        let (mut met, mut y) = (vec![0; n * (width + 2)], vec![0.0; whole]);
+        let mut met = vec![0; n * (width + 2)];
         let [mut found, mut list] = x.room(n * width).map(|n| vec![0; n]);
         if u.has_v0 != 0 {
             for (v, v0) in v.chunks_exact_mut(whole).zip(v0[line0 * width * c..].chunks_exact(c)) {
@@ -484,7 +490,7 @@ fn run<M: Model>(u: &FireU, kind: NeuronKind, x: &impl Arrivals, args: &mut Args
                             course.catch_up::<M>(&l, v, next[px]..t, |t| words_at(t, px, 1));
                             next[px] = t + 1;
                             x.sum(&found, at * width + px, ((at + i) % h, column), w, &mut list, &mut y[..c]);
-                            step_row::<M>(&y, &l.a, &l.b, v, words_at(t, px, 1), l.charging, &l.u);
+                            step_row::<M>(y, gain, shift, v, words_at(t, px, 1), l.charging, &l.u);
                         }
                     }
                 },

@@ -141,15 +141,25 @@ pub(super) fn step<M: Model>(v: &mut f32, x: f32, c: Charging, u: &NeuronU) -> b
     fired
 }
 
-/// The low bit of each byte, the first lowest: a multiplication moves eight of them together.
+/// One bit for each byte, which is 0 or 255, the first lowest.
 #[inline(always)]
 pub(super) fn gather_bits(fired: &[u8; 16]) -> u32 {
-    let mut bits = 0;
-    for (i, bytes) in fired.as_chunks::<8>().0.iter().enumerate() {
-        let byte = u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        bits |= (byte as u32) << (8 * i);
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_loadu_si128, _mm_movemask_epi8};
+        // SAFETY: sixteen bytes are there; SSE2 is part of x86-64.
+        unsafe { _mm_movemask_epi8(_mm_loadu_si128(fired.as_ptr().cast())) as u32 }
     }
-    bits
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let mut bits = 0;
+        for (i, bytes) in fired.as_chunks::<8>().0.iter().enumerate() {
+            // A multiplication moves the low bits of eight together.
+            let low = u64::from_le_bytes(*bytes) & 0x0101_0101_0101_0101;
+            bits |= ((low.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32) << (8 * i);
+        }
+        bits
+    }
 }
 
 /// One step of one row: the membrane moves, the spikes come back packed.
@@ -190,10 +200,11 @@ fn step_block<M: Model, const N: usize>(
     c: Charging,
     u: &NeuronU,
 ) -> ([f32; N], u32) {
-    let (affine, mut bits) = (u.affine != 0, 0);
+    let (affine, mut fired) = (u.affine != 0, [0; N]);
     for k in 0..N {
-        bits |= u32::from(step::<M>(&mut h[k], if affine { a[k] * x[k] + b[k] } else { x[k] }, c, u)) << k;
+        fired[k] = 0u8.wrapping_sub(step::<M>(&mut h[k], if affine { a[k] * x[k] + b[k] } else { x[k] }, c, u).into());
     }
+    let bits = fired.as_chunks::<16>().0.iter().rev().fold(0, |bits, f| (bits << 16) | gather_bits(f));
     (h, bits)
 }
 
