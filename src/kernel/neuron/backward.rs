@@ -57,7 +57,7 @@ fn step_back<M: Model, S: Surrogate, const SOFT: bool, const DETACH: bool>(
     }
 }
 
-/// One block at all steps: from x \[T\]\[m\] and dL/dS in `dz`, \[T\]\[m\] each.
+/// `f` of the neurons of a block, compiled once more for a whole one, whose loops are then unrolled.
 #[inline(always)]
 fn known<R>(m: usize, f: impl FnOnce(usize) -> R) -> R {
     if m == BLOCK { f(BLOCK) } else { f(m) }
