@@ -15,7 +15,8 @@ struct U {
 const WORKGROUP = 64u;
 #import index
 #import model
-var<workgroup> spikes: array<atomic<u32>, 2>;
+// Spikes of 32 steps of each neuron, the first lowest.
+var<workgroup> fired: array<u32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -35,22 +36,33 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if (real && u.affine != 0u) { gain = a[c]; shift = b[c]; }
     var m = u.rest;
     if (real && u.has_v0 != 0u) { m = v0[place]; }
-    for (var t = 0u; t < u.steps; t++) {
-        if (i % 32u == 0u) { atomicStore(&spikes[lane / 32u], 0u); }
-        workgroupBarrier();
+    // By 32 steps, so that neighbours meet twice for all of them: each then makes the word of one.
+    for (var first = 0u; first < u.steps; first += 32u) {
+        let steps = min(32u, u.steps - first);
+        var bits = 0u;
         if (real) {
-            var z = x[t * n + place];
-            if (u.affine != 0u) { z = gain * z + shift; }
-            let h = charge(m, z, k);
-            m = h;
-            if (h >= u.v_threshold) {
-                atomicOr(&spikes[lane / 32u], 1u << (i % 32u));
-                m = select(u.rest, h - u.v_threshold, u.soft != 0u);
+            for (var j = 0u; j < steps; j++) {
+                let at = (first + j) * n + place;
+                var z = x[at];
+                if (u.affine != 0u) { z = gain * z + shift; }
+                let h = charge(m, z, k);
+                m = h;
+                if (h >= u.v_threshold) {
+                    bits |= 1u << j;
+                    m = select(u.rest, h - u.v_threshold, u.soft != 0u);
+                }
+                if (u.store_v_seq != 0u) { v_seq[at] = m; }
             }
-            if (u.store_v_seq != 0u) { v_seq[t * n + place] = m; }
+        }
+        fired[lane] = bits;
+        workgroupBarrier();
+        let mine = i % 32u;
+        if (mine < steps && row < u.rows) {
+            var all = 0u;
+            for (var j = 0u; j < 32u; j++) { all |= ((fired[lane - mine + j] >> mine) & 1u) << j; }
+            s[(first + mine) * u.rows * words + word] = all;
         }
         workgroupBarrier();
-        if (i % 32u == 0u && row < u.rows) { s[t * u.rows * words + word] = atomicLoad(&spikes[lane / 32u]); }
     }
     if (real && u.store_v != 0u) { v[place] = m; }
 }

@@ -330,9 +330,18 @@ impl Kernel for Forward {
         let mut g = Gen::new("neuron/forward");
         let mut out = Vec::new();
         for (name, n) in settings(self.kind, SurrogateKind::Sigmoid, 4.0) {
-            for (steps, rows, c) in
-                [(4, 3, 32), (5, 7, 41), (1, 2, 1), (3, 0, 8), (3, 2, 0), (2, 70, 100), (3, 7, 96), (2, 33, 8), (2, 2, 320)]
-            {
+            for (steps, rows, c) in [
+                (4, 3, 32),
+                (5, 7, 41),
+                (1, 2, 1),
+                (3, 0, 8),
+                (3, 2, 0),
+                (2, 70, 100),
+                (3, 7, 96),
+                (2, 33, 8),
+                (2, 2, 320),
+                (70, 2, 33),
+            ] {
                 let mut u = NeuronU::new(&n, steps, rows, c);
                 let flags = (rows % 3 == 1, steps % 2 == 1);
                 u.affine = u32::from(flags.0);
