@@ -162,11 +162,18 @@ impl<'a> Near<'a> {
                 }
                 if a.c == 32 {
                     // Rows of one word: two at once, which follow each other as those of one row do.
-                    let at = planes.start * a.rows + around.start + first;
-                    for (i, (starts, words)) in starts.chunks_mut(2).zip(a.x[at..].chunks(2)).enumerate() {
+                    let words = &a.x[planes.start * a.rows + around.start + first..][..starts.len()];
+                    let ((pairs, word), (ends, end)) = (words.as_chunks::<2>(), starts.as_chunks_mut::<2>());
+                    let mut column = 32 * first as u32;
+                    for (words, ends) in pairs.iter().zip(ends) {
                         let end = len + words[0].count_ones() as usize;
-                        len += columns_of(&words[..starts.len()], ((first + 2 * i) * 32) as u32, &mut list[len..]);
-                        starts.copy_from_slice(&[end as u32, len as u32][..starts.len()]);
+                        len += columns_of(words, column, &mut list[len..]);
+                        *ends = [end as u32, len as u32];
+                        column += 64;
+                    }
+                    if let ([word], [end]) = (word, end) {
+                        len += columns_of(&[*word], column, &mut list[len..]);
+                        *end = len as u32;
                     }
                     continue;
                 }
@@ -188,7 +195,7 @@ impl<'a> Near<'a> {
         let mut len = 0;
         let Some((start, ends)) = starts.split_first_mut() else { return };
         *start = 0;
-        let Pick::Neighbours(h, w) = a.pick else {
+        let Pick::Neighbours(_, w) = a.pick else {
             for (i, end) in ends.iter_mut().enumerate() {
                 let source = if let Pick::Listed(rows) = a.pick { rows[first + i] as usize } else { first + i };
                 // Planes behind closed gates are empty, and so are rows of silent places.
@@ -199,50 +206,81 @@ impl<'a> Near<'a> {
             }
             return;
         };
-        let (mut y, mut x) = (first / w % h, first % w);
+        let mut x = first % w;
+        let mut line = self.line(first - x);
         for (i, end) in ends.iter_mut().enumerate() {
-            len += self.neighbours(first + i, (y, x), &mut list[len..]);
+            len += self.neighbours(&line, x, &mut list[len..]);
             *end = len;
             x += 1;
             if x == w {
-                (y, x) = (if y + 1 == h { 0 } else { y + 1 }, 0);
+                (line, x) = (self.line(first + i + 1), 0);
             }
         }
     }
-    /// [`Near::spikes`] of one pixel of a convolution, at line y and column x of its image; returns how many there are.
+    /// The line of an image whose first pixel is row `pixel` of the matrix.
     #[inline(always)]
-    pub(super) fn neighbours(&self, pixel: usize, (y, x): (usize, usize), list: &mut [u32]) -> usize {
-        let Pick::Neighbours(h, w) = self.a.pick else { return 0 };
-        let (left, right) = (usize::from(x > 0), 1 + usize::from(x + 1 < w));
+    pub(super) fn line(&self, pixel: usize) -> Line {
+        let Pick::Neighbours(h, w) = self.a.pick else { return Line::default() };
+        let (y, c) = (pixel / w % h, self.a.c as u32);
+        // Of the line above, before what is looked through where there is none.
+        let (above, rows) = (pixel.wrapping_sub(w).wrapping_sub(self.around.start), self.around.len() + 1);
+        let ky = usize::from(y == 0);
+        let at = above.wrapping_add(ky * w);
+        let first = (3 * ky as u32 + 1).wrapping_sub(at as u32).wrapping_mul(c);
+        Line { n: 3 - ky - usize::from(y + 1 == h), at, first, w, c, runs: self.runs, rows }
+    }
+    /// [`Near::spikes`] of one pixel of a convolution, in column x of a line; returns how many there are.
+    #[inline(always)]
+    pub(super) fn neighbours(&self, line: &Line, x: usize, list: &mut [u32]) -> usize {
+        let (left, right) = (usize::from(x > 0), 1 + usize::from(x + 1 < line.w));
+        let (mut at, mut first) = (line.at + x - left, line.first.wrapping_sub(x as u32 * line.c));
         let mut len = 0;
-        for ky in 0..3 {
-            if y + ky < 1 || y + ky > h {
-                continue;
-            }
+        for _ in 0..line.n {
             // Neighbours of one line follow each other in memory and in columns.
-            let middle = pixel + ky * w - w - self.around.start;
-            let first = (3 * ky as u32 + 1).wrapping_sub(middle as u32).wrapping_mul(self.a.c as u32);
-            for run in 0..self.runs {
-                let starts = &self.starts[run * (self.around.len() + 1)..];
-                let (from, to) = (starts[middle - left] as usize, starts[middle + right] as usize);
+            for run in 0..line.runs {
+                let starts = &self.starts[run * line.rows + at..][..=left + right];
+                let (from, n) = (starts[0] as usize, starts[left + right] as usize - starts[0] as usize);
                 // Sixteen at a time, whether they are there or not: a branch that cannot be foretold costs more.
-                let mut at = from;
+                assert!(from + n + 16 <= self.list.len() && len + n + 16 <= list.len());
+                let mut at = 0;
                 loop {
-                    // A copy, which the list cannot overlap: otherwise they may be taken one by one.
-                    let mut columns = [0; 16];
-                    columns.copy_from_slice(&self.list[at..at + 16]);
-                    columns.iter_mut().for_each(|c| *c = first.wrapping_add(*c));
-                    list[len + at - from..][..16].copy_from_slice(&columns);
+                    // SAFETY: what is left of n is not less than one where a copy is not the first, so it ends within sixteen of n.
+                    unsafe {
+                        let mut columns = self.list.as_ptr().add(from + at).cast::<[u32; 16]>().read();
+                        columns.iter_mut().for_each(|c| *c = first.wrapping_add(*c));
+                        list.as_mut_ptr().add(len + at).cast::<[u32; 16]>().write(columns);
+                    }
                     at += 16;
-                    if at >= to {
+                    if at >= n {
                         break;
                     }
                 }
-                len += to - from;
+                len += n;
             }
+            at += line.w;
+            first = first.wrapping_add(3u32.wrapping_sub(line.w as u32).wrapping_mul(line.c));
         }
         len
     }
+}
+
+/// A line of an image, for [`Near::neighbours`].
+#[derive(Default)]
+pub(super) struct Line {
+    /// How many lines of the 3x3 kernel lie in the image.
+    n: usize,
+    /// Where the first of them has its first pixel, counted from the first row that was looked through.
+    at: usize,
+    /// What makes a column of the weights of what is listed there.
+    first: u32,
+    /// Width.
+    w: usize,
+    /// Channels.
+    c: u32,
+    /// As in [`Near`].
+    runs: usize,
+    /// Entries of `starts` for a run.
+    rows: usize,
 }
 
 /// The places of the set bits of each byte, the rest anything.

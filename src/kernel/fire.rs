@@ -22,7 +22,7 @@
 //! other in one workgroup, where the clocked convolution does all of them side by side. Networks go this way where the tiles of one step
 //! are enough to fill the card: [`gpu_suits`].
 
-use super::bit_matrix::{BitMatrix, Near, each_line};
+use super::bit_matrix::{BitMatrix, Line, Near, each_line};
 use super::conv::{ConvU, FloatPatches, floats, spikes, walk_below};
 use super::matmul::tiles;
 use super::neuron::{NeuronU, forward, gather_bits, settings, step, step_row};
@@ -185,20 +185,29 @@ impl FireU {
     }
 }
 
+/// Pixels of a line that are listed together.
+const TOGETHER: usize = 8;
+
 /// Images of which only what is not zero is looked at.
 trait Arrivals: Sync {
     /// What has been found around some pixels.
     type Found<'a>
     where
         Self: 'a;
-    /// Words that [`Arrivals::find`] needs for so many output pixels, and [`Arrivals::sum`] for one.
+    /// A line of output pixels.
+    type Line;
+    /// Words that [`Arrivals::find`] needs for so many output pixels, and [`Arrivals::list`] for one.
     fn room(&self, pixels: usize) -> [usize; 2];
     /// Sets `met[1 + x]` to nonzero where column x of the lines of `around` holds something; lines count through all images.
     fn meet(&self, around: Range<usize>, met: &mut [u32]);
     /// Looks through what lies around output pixels.
     fn find<'a>(&'a self, pixels: Range<usize>, room: &'a mut [u32]) -> Self::Found<'a>;
-    /// The convolution at one of them, which lies at (line, column) of its image.
-    fn sum(&self, found: &Self::Found<'_>, pixel: usize, place: (usize, usize), w: &[f32], room: &mut [u32], y: &mut [f32]);
+    /// The line that begins with an output pixel.
+    fn line(found: &Self::Found<'_>, pixel: usize) -> Self::Line;
+    /// Lists what reaches column x of a line; returns how much it is.
+    fn list(&self, found: &Self::Found<'_>, line: &Self::Line, x: usize, room: &mut [u32]) -> usize;
+    /// The convolution there, of what was listed.
+    fn sum(&self, room: &[u32], len: usize, w: &[f32], y: &mut [f32]);
 }
 
 /// Adds to `met` the bits of `mask` that the `n` words of each pixel have.
@@ -217,6 +226,7 @@ impl Arrivals for BitMatrix<'_> {
         = Near<'a>
     where
         Self: 'a;
+    type Line = Line;
     fn room(&self, pixels: usize) -> [usize; 2] {
         [self.room_near(pixels), self.room(1)]
     }
@@ -235,9 +245,16 @@ impl Arrivals for BitMatrix<'_> {
         Near::new(self, pixels, room)
     }
     #[inline(always)]
-    fn sum(&self, found: &Near<'_>, pixel: usize, place: (usize, usize), w: &[f32], list: &mut [u32], y: &mut [f32]) {
-        let len = found.neighbours(pixel, place, list);
-        add_rows(&list[..len], w, y.len(), 0, y, &Stream::new(0));
+    fn line(found: &Near<'_>, pixel: usize) -> Line {
+        found.line(pixel)
+    }
+    #[inline(always)]
+    fn list(&self, found: &Near<'_>, line: &Line, x: usize, room: &mut [u32]) -> usize {
+        found.neighbours(line, x, room)
+    }
+    #[inline(always)]
+    fn sum(&self, room: &[u32], len: usize, w: &[f32], y: &mut [f32]) {
+        add_rows(&room[..len], w, y.len(), 0, y, &Stream::new(0));
     }
 }
 
@@ -246,6 +263,8 @@ impl Arrivals for FloatPatches<'_> {
         = ()
     where
         Self: 'a;
+    /// Its first pixel.
+    type Line = usize;
     fn room(&self, _: usize) -> [usize; 2] {
         [0, 18 * self.u.cin as usize + 2]
     }
@@ -261,18 +280,28 @@ impl Arrivals for FloatPatches<'_> {
     #[inline(always)]
     fn find<'a>(&'a self, _: Range<usize>, _: &'a mut [u32]) {}
     #[inline(always)]
-    fn sum(&self, (): &(), pixel: usize, _: (usize, usize), w: &[f32], list: &mut [u32], y: &mut [f32]) {
+    fn line((): &(), pixel: usize) -> usize {
+        pixel
+    }
+    #[inline(always)]
+    fn list(&self, (): &(), line: &usize, x: usize, room: &mut [u32]) -> usize {
         let c = self.u.cin as usize;
-        let (columns, values) = list.split_at_mut(9 * c + 1);
+        let (columns, values) = room.split_at_mut(9 * c + 1);
         let values: &mut [f32] = bytemuck::cast_slice_mut(values);
         let mut len = 0;
-        each_line(pixel, self.u.h as usize, self.u.w as usize, |tap, source, pixels| {
+        each_line(line + x, self.u.h as usize, self.u.w as usize, |tap, source, pixels| {
             for (i, &x) in self.x[source * c..(source + pixels) * c].iter().enumerate() {
                 // Written whether it counts or not: a branch that cannot be foretold costs more.
                 (columns[len], values[len]) = ((tap * c + i) as u32, x);
                 len += usize::from(x != 0.0);
             }
         });
+        len
+    }
+    #[inline(always)]
+    fn sum(&self, room: &[u32], len: usize, w: &[f32], y: &mut [f32]) {
+        let (columns, values) = room.split_at(9 * self.u.cin as usize + 1);
+        let values: &[f32] = bytemuck::cast_slice(values);
         let (columns, values, n) = (&columns[..len], &values[..len], y.len());
         // As products are ([`super::thin`]), so that the ways agree to the bit.
         let fused = fuses();
@@ -431,7 +460,7 @@ impl Course {
     }
 }
 
-fn run<M: Model>(u: &FireU, kind: NeuronKind, x: &impl Arrivals, args: &mut Args<'_>) {
+fn run<M: Model, X: Arrivals>(u: &FireU, kind: NeuronKind, x: &X, args: &mut Args<'_>) {
     let (w, v0) = (args.f32(1), args.f32(5));
     let l = Layer::new(u, kind, args.f32(2), args.f32(3), args.f32(4));
     let (steps, lines, h, width, c) = (u.steps as usize, u.lines(), u.h as usize, u.w as usize, u.cout as usize);
@@ -449,15 +478,17 @@ fn run<M: Model>(u: &FireU, kind: NeuronKind, x: &impl Arrivals, args: &mut Args
         let (line0, n) = (task * some, some.min(lines - task * some));
         // From the start of a cache line, which no vector then straddles.
         let mut room = Vec::new();
-        let (v, rest) = par::lines(&mut room, (n * width + 3) * whole).split_at_mut(n * width * whole);
-        let (y, affine) = rest.split_at_mut(whole);
-        let (gain, shift) = affine.split_at_mut(whole);
-        gain.copy_from_slice(&l.a);
-        shift.copy_from_slice(&l.b);
+        let (v, rest) = par::lines(&mut room, (n * width + 3 * TOGETHER) * whole).split_at_mut(n * width * whole);
+        let (y, affine) = rest.split_at_mut(TOGETHER * whole);
+        let (gain, shift) = affine.split_at_mut(TOGETHER * whole);
+        gain.chunks_exact_mut(whole).for_each(|gain| gain.copy_from_slice(&l.a));
+        shift.chunks_exact_mut(whole).for_each(|shift| shift.copy_from_slice(&l.b));
+        y.fill(0.0);
         // The first step that each pixel has not done.
         let mut next = vec![0; n * width];
         let mut met = vec![0; n * (width + 2)];
-        let [mut found, mut list] = x.room(n * width).map(|n| vec![0; n]);
+        let [found, room] = x.room(n * width);
+        let (mut found, mut lists) = (vec![0; found], [(); TOGETHER].map(|()| vec![0; room]));
         if u.has_v0 != 0 {
             for (v, v0) in v.chunks_exact_mut(whole).zip(v0[line0 * width * c..].chunks_exact(c)) {
                 v[c..].fill(u.rest);
@@ -481,16 +512,38 @@ fn run<M: Model>(u: &FireU, kind: NeuronKind, x: &impl Arrivals, args: &mut Args
                     }
                     let found = x.find(at * width..(at + n) * width, &mut found);
                     for (i, met) in met.chunks_exact(width + 2).enumerate() {
-                        for column in 0..width {
-                            if met[column] | met[column + 1] | met[column + 2] == 0 {
-                                continue;
+                        let line = X::line(&found, at * width + i * width);
+                        for first in (0..width).step_by(TOGETHER) {
+                            // Listed some pixels ahead of being summed: reading what has only just been written, at places that depend
+                            // on the spikes, would stall.
+                            let (mut reached, mut n) = ([(0, 0); TOGETHER], 0);
+                            for column in first..width.min(first + TOGETHER) {
+                                if met[column..][..3] != [0; 3] {
+                                    reached[n] = (i * width + column, x.list(&found, &line, column, &mut lists[n]));
+                                    n += 1;
+                                }
                             }
-                            let px = i * width + column;
-                            let v = &mut v[px * whole..(px + 1) * whole];
-                            course.catch_up::<M>(&l, v, next[px]..t, |t| words_at(t, px, 1));
-                            next[px] = t + 1;
-                            x.sum(&found, at * width + px, ((at + i) % h, column), w, &mut list, &mut y[..c]);
-                            step_row::<M>(y, gain, shift, v, words_at(t, px, 1), l.charging, &l.u);
+                            for (k, ((px, len), list)) in reached[..n].iter().zip(&lists).enumerate() {
+                                x.sum(list, *len, w, &mut y[k * whole..][..c]);
+                                // What nothing has reached yet has its membranes from here, too.
+                                if next[*px] < t || t == 0 {
+                                    course.catch_up::<M>(&l, &mut v[px * whole..(px + 1) * whole], next[*px]..t, |t| {
+                                        words_at(t, *px, 1)
+                                    });
+                                }
+                                next[*px] = t + 1;
+                            }
+                            // Pixels next to each other at once.
+                            let mut done = 0;
+                            while done < n {
+                                let px = reached[done].0;
+                                let joined = (done..n).take_while(|k| reached[*k].0 == px + k - done).count();
+                                let (of, affine) = (px * whole..(px + joined) * whole, ..joined * whole);
+                                let y = &y[done * whole..][affine];
+                                let s = words_at(t, px, joined);
+                                step_row::<M>(y, &gain[affine], &shift[affine], &mut v[of], s, l.charging, &l.u);
+                                done += joined;
+                            }
                         }
                     }
                 },
@@ -627,7 +680,7 @@ macro_rules! fire_kernel {
                     return with_model!(self.kind, M => multiply::<M>(u, args));
                 }
                 let x = $arrivals(&conv, args.$word(0));
-                with_model!(self.kind, M => run::<M>(u, self.kind, &x, args));
+                with_model!(self.kind, M => run::<M, _>(u, self.kind, &x, args));
             }
             fn cases(&self) -> Vec<Case<FireU>> {
                 cases($stem, self.kind, $packed)
