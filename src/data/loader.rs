@@ -8,7 +8,7 @@ use super::{NO_CLASS, Samples};
 use crate::rng::Rng;
 use crate::{Error, Result};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -245,7 +245,7 @@ impl Iterator for Batches {
         } else {
             let queue = &self.queues[(self.next - self.first) % self.queues.len()];
             let lost = |_| Err(Error::config("data", "a thread that loads data ended before its time; this is a bug"));
-            queue.recv().unwrap_or_else(lost)
+            received(queue).unwrap_or_else(lost)
         };
         self.waited += asked.elapsed();
         self.next = if batch.is_ok() { self.next + 1 } else { self.end };
@@ -255,6 +255,16 @@ impl Iterator for Batches {
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = self.end.saturating_sub(self.next);
         (0, Some(left))
+    }
+}
+
+/// Waits for a batch. A thread of the pool works for others meanwhile: those that load may have asked for it, and it may be the only one.
+fn received<T>(queue: &Receiver<T>) -> std::result::Result<T, RecvTimeoutError> {
+    loop {
+        match queue.recv_timeout(Duration::from_millis(1)) {
+            Err(RecvTimeoutError::Timeout) => while rayon::yield_now() == Some(rayon::Yield::Executed) {},
+            end => return end,
+        }
     }
 }
 
@@ -273,6 +283,24 @@ impl Drop for Batches {
 mod tests {
     use super::super::{Augment, Dataset, DatasetSpec, Recording, Splits};
     use super::*;
+
+    /// The only thread of a pool waits for what needs that pool.
+    #[test]
+    fn whoever_waits_works_for_others() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let (pool, (begin, begun), (send, queue)) = (&pool, sync_channel(1), sync_channel(1));
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                begun.recv().unwrap();
+                send.send(pool.install(|| 3)).unwrap();
+            });
+            let got = pool.install(move || {
+                begin.send(()).unwrap();
+                received(&queue)
+            });
+            assert_eq!(got, Ok(3));
+        });
+    }
     use crate::encode::{Encoding, Kind};
     use crate::events::{Event, EventStream, Sensor};
 

@@ -547,6 +547,9 @@ pub struct Fire {
     pub kind: NeuronKind,
 }
 
+/// Neurons of places that are taken together.
+const GROUP: usize = 256;
+
 /// A step at which nothing arrives.
 struct Idle {
     /// The current of each channel, what the norm makes of nothing.
@@ -589,7 +592,7 @@ impl Fire {
     fn run<M: Model>(u: &NeuronU, args: &mut Args<'_>) {
         let (x, a, b, w, v0) = (args.f32(0), args.f32(2), args.f32(3), args.f32(4), args.f32(5));
         let (steps, rows, c) = (u.steps as usize, u.rows as usize, u.c as usize);
-        let (nw, tile, charging) = (words(c), u.tile(), u.charging(w));
+        let (nw, charging) = (words(c), u.charging(w));
         let (s, v_end) = (args.out_u32(0), args.out_f32(1));
         let Plan { places: all, slots } = Plan::of(args.u32(1), rows);
         if all.len() < rows {
@@ -598,6 +601,10 @@ impl Fire {
         }
         let (s, v_end) = (Shared::new(s), Shared::new(v_end));
         let idle = Idle::new::<M>(u, charging, a, b);
+        // Places that are taken together, where neighbours on the list are neighbours in x.
+        let group = if c > 0 && c % 32 == 0 { (GROUP / c).max(1) } else { 1 };
+        let [a_group, b_group] = [a, b].map(|p| p.repeat(group));
+        let tile = u.tile().next_multiple_of(group);
         all.par_chunks(tile).enumerate().for_each(|(i, places)| {
             let at = |p: u32| p as usize * c..(p as usize + 1) * c;
             // From the start of a cache line, which no vector then straddles.
@@ -610,18 +617,32 @@ impl Fire {
             simd(
                 #[inline(always)]
                 || {
-                    for (k, (&p, v)) in places.iter().zip(v.chunks_exact_mut(c)).enumerate() {
-                        let after = all.get(i * tile + k + 1);
+                    let mut fired = [0; GROUP / 32];
+                    for (k, (places, v)) in places.chunks(group).zip(v.chunks_mut(group * c)).enumerate() {
+                        let after = all.get(i * tile + (k + 1) * group);
                         for t in 0..steps {
                             let slot = |p: u32| slots[t * rows + p as usize];
                             // What comes next at this step.
-                            after.map(|&p| slot(p)).filter(|s| *s < IDLE).inspect(|&s| prefetch(x, at(s).start, c));
+                            after.map(|&p| slot(p)).filter(|s| *s < IDLE).inspect(|&s| prefetch(x, at(s).start, v.len()));
                             // SAFETY: places are listed once.
-                            let s = unsafe { s.slice((t * rows + p as usize) * nw, nw) };
-                            match slot(p) {
-                                SKIP => s.fill(0),
-                                IDLE => idle.step::<M>(v, s, charging),
-                                slot => step_row::<M>(&x[at(slot)], a, b, v, s, charging, u),
+                            let spikes = |p: u32| unsafe { s.slice((t * rows + p as usize) * nw, nw) };
+                            let first = slot(places[0]);
+                            if group > 1 && first < IDLE && places.iter().zip(first..).all(|(&p, s)| slot(p) == s) {
+                                let (x, fired) = (&x[at(first).start..][..v.len()], &mut fired[..places.len() * nw]);
+                                let affine = ..v.len() * usize::from(u.affine != 0);
+                                step_row::<M>(x, &a_group[affine], &b_group[affine], v, fired, charging, u);
+                                places
+                                    .iter()
+                                    .zip(fired.chunks_exact(nw))
+                                    .for_each(|(&p, fired)| spikes(p).copy_from_slice(fired));
+                                continue;
+                            }
+                            for (&p, v) in places.iter().zip(v.chunks_exact_mut(c)) {
+                                match slot(p) {
+                                    SKIP => spikes(p).fill(0),
+                                    IDLE => idle.step::<M>(v, spikes(p), charging),
+                                    slot => step_row::<M>(&x[at(slot)], a, b, v, spikes(p), charging, u),
+                                }
                             }
                         }
                     }
@@ -669,7 +690,17 @@ impl Kernel for Fire {
         let soft = Neuron { v_reset: None, decay_input: false, ..Neuron::default() };
         for n in [Neuron::default(), soft] {
             let n = Neuron { neuron: self.kind, v_threshold: 0.5, ..n };
-            for (steps, rows, c, open) in [(4, 3, 32, 0.3), (5, 7, 41, 0.4), (1, 2, 1, 0.5), (3, 70, 100, 0.0), (6, 5, 65, 1.0)] {
+            // The last two: places that are taken together at all steps, or at some.
+            let sizes = [
+                (4, 3, 32, 0.3),
+                (5, 7, 41, 0.4),
+                (1, 2, 1, 0.5),
+                (3, 70, 100, 0.0),
+                (6, 5, 65, 1.0),
+                (3, 23, 64, 0.7),
+                (4, 18, 32, 0.9),
+            ];
+            for (steps, rows, c, open) in sizes {
                 let mut u = NeuronU::new(&n, steps, rows, c);
                 let on = rows % 2 == 1;
                 [u.affine, u.has_v0, u.store_v] = [u32::from(on); 3];

@@ -5,7 +5,7 @@
 
 use super::bit_matrix::transpose;
 use super::product::{WALK_BELOW, Way, add_spikes, gemm_strided};
-use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, words};
+use super::{Access, Args, Case, Data, Gen, Kernel, Tolerance, simd, simd_counts, words};
 use crate::uniform;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -127,24 +127,13 @@ fn pack_along_k(bits: &[u32], start: usize, (rows, k): (usize, usize), strides: 
 /// How many bits row `i` of a and each row of b share, times `scale`; both are packed along k.
 #[inline(always)]
 fn count_shared(a: &[u32], m: usize, i: usize, b: &[u32], n: usize, scale: f32, y: &mut [f32]) {
-    let lines = || a.iter().skip(i).step_by(m).zip(b.chunks_exact(n));
-    for (q, y) in y.chunks_mut(16).enumerate() {
-        let mut sums = [0u32; 16];
-        match <&mut [f32; 16]>::try_from(&mut *y) {
-            Ok(y) => {
-                for (a, b) in lines() {
-                    let b = &b[q * 16..q * 16 + 16];
-                    (0..16).for_each(|j| sums[j] += (a & b[j]).count_ones());
-                }
-                (0..16).for_each(|j| y[j] = scale * sums[j] as i32 as f32);
-            }
-            Err(_) => {
-                for (a, b) in lines() {
-                    sums.iter_mut().zip(&b[q * 16..]).for_each(|(s, b)| *s += (a & b).count_ones());
-                }
-                y.iter_mut().zip(sums).for_each(|(y, s)| *y = scale * s as i32 as f32);
-            }
-        }
+    y.fill(0.0);
+    // Word by word, along y: the longest loops. Floats hold every count up to 2^24.
+    for (a, b) in a.iter().skip(i).step_by(m).zip(b.chunks_exact(n)) {
+        y.iter_mut().zip(b).for_each(|(y, b)| *y += (a & b).count_ones() as i32 as f32);
+    }
+    if scale != 1.0 {
+        y.iter_mut().for_each(|y| *y *= scale);
     }
 }
 
@@ -219,7 +208,7 @@ impl Product {
                 for h in 0..u.heads as usize {
                     let start = |group: u32, head: u32| i * group as usize + h * head as usize;
                     let y = &mut y[h * u.y_head as usize..];
-                    simd(
+                    simd_counts(
                         #[inline(always)]
                         || {
                             let strides = (u.a_row as usize, u.a_col as usize);

@@ -7,7 +7,7 @@
 
 use super::bit_matrix::{BitMatrix, Near, columns_of};
 use super::par::{Stream, prefetch, scratch};
-use super::simd;
+use super::{simd, simd_counts};
 use rayon::prelude::*;
 
 /// Fullness below which a forward product walks the nonzeros.
@@ -431,7 +431,7 @@ pub fn bit_density(bits: &[u32], elements: usize) -> f64 {
     let ones: u64 = bits
         .par_chunks(1 << 14)
         .map(|c| {
-            simd(
+            simd_counts(
                 #[inline(always)]
                 || c.iter().map(|w| u64::from(w.count_ones())).sum::<u64>(),
             )
