@@ -266,9 +266,17 @@ pub(super) fn add_spikes(words: impl Iterator<Item = u32>, list: &mut [u32], w: 
 #[inline(always)]
 fn sum_rows<const N: usize>(list: &[u32], w: &[f32], n: usize, c0: usize) -> [f32; N] {
     let mut sums = [0.0f32; N];
+    if list.is_empty() {
+        return sums;
+    }
+    assert!(w.len() >= N);
+    // One comparison a row, of a loop that is all that a walk does.
+    let last = w.len() - N;
     for &k in list {
         let at = k as usize * n + c0;
-        let row = &w[at..at + N];
+        assert!(at <= last);
+        // SAFETY: N floats lie behind it.
+        let row = unsafe { &*w.as_ptr().add(at).cast::<[f32; N]>() };
         for j in 0..N {
             sums[j] += row[j];
         }
