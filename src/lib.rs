@@ -1,7 +1,7 @@
 //! Spiking neural networks with spiking expert mixtures, on any GPU wgpu reaches and on plain CPUs.
 //!
-//! On the CPU kernels run on the threads of rayon's pool. A program that calls them from there (`rayon::scope(|_| ...)` around all of it is
-//! enough) spares handing each over and waiting for it, about a third of the time of a small network's step; the command line does so.
+//! On the CPU kernels run on the threads of rayon's pool. A program that is one of them ([`device::Device::run`], or rayon's
+//! `use_current_thread` as in the command line) spares handing its work over and waiting for it.
 //!
 //! Modules stand lowest first; each uses only what stands above it (`tests/layers.rs` keeps it so).
 

@@ -58,6 +58,7 @@ pub(super) fn run(a: &DevicesArgs) -> Result<()> {
     if a.check {
         return check(a);
     }
+    a.place.start_threads()?;
     let all = adapters();
     // The order of preference is the device's; here it only has to be said.
     let auto = match Device::open("auto") {

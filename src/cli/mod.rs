@@ -20,7 +20,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::events::columns::Order;
 use crate::events::{self, EventStream, ReadOptions};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -81,23 +81,22 @@ struct Place {
 }
 
 impl Place {
-    /// Opens the device and says which it is.
+    /// Starts the threads, opens the device and says which it is.
     fn open(&self) -> Result<Device> {
+        self.start_threads()?;
         let device = Device::open(&self.device)?;
         say(&format!("device: {}", device.describe()));
         Ok(device)
     }
-}
-
-/// Starts so many threads, all that there are by default.
-fn start_threads(threads: Option<usize>) -> Result<()> {
-    if let Some(n) = threads.filter(|n| !(1..=4096).contains(n)) {
-        return Err(Error::usage(format!("--threads {n}: from 1 to 4096 threads are possible")));
+    fn start_threads(&self) -> Result<()> {
+        if let Some(n) = self.threads.filter(|n| !(1..=4096).contains(n)) {
+            return Err(Error::usage(format!("--threads {n}: from 1 to 4096 threads are possible")));
+        }
+        // This thread is one of them: else it would hand over what it launches, and sleep until that is done.
+        let builder = rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0)).use_current_thread();
+        let what = || self.threads.map_or("threads".into(), |n| format!("{n} threads"));
+        builder.build_global().map_err(|e| Error::device(format!("{} cannot be started: {e}", what())))
     }
-    // 0 is rayon's word for all; a command runs on one of them, with the stack that it would have on the main thread.
-    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).stack_size(8 << 20);
-    let what = || threads.map_or("the threads".into(), |n| format!("{n} threads"));
-    builder.build_global().map_err(|e| Error::device(format!("{} cannot be started: {e}", what())))
 }
 
 /// How an event file is read where its content does not say it all.
@@ -147,16 +146,15 @@ fn format_named(name: &str) -> Result<&'static events::Format> {
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
     quiet_drivers();
-    let parsed = Cli::command().try_get_matches().and_then(|m| Ok((Cli::from_arg_matches(&m)?, threads(&m))));
-    let (cli, threads) = match parsed {
-        Ok(parsed) => parsed,
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(e) => {
             // Help goes to stdout and is success; usage errors go to stderr with status 2. A closed pipe is not worth a word.
             let _ = e.print();
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    let run = || match &cli.command {
+    let result = match &cli.command {
         Command::Train(a) => train::run(a),
         Command::Eval(a) => eval::run(a),
         Command::Profile(a) => profile::run(a),
@@ -167,22 +165,12 @@ pub fn main() -> ExitCode {
         Command::Datasets(a) => datasets::run(a),
         Command::Bench(a) => bench::run(a),
     };
-    // On a thread of the pool: from any other each kernel would be handed over to one, and its end waited for, asleep.
-    let result = start_threads(threads).and_then(|()| rayon::scope(|_| run()));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             say(&format!("error: {e}"));
             ExitCode::from(e.exit_status())
         }
-    }
-}
-
-/// What the command was given as `--threads`, if it takes that.
-fn threads(matches: &clap::ArgMatches) -> Option<usize> {
-    match matches.subcommand() {
-        Some((_, command)) => threads(command),
-        None => matches.try_get_one("threads").ok().flatten().copied(),
     }
 }
 

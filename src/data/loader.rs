@@ -273,6 +273,12 @@ impl Drop for Batches {
         // Without its queue a thread stops after the batch at hand.
         self.queues.clear();
         for worker in self.workers.drain(..) {
+            // As in `received`.
+            while !worker.is_finished() {
+                if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
             // Its panic was reported already, as a batch that did not come.
             let _ = worker.join();
         }
@@ -283,6 +289,8 @@ impl Drop for Batches {
 mod tests {
     use super::super::{Augment, Dataset, DatasetSpec, Recording, Splits};
     use super::*;
+    use crate::encode::{Encoding, Kind};
+    use crate::events::{Event, EventStream, Sensor};
 
     /// The only thread of a pool waits for what needs that pool.
     #[test]
@@ -301,8 +309,6 @@ mod tests {
             assert_eq!(got, Ok(3));
         });
     }
-    use crate::encode::{Encoding, Kind};
-    use crate::events::{Event, EventStream, Sensor};
 
     /// Sample i is an array of i's; some fail.
     struct Numbers {

@@ -690,16 +690,9 @@ impl Kernel for Fire {
         let soft = Neuron { v_reset: None, decay_input: false, ..Neuron::default() };
         for n in [Neuron::default(), soft] {
             let n = Neuron { neuron: self.kind, v_threshold: 0.5, ..n };
-            // The last two: places that are taken together at all steps, or at some.
-            let sizes = [
-                (4, 3, 32, 0.3),
-                (5, 7, 41, 0.4),
-                (1, 2, 1, 0.5),
-                (3, 70, 100, 0.0),
-                (6, 5, 65, 1.0),
-                (3, 23, 64, 0.7),
-                (4, 18, 32, 0.9),
-            ];
+            let sizes = [(4, 3, 32, 0.3), (5, 7, 41, 0.4), (1, 2, 1, 0.5), (3, 70, 100, 0.0), (6, 5, 65, 1.0)];
+            // Places that are taken together at all steps, and in more than one tile; until the last open one; where none is idle.
+            let sizes = sizes.into_iter().chain([(3, 71, 64, 1.0), (3, 23, 64, 0.7), (4, 18, 32, 0.9)]);
             for (steps, rows, c, open) in sizes {
                 let mut u = NeuronU::new(&n, steps, rows, c);
                 let on = rows % 2 == 1;

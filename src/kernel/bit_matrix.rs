@@ -222,7 +222,7 @@ impl<'a> Near<'a> {
     pub(super) fn line(&self, pixel: usize) -> Line {
         let Pick::Neighbours(h, w) = self.a.pick else { return Line::default() };
         let (y, c) = (pixel / w % h, self.a.c as u32);
-        // Of the line above, before what is looked through where there is none.
+        // Of the line above; before what was looked through where there is none, or where only the end of the line is asked for.
         let (above, rows) = (pixel.wrapping_sub(w).wrapping_sub(self.around.start), self.around.len() + 1);
         let ky = usize::from(y == 0);
         let at = above.wrapping_add(ky * w);
@@ -233,7 +233,7 @@ impl<'a> Near<'a> {
     #[inline(always)]
     pub(super) fn neighbours(&self, line: &Line, x: usize, list: &mut [u32]) -> usize {
         let (left, right) = (usize::from(x > 0), 1 + usize::from(x + 1 < line.w));
-        let (mut at, mut first) = (line.at + x - left, line.first.wrapping_sub(x as u32 * line.c));
+        let (mut at, mut first) = (line.at.wrapping_add(x) - left, line.first.wrapping_sub(x as u32 * line.c));
         let mut len = 0;
         for _ in 0..line.n {
             // Neighbours of one line follow each other in memory and in columns.
@@ -244,7 +244,7 @@ impl<'a> Near<'a> {
                 assert!(from + n + 16 <= self.list.len() && len + n + 16 <= list.len());
                 let mut at = 0;
                 loop {
-                    // SAFETY: what is left of n is not less than one where a copy is not the first, so it ends within sixteen of n.
+                    // SAFETY: `at` is 0 or below n, so that `at` + 16 <= n + 16, for which there is room.
                     unsafe {
                         let mut columns = self.list.as_ptr().add(from + at).cast::<[u32; 16]>().read();
                         columns.iter_mut().for_each(|c| *c = first.wrapping_add(*c));
@@ -264,12 +264,13 @@ impl<'a> Near<'a> {
     }
 }
 
-/// A line of an image, for [`Near::neighbours`].
+/// A line of an image, for [`Near::neighbours`]; what is the same for all lines is here too, next to what is not.
 #[derive(Default)]
 pub(super) struct Line {
     /// How many lines of the 3x3 kernel lie in the image.
     n: usize,
-    /// Where the first of them has its first pixel, counted from the first row that was looked through.
+    /// Where the first of them has its first pixel, counted from the first row that was looked through, and below zero (it wraps) where that
+    /// pixel lies before it.
     at: usize,
     /// What makes a column of the weights of what is listed there.
     first: u32,

@@ -2,8 +2,8 @@
 //! only when something arrives.
 //!
 //! A pixel whose nine neighbours are empty at a step gets the current a 0 + b, the same at each such step. So the CPU twin leaves the
-//! neurons of a pixel alone until a spike (or a nonzero count) arrives under one of its taps; it then makes up for the idle steps with
-//! the membranes in registers, and only then adds up weights. All pixels that nothing has reached since a clip began are alike, and
+//! neurons of a pixel alone until a spike (or a nonzero count) arrives under one of its taps; it then adds up weights, makes up for the
+//! idle steps with the membranes in registers, and takes the step. All pixels that nothing has reached since a clip began are alike, and
 //! share one course of membranes (`Course`). Counts of few channels are multiplied by all weights wherever that takes less time than looking for
 //! them ([`super::thin`]). At the end of a call every pixel is caught up with, so that the membranes it hands on are
 //! those of the clocked kernel.
