@@ -244,7 +244,7 @@ impl<'a> Near<'a> {
                 assert!(from + n + 16 <= self.list.len() && len + n + 16 <= list.len());
                 let mut at = 0;
                 loop {
-                    // SAFETY: `at` is 0 or below n, so that `at` + 16 <= n + 16, for which there is room.
+                    // SAFETY: starts rise, and `at` is 0 or below n, so that `at` + 16 <= n + 16, for which there is room.
                     unsafe {
                         let mut columns = self.list.as_ptr().add(from + at).cast::<[u32; 16]>().read();
                         columns.iter_mut().for_each(|c| *c = first.wrapping_add(*c));

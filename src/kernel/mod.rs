@@ -436,8 +436,7 @@ pub fn simd<R>(f: impl FnOnce() -> R) -> R {
     arch().dispatch(f)
 }
 
-/// [`simd`] for loops that count bits, with an instruction for that where the widest vectors have one: a tenth of the time of counting by
-/// table.
+/// [`simd`] for loops that count bits, with an instruction for that where the widest vectors have one: one in place of some ten.
 #[inline(always)]
 pub fn simd_counts<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
